@@ -1,0 +1,99 @@
+//! The seam between a session and its agent.
+//!
+//! ```text
+//!            session driver
+//!   turn · stop │      ▲ append (answers when durable) · live · blob · ask
+//!               ▼      │
+//!             Agent ── AgentPort
+//! ```
+//!
+//! Two things implement [`Agent`]: our own loop, in the server process, and the adapter that speaks
+//! ACP to any agent inside the sandbox. Nothing outside of them knows which one it talks to.
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::{Answer, BlobRef, Event, EventBody, LiveDelta, QuestionOption};
+use crate::ids::{PromptId, Seq, TurnId};
+use crate::status::{StopReason, TurnStatus};
+
+/// The session no longer takes what this agent says.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PortError {
+    /// The session ended, or another writer took it over.
+    #[error("the session no longer takes events of this agent")]
+    Closed,
+    /// The log could not be written.
+    #[error("the session's log could not be written: {0}")]
+    Store(String),
+}
+
+/// Up: what an agent may ask of its session.
+#[async_trait]
+pub trait AgentPort: Send + Sync {
+    /// Appends in one transaction and returns the last `seq` once durable. A tool starts only after
+    /// its call came back from here.
+    async fn append(&self, bodies: Vec<EventBody>) -> Result<Seq, PortError>;
+
+    /// Shows something at once, without keeping it.
+    fn live(&self, delta: LiveDelta);
+
+    /// Keeps bytes that are too long for an event.
+    async fn put_blob(&self, bytes: Vec<u8>, truncated: bool) -> Result<BlobRef, PortError>;
+
+    /// Asks the person and waits for the answer; the first option stands when the deadline passes.
+    async fn ask(&self, text: String, options: Vec<QuestionOption>) -> Result<Answer, PortError>;
+}
+
+/// One prompt to work on.
+#[derive(Debug, Clone)]
+pub struct TurnInput {
+    /// The turn.
+    pub turn: TurnId,
+    /// The prompt that it answers.
+    pub prompt: PromptId,
+    /// The prompt's text.
+    pub text: String,
+}
+
+/// How a turn ended, in the agent's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnEnd {
+    /// How.
+    pub status: TurnStatus,
+    /// Why.
+    pub stop_reason: StopReason,
+    /// A sentence for the person, where it did not simply complete.
+    pub message: Option<String>,
+}
+
+impl TurnEnd {
+    /// The ordinary end.
+    #[must_use]
+    pub fn completed() -> Self {
+        Self { status: TurnStatus::Completed, stop_reason: StopReason::EndTurn, message: None }
+    }
+
+    /// The end after a stop.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self { status: TurnStatus::Interrupted, stop_reason: StopReason::UserStop, message: None }
+    }
+
+    /// An end that the person has to read about.
+    #[must_use]
+    pub fn failed(stop_reason: StopReason, message: impl Into<String>) -> Self {
+        Self { status: TurnStatus::Failed, stop_reason, message: Some(message.into()) }
+    }
+}
+
+/// Down: what a session asks of its agent.
+#[async_trait]
+pub trait Agent: Send {
+    /// Takes in the log up to now, before the first turn of this process.
+    async fn restore(&mut self, events: &[Event]) -> Result<(), PortError>;
+
+    /// Works on one prompt until the turn is over. When `stop` is cancelled it closes the model
+    /// stream, stops its tools, gives every open tool call a result, and returns.
+    async fn turn(&mut self, input: TurnInput, port: &dyn AgentPort, stop: CancellationToken) -> TurnEnd;
+}

@@ -1,0 +1,443 @@
+//! Session events: the vocabulary of the log.
+//!
+//! ```text
+//!  { "seq": 12, "at": "2026-11-20T12:00:00Z", "epoch": 1, "turn": "trn_…", "causation": 11,
+//!    "kind": "tool.call", "body": { … } }
+//! ```
+//!
+//! A durable event carries everything; live deltas ([`LiveDelta`]) are ephemeral, unnumbered and
+//! superseded by the durable event that follows. A kind that a reader does not know passes through
+//! it unchanged ([`EventBody::Unknown`]).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ids::{Epoch, PromptId, QuestionId, Seq, SessionId, TurnId};
+use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
+use crate::usage::{DiffStat, Usage};
+
+/// One entry of a session's log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Event {
+    /// The session.
+    pub session: SessionId,
+    /// Dense from 1 within the session.
+    pub seq: Seq,
+    /// When it was committed.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub at: Timestamp,
+    /// The generation of the writer.
+    pub epoch: Epoch,
+    /// The turn that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<TurnId>,
+    /// The event that caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation: Option<Seq>,
+    /// Kind and body.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schema(inline))]
+    pub body: EventBody,
+}
+
+/// What happened. Adjacently tagged: `kind` and `body`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "kind", content = "body")]
+pub enum EventBody {
+    /// The session exists. Always seq 1.
+    #[serde(rename = "session.created")]
+    SessionCreated(SessionCreated),
+    /// One of the two machines moved.
+    #[serde(rename = "session.status")]
+    SessionStatus(StatusChange),
+    /// The session was hidden from or brought back to the list.
+    #[serde(rename = "session.archived")]
+    SessionArchived { archived: bool },
+    /// A step of the preparation began.
+    #[serde(rename = "step.started")]
+    StepStarted { step: Step },
+    /// What a step printed, whole lines, capped.
+    #[serde(rename = "step.output")]
+    StepOutput { step: Step, text: String },
+    /// A step ended; with an `error` it failed and so did the session.
+    #[serde(rename = "step.finished")]
+    StepFinished {
+        step: Step,
+        duration_ms: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// A prompt was accepted; it is durable from here on.
+    #[serde(rename = "prompt.queued")]
+    PromptQueued { prompt: PromptId, text: String },
+    /// A turn began with a queued prompt.
+    #[serde(rename = "turn.started")]
+    TurnStarted { prompt: PromptId },
+    /// Somebody asked the turn to stop.
+    #[serde(rename = "turn.interrupted")]
+    TurnInterrupted { reason: StopReason },
+    /// The turn is over.
+    #[serde(rename = "turn.ended")]
+    TurnEnded(TurnEnded),
+    /// A text block of the agent.
+    #[serde(rename = "agent.message")]
+    AgentMessage(AgentBlock),
+    /// A thinking block of the agent.
+    #[serde(rename = "agent.thought")]
+    AgentThought(AgentBlock),
+    /// A tool call, durable before the tool starts.
+    #[serde(rename = "tool.call")]
+    ToolCall(ToolCall),
+    /// The one result of a tool call.
+    #[serde(rename = "tool.result")]
+    ToolResult(ToolResult),
+    /// The agent's todo list, whole.
+    #[serde(rename = "plan")]
+    Plan { entries: Vec<PlanEntry> },
+    /// The agent asks the person.
+    #[serde(rename = "question.asked")]
+    QuestionAsked(Question),
+    /// The person answered, or the deadline did.
+    #[serde(rename = "question.answered")]
+    QuestionAnswered { question: QuestionId, answer: Answer },
+    /// The workspace's state was recorded in the session repository.
+    #[serde(rename = "checkpoint")]
+    Checkpoint(Checkpoint),
+    /// Lines added and deleted since the base.
+    #[serde(rename = "diffstat")]
+    DiffStat(DiffStat),
+    /// What one model request used.
+    #[serde(rename = "usage")]
+    Usage { model: String, usage: Usage },
+    /// Something went wrong that the person should see; a retry is announced by one too.
+    #[serde(rename = "error")]
+    Error(SessionError),
+    /// A kind that this version does not know.
+    #[serde(untagged)]
+    Unknown(UnknownEvent),
+}
+
+/// An event of a newer version, kept as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UnknownEvent {
+    /// Its kind.
+    pub kind: String,
+    /// Its body.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub body: Value,
+}
+
+/// Body of `session.created`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionCreated {
+    /// Made from the prompt; one line, at most 80 characters.
+    pub title: String,
+    /// The agent that works: `patchyard`, or the name of a configured ACP agent.
+    pub agent: String,
+    /// The image of the sandbox.
+    pub image: String,
+    /// Where the code comes from.
+    pub repository: RepositoryOrigin,
+    /// The commit that the user's branch points at.
+    pub head: String,
+    /// The commit that the workspace starts from and the diff's base: `head`, or a commit on top
+    /// of it with the user's uncommitted changes to tracked files.
+    pub base: String,
+    /// The branch that the work lands on, `patchyard/<slug>-<id>`.
+    pub branch: String,
+}
+
+/// Where a session's code comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RepositoryOrigin {
+    /// Last component of the path or URL, for display and the workspace folder.
+    pub name: String,
+    /// The URL that the server fetched, or `None` for an uploaded bundle. Without user and password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The branch that was checked out or chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+}
+
+/// Body of `session.status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StatusChange {
+    /// The sandbox machine.
+    pub sandbox: SandboxPhase,
+    /// The turn machine.
+    pub turn: TurnPhase,
+    /// What follows from both.
+    pub status: SessionStatus,
+    /// Why, where it is not the ordinary way: the failed step, the missed deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A step of the preparation, idempotent and logged: the log is the saga log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The host assembles and starts the sandbox.
+    Sandbox,
+    /// The guest clones the session repository and checks out the branch.
+    Workspace,
+    /// The agent starts, for agents that run inside.
+    Agent,
+}
+
+/// Body of `turn.ended`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TurnEnded {
+    /// How.
+    pub status: TurnStatus,
+    /// Why.
+    pub stop_reason: StopReason,
+    /// A sentence for the person, where the status is not `completed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// From `turn.started` on.
+    pub duration_ms: u64,
+}
+
+/// Body of `agent.message` and `agent.thought`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AgentBlock {
+    /// The model's message that the block is part of; blocks of one message stand together.
+    pub message: String,
+    /// Readable text, markdown.
+    pub text: String,
+    /// The block as the model sent it, where more than the text has to go back byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub raw: Option<Value>,
+}
+
+/// Body of `tool.call`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ToolCall {
+    /// The model's message that the call is part of.
+    pub message: String,
+    /// The model's id of the call, unique in the session.
+    pub call: String,
+    /// Tool name, such as `Bash`.
+    pub name: String,
+    /// One line for people: the command, the path.
+    pub title: String,
+    /// The input as the model sent it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub input: Value,
+}
+
+/// Body of `tool.result`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ToolResult {
+    /// The call.
+    pub call: String,
+    /// What the model reads.
+    pub content: String,
+    /// Whether the tool failed.
+    pub is_error: bool,
+    /// From start to end.
+    pub duration_ms: u64,
+    /// Facts for the page: exit code, patch, counts. `{"exit_code":0}`, `{"patch":"@@ …"}`.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub detail: Value,
+    /// The whole output, where `content` holds a part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_output: Option<BlobRef>,
+}
+
+/// A stored blob of the session, read at `/api/v1/sessions/{id}/blobs/{blob}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BlobRef {
+    /// SHA-256 of the content in hex.
+    pub blob: String,
+    /// Bytes.
+    pub size: u64,
+    /// Whether the source was longer than the cap.
+    #[serde(default)]
+    pub truncated: bool,
+}
+
+/// One entry of the agent's todo list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PlanEntry {
+    /// What is to be done.
+    pub content: String,
+    /// The same while it is being done ("Running the suite").
+    #[serde(default)]
+    pub active_form: String,
+    /// Where it is.
+    pub status: PlanStatus,
+}
+
+/// Where a todo is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum PlanStatus {
+    /// Not begun.
+    Pending,
+    /// Being done.
+    InProgress,
+    /// Done.
+    Completed,
+}
+
+/// Body of `question.asked`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Question {
+    /// Its id, for the answer.
+    pub question: QuestionId,
+    /// The question, one or two sentences.
+    pub text: String,
+    /// The possible answers, at least two; the first is the safe one and stands when the deadline passes.
+    pub options: Vec<QuestionOption>,
+}
+
+/// One possible answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QuestionOption {
+    /// What the answer carries back.
+    pub id: String,
+    /// What the button says.
+    pub label: String,
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Answer {
+    /// The chosen option.
+    pub option: String,
+    /// Whether the deadline chose, not a person.
+    #[serde(default)]
+    pub by_deadline: bool,
+}
+
+/// Body of `checkpoint`. What it holds is what the sandbox claimed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Checkpoint {
+    /// The commit in the session repository.
+    pub commit: String,
+    /// Its tree; equal to the tree of the session's branch.
+    pub tree: String,
+}
+
+/// Body of `error`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionError {
+    /// A stable word, such as `model_overloaded`.
+    pub code: String,
+    /// What happened, to what, why, and what to do next.
+    pub message: String,
+    /// Set where the same thing is tried again after so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_in_ms: Option<u64>,
+}
+
+/// What is shown while it happens and never stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum LiveDelta {
+    /// More of a message that the model is writing. `block` counts within the message.
+    Text { message: String, block: u32, text: String },
+    /// More of a thought.
+    Thought { message: String, block: u32, text: String },
+    /// The model's unfinished message is void: the request is repeated.
+    Discard { message: String },
+    /// More output of a running tool.
+    ToolOutput { call: String, text: String },
+    /// More output of a running step.
+    StepOutput { step: Step, text: String },
+}
+
+impl EventBody {
+    /// The kind as it stands on the wire and in the `kind` column.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::SessionCreated(_) => "session.created",
+            Self::SessionStatus(_) => "session.status",
+            Self::SessionArchived { .. } => "session.archived",
+            Self::StepStarted { .. } => "step.started",
+            Self::StepOutput { .. } => "step.output",
+            Self::StepFinished { .. } => "step.finished",
+            Self::PromptQueued { .. } => "prompt.queued",
+            Self::TurnStarted { .. } => "turn.started",
+            Self::TurnInterrupted { .. } => "turn.interrupted",
+            Self::TurnEnded(_) => "turn.ended",
+            Self::AgentMessage(_) => "agent.message",
+            Self::AgentThought(_) => "agent.thought",
+            Self::ToolCall(_) => "tool.call",
+            Self::ToolResult(_) => "tool.result",
+            Self::Plan { .. } => "plan",
+            Self::QuestionAsked(_) => "question.asked",
+            Self::QuestionAnswered { .. } => "question.answered",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::DiffStat(_) => "diffstat",
+            Self::Usage { .. } => "usage",
+            Self::Error(_) => "error",
+            Self::Unknown(unknown) => &unknown.kind,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_reads_back_what_it_writes() {
+        let text = r#"{"session":"ses_01JD3Q4F7Z8XK2M5N6P7R8S9TV","seq":3,"at":"2026-11-20T12:00:00Z","epoch":1,
+            "kind":"tool.result","body":{"call":"t1","content":"ok","is_error":false,"duration_ms":4,"detail":{"exit_code":0}}}"#;
+        let event: Event = serde_json::from_str(text).unwrap();
+        assert_eq!(event.body.kind(), "tool.result");
+        let again: Event = serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();
+        assert_eq!(again, event);
+    }
+
+    #[test]
+    fn a_kind_of_a_newer_version_passes_through() {
+        let text = r#"{"session":"ses_01JD3Q4F7Z8XK2M5N6P7R8S9TV","seq":3,"at":"2026-11-20T12:00:00Z","epoch":1,
+            "kind":"pr.opened","body":{"number":7}}"#;
+        let event: Event = serde_json::from_str(text).unwrap();
+        assert_eq!(event.body.kind(), "pr.opened");
+        let value: Value = serde_json::to_value(&event).unwrap();
+        assert_eq!(value["body"]["number"], 7);
+    }
+
+    #[test]
+    fn every_kind_is_written_as_it_is_named() {
+        for body in [
+            EventBody::SessionArchived { archived: true },
+            EventBody::StepStarted { step: Step::Sandbox },
+            EventBody::Plan { entries: vec![] },
+            EventBody::DiffStat(DiffStat::default()),
+        ] {
+            assert_eq!(serde_json::to_value(&body).unwrap()["kind"], body.kind());
+        }
+    }
+}

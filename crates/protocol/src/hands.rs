@@ -1,0 +1,174 @@
+//! Hands: what runs an agent's tools.
+//!
+//! The sandbox's guest implements them over the guest wire; later the agent's local mode does so on
+//! the user's own machine. Paths are absolute paths inside the place where the tools run.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::ExecId;
+
+/// Why hands could not do something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum HandsError {
+    /// No such file or folder, or program.
+    #[error("{path}: no such file or directory")]
+    NotFound { path: String },
+    /// It is there but is not to be had.
+    #[error("{path}: permission denied")]
+    Denied { path: String },
+    /// It is not what the call needs: a folder for a file, a device, a file where a folder should be.
+    #[error("{path}: {reason}")]
+    WrongKind { path: String, reason: String },
+    /// A cap of the sandbox or of the call was hit; says which.
+    #[error("{0}")]
+    Limit(String),
+    /// The operating system's own words.
+    #[error("{path}: {reason}")]
+    Io { path: String, reason: String },
+    /// The sandbox does not answer any more: dead, or never there.
+    #[error("the sandbox is gone: {0}")]
+    Gone(String),
+}
+
+/// A command to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecSpec {
+    /// Chosen by the caller; unique.
+    pub exec: ExecId,
+    /// Program and arguments; a program without `/` is looked up in `PATH`.
+    pub argv: Vec<String>,
+    /// Working directory.
+    pub cwd: String,
+    /// Added to the sandbox's own environment.
+    pub env: Vec<(String, String)>,
+    /// Whether standard input is a pipe that the caller writes; else `/dev/null`.
+    pub stdin: bool,
+    /// After so long everything that the command started is killed.
+    pub timeout: Option<Duration>,
+}
+
+/// What a running command says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecEvent {
+    /// Bytes of standard output.
+    Stdout(Vec<u8>),
+    /// Bytes of standard error.
+    Stderr(Vec<u8>),
+    /// It ended; nothing follows.
+    Exited(ExecEnd),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecEnd {
+    /// Exit code, unless a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether its timeout did.
+    pub timed_out: bool,
+    /// Whether the kernel killed something of the sandbox for memory while it ran.
+    pub out_of_memory: bool,
+}
+
+impl ExecEnd {
+    /// Exit code 0.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.code == Some(0)
+    }
+}
+
+/// A signal that can be sent to a command and all that it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExecSignal {
+    /// SIGINT to the command's process group.
+    Interrupt,
+    /// SIGTERM to the command's process group.
+    Terminate,
+    /// SIGKILL to everything that the command started, also what it daemonised.
+    Kill,
+}
+
+/// A part of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileChunk {
+    /// The bytes, at most as many as were asked for.
+    pub bytes: Vec<u8>,
+    /// The whole file's size when it was read.
+    pub size: u64,
+}
+
+/// What a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link, where links are not followed.
+    Symlink,
+    /// A device, pipe or socket.
+    Other,
+}
+
+/// Facts of a path, links followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStat {
+    /// What it is.
+    pub kind: FileKind,
+    /// Bytes.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Last change, unix milliseconds.
+    pub modified_ms: i64,
+}
+
+/// One entry of a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirEntry {
+    /// Name without path; bytes that are no UTF-8 are replaced.
+    pub name: String,
+    /// What it is, links not followed.
+    pub kind: FileKind,
+}
+
+/// The place where tools run.
+#[async_trait]
+pub trait Hands: Send + Sync {
+    /// Starts a command. Its output waits inside until it is taken from the [`Execution`].
+    async fn start(&self, spec: ExecSpec) -> Result<Box<dyn Execution>, HandsError>;
+
+    /// Reads at most `limit` bytes from `offset`. Follows links; refuses what is no regular file.
+    async fn read_file(&self, path: &str, offset: u64, limit: u64) -> Result<FileChunk, HandsError>;
+
+    /// Replaces a file's content in one step and keeps its permissions; makes missing folders.
+    /// Follows links, so that the file behind a link changes and the link stays.
+    async fn write_file(&self, path: &str, bytes: &[u8]) -> Result<(), HandsError>;
+
+    /// Facts of a path, links followed.
+    async fn stat(&self, path: &str) -> Result<FileStat, HandsError>;
+
+    /// Entries of a folder, sorted by name, at most 10,000.
+    async fn list(&self, path: &str) -> Result<Vec<DirEntry>, HandsError>;
+}
+
+/// A running command.
+#[async_trait]
+pub trait Execution: Send {
+    /// The next thing that it says; [`ExecEvent::Exited`] is the last.
+    async fn next(&mut self) -> Result<ExecEvent, HandsError>;
+
+    /// Writes to its standard input.
+    async fn write_stdin(&mut self, bytes: &[u8]) -> Result<(), HandsError>;
+
+    /// Closes its standard input.
+    async fn close_stdin(&mut self) -> Result<(), HandsError>;
+
+    /// Sends a signal.
+    async fn signal(&self, signal: ExecSignal) -> Result<(), HandsError>;
+}

@@ -1,0 +1,29 @@
+//! The words that every part of patchyard shares.
+//!
+//! ```text
+//!  ids ── event ── view            the log, and the one reducer that folds it
+//!           │
+//!  agent_port · hands · attachment the seams between session, agent and sandbox
+//!           │
+//!  guest                           what host and guest say to each other
+//!  sandbox_host                    what the server may ask of the privileged process
+//!  api · problem                   what browsers and terminals see
+//! ```
+//!
+//! Nothing here does IO, spawns, reads a clock or an environment variable: time and randomness
+//! are passed in by the caller.
+
+#![forbid(unsafe_code)]
+
+pub mod agent_port;
+pub mod api;
+pub mod attachment;
+pub mod event;
+pub mod guest;
+pub mod hands;
+pub mod ids;
+pub mod problem;
+pub mod sandbox_host;
+pub mod status;
+pub mod usage;
+pub mod view;

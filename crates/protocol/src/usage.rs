@@ -1,0 +1,47 @@
+//! Tokens and money.
+
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
+/// What one or more model requests used. Token counts as the Messages API reports them:
+/// `input_tokens` does not include what was read from or written to the prompt cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Usage {
+    /// Fresh input tokens.
+    pub input_tokens: u64,
+    /// Tokens that the model wrote.
+    pub output_tokens: u64,
+    /// Input tokens read from the prompt cache.
+    pub cache_read_input_tokens: u64,
+    /// Input tokens written to the prompt cache.
+    pub cache_creation_input_tokens: u64,
+    /// Model requests.
+    pub requests: u64,
+    /// Cost in millionths of a US dollar by the list price, 0 where the model has no known price.
+    pub cost_micro_usd: u64,
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.input_tokens += other.input_tokens;
+        self.output_tokens += other.output_tokens;
+        self.cache_read_input_tokens += other.cache_read_input_tokens;
+        self.cache_creation_input_tokens += other.cache_creation_input_tokens;
+        self.requests += other.requests;
+        self.cost_micro_usd += other.cost_micro_usd;
+    }
+}
+
+/// Lines and files of a diff.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DiffStat {
+    /// Added lines; a binary file counts none.
+    pub additions: u64,
+    /// Deleted lines.
+    pub deletions: u64,
+    /// Files that differ.
+    pub files_changed: u64,
+}
