@@ -1,0 +1,244 @@
+//! Sessions as rows: their keys, their views, their beginning and their end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use protocol::event::{EventBody, SessionCreated};
+use protocol::ids::{Epoch, PromptId, SessionId};
+use protocol::view::SessionView;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::blobs::Prepared;
+use crate::error::StoreError;
+use crate::hub::Notice;
+use crate::log::{Accepted, IdempotencyKey};
+use crate::open::{Inner, Store};
+use crate::seal::SealKey;
+use crate::writer::{Head, Write};
+
+/// The opened data keys.
+pub(crate) struct Keys {
+    master: SealKey,
+    opened: Mutex<HashMap<SessionId, Arc<SealKey>>>,
+}
+
+impl Keys {
+    pub(crate) fn new(master: SealKey) -> Self {
+        Self { master, opened: Mutex::default() }
+    }
+
+    /// The key of a session that exists.
+    pub(crate) fn of(&self, connection: &Connection, session: SessionId) -> Result<Arc<SealKey>, StoreError> {
+        if let Some(key) = self.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&session) {
+            return Ok(Arc::clone(key));
+        }
+        let sealed: Vec<u8> = connection
+            .prepare_cached("SELECT data_key FROM sessions WHERE id = ?1")?
+            .query_row([session.to_string()], |row| row.get(0))
+            .optional()?
+            .ok_or(StoreError::NoSession(session))?;
+        let key = Arc::new(self.master.open_data_key(&format!("{session} key"), &sealed)?);
+        self.remember(session, &key);
+        Ok(key)
+    }
+
+    fn create(&self, session: SessionId) -> Result<(Arc<SealKey>, Vec<u8>), StoreError> {
+        let (key, sealed) = self.master.new_data_key(&format!("{session} key"))?;
+        let key = Arc::new(key);
+        self.remember(session, &key);
+        Ok((key, sealed))
+    }
+
+    fn remember(&self, session: SessionId, key: &Arc<SealKey>) {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(session, Arc::clone(key));
+    }
+
+    fn forget(&self, session: SessionId) {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+    }
+}
+
+impl Store {
+    /// Makes a session with its first two events, `session.created` and `prompt.queued`, in one
+    /// transaction. With a key that was seen before it answers as it did then.
+    pub async fn create_session(
+        &self,
+        id: SessionId,
+        created: SessionCreated,
+        prompt: PromptId,
+        text: String,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Result<Accepted<SessionView>, StoreError> {
+        let (key, sealed_key) = self.inner.keys.create(id)?;
+        let bodies = vec![EventBody::SessionCreated(created), EventBody::PromptQueued { prompt, text }];
+        let prepared = self.prepare(id, key, bodies).await?;
+        let at = self.inner.clock.now();
+        let inner = Arc::clone(&self.inner);
+        let made = self
+            .write(move |write| {
+                if let Some(seen) = &idempotency
+                    && let Some(earlier) = seen.lookup::<SessionId>(write.connection)?
+                {
+                    return Ok(Err(earlier));
+                }
+                write
+                    .connection
+                    .prepare_cached(
+                        "INSERT INTO sessions (id, epoch, head, data_key, view) VALUES (?1, 0, 0, ?2, x'')",
+                    )?
+                    .execute(params![id.to_string(), sealed_key])?;
+                let head = crate::log::append_prepared(write, &inner, id, None, at, (None, None), prepared)?;
+                let view = head.view.clone();
+                write.heads.insert(id, head);
+                if let Some(seen) = &idempotency {
+                    seen.remember(write.connection, id, at, &id)?;
+                }
+                Ok(Ok(view))
+            })
+            .await;
+        match made {
+            Ok(Ok(answer)) => Ok(Accepted { answer, repeated: false }),
+            Ok(Err(earlier)) => {
+                self.inner.keys.forget(id);
+                Ok(Accepted { answer: self.session(earlier).await?, repeated: true })
+            }
+            Err(error) => {
+                self.inner.keys.forget(id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Becomes the one writer of a session: every older epoch is fenced from here on.
+    pub async fn claim(&self, session: SessionId) -> Result<Epoch, StoreError> {
+        self.write(move |write| {
+            write.heads.remove(&session);
+            write
+                .connection
+                .prepare_cached("UPDATE sessions SET epoch = epoch + 1 WHERE id = ?1 RETURNING epoch")?
+                .query_row([session.to_string()], |row| row.get(0))
+                .optional()?
+                .ok_or(StoreError::NoSession(session))
+        })
+        .await
+    }
+
+    /// A session as it is now.
+    pub async fn session(&self, session: SessionId) -> Result<SessionView, StoreError> {
+        self.read(move |connection, inner| {
+            let sealed: Vec<u8> = connection
+                .prepare_cached("SELECT view FROM sessions WHERE id = ?1")?
+                .query_row([session.to_string()], |row| row.get(0))
+                .optional()?
+                .ok_or(StoreError::NoSession(session))?;
+            open_view(connection, inner, session, &sealed)
+        })
+        .await
+    }
+
+    /// Sessions, newest first, at most `limit`, older than `before`.
+    pub async fn sessions(
+        &self,
+        archived: bool,
+        before: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionView>, StoreError> {
+        self.read(move |connection, inner| {
+            let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
+            let mut statement = connection.prepare_cached(
+                "SELECT id, view FROM sessions WHERE archived = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3",
+            )?;
+            let rows = statement.query_map(params![archived, before, limit], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))
+            })?;
+            let mut views = Vec::new();
+            for row in rows {
+                let (id, sealed) = row?;
+                if let Ok(id) = id.parse() {
+                    views.push(open_view(connection, inner, id, &sealed)?);
+                }
+            }
+            Ok(views)
+        })
+        .await
+    }
+
+    /// Deletes a session: its key first of all, then events, blobs and what was answered for it.
+    pub async fn delete_session(&self, session: SessionId) -> Result<(), StoreError> {
+        self.write(move |write| {
+            write.heads.remove(&session);
+            let id = session.to_string();
+            if write.connection.execute("DELETE FROM sessions WHERE id = ?1", [&id])? == 0 {
+                return Err(StoreError::NoSession(session));
+            }
+            write.connection.execute("DELETE FROM events WHERE session = ?1", [&id])?;
+            write.connection.execute("DELETE FROM accepted WHERE session = ?1", [&id])?;
+            write.notices.push(Notice::Deleted { session });
+            Ok(())
+        })
+        .await?;
+        self.inner.keys.forget(session);
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || inner.blobs.delete_session(session))
+            .await
+            .map_err(|_| StoreError::Closed)?
+    }
+
+    /// Serialises, seals, and moves what is too long for a row into blobs.
+    pub(crate) async fn prepare(
+        &self,
+        session: SessionId,
+        key: Arc<SealKey>,
+        bodies: Vec<EventBody>,
+    ) -> Result<Vec<Prepared>, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || {
+            bodies.into_iter().map(|body| inner.blobs.prepare(session, &key, body)).collect()
+        })
+        .await
+        .map_err(|_| StoreError::Closed)?
+    }
+
+    pub(crate) async fn key(&self, session: SessionId) -> Result<Arc<SealKey>, StoreError> {
+        if let Some(key) =
+            self.inner.keys.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&session).cloned()
+        {
+            return Ok(key);
+        }
+        self.read(move |connection, inner| inner.keys.of(connection, session)).await
+    }
+}
+
+/// The head of a session: from memory, else from its row.
+pub(crate) fn take_head(
+    write: &mut Write<'_>,
+    inner: &Inner,
+    session: SessionId,
+) -> Result<Head, StoreError> {
+    if let Some(head) = write.heads.remove(&session) {
+        return Ok(head);
+    }
+    let (epoch, seq, sealed): (u64, u64, Vec<u8>) = write
+        .connection
+        .prepare_cached("SELECT epoch, head, view FROM sessions WHERE id = ?1")?
+        .query_row([session.to_string()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?
+        .ok_or(StoreError::NoSession(session))?;
+    let view = open_view(write.connection, inner, session, &sealed)?;
+    Ok(Head { epoch, seq, view })
+}
+
+pub(crate) fn view_context(session: SessionId) -> String {
+    format!("{session} view")
+}
+
+fn open_view(
+    connection: &Connection,
+    inner: &Inner,
+    session: SessionId,
+    sealed: &[u8],
+) -> Result<SessionView, StoreError> {
+    let key = inner.keys.of(connection, session)?;
+    let json = key.open(&view_context(session), sealed, "a session's view")?;
+    serde_json::from_slice(&json).map_err(|source| StoreError::Damaged { what: "a session's view", source })
+}
