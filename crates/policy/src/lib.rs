@@ -1,1 +1,13 @@
+//! Pure decisions. What is unknown is denied; there is no "unset".
+//!
+//! ```text
+//!  text ── RepositoryUrl::parse ──▶ scheme, host, path        (or why not)
+//!  host ── resolved elsewhere ────▶ AddressRules::check ──▶ may be dialled (or why not)
+//! ```
+//!
+//! No IO, no clock, no environment: who calls this resolves names and dials.
 
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod repository;
