@@ -1,1 +1,30 @@
+//! Session repositories: one bare repository per session, owned by the server.
+//!
+//! ```text
+//!  bundle of a user ───┐                                   ┌─▶ read-only mount ─▶ workspace in the sandbox
+//!  mirror of a URL ────┼─▶ repos/<session>.git ────────────┼─▶ diff, patch, memory files
+//!  bundle of a guest ──┘   refs/heads/patchyard/<slug>-<id>└─▶ git fetch of the result, over HTTP
+//!                          refs/patchyard/checkpoints/<n>
+//! ```
+//!
+//! git itself works on them, always in a repository that we created, with no configuration but
+//! ours and no environment but ours ([`command`]): the host never runs git in a tree that a sandbox
+//! can write. What a guest's bundle holds is what the sandbox claimed.
 
+#![forbid(unsafe_code)]
+
+mod command;
+mod diff;
+mod error;
+mod import;
+mod mirror;
+mod object;
+mod repositories;
+mod serve;
+
+pub use diff::MAX_DIFF_ROWS;
+pub use error::GitError;
+pub use import::Imported;
+pub use mirror::FetchRules;
+pub use repositories::Repositories;
+pub use serve::UploadPack;

@@ -1,0 +1,150 @@
+//! How git is run on the host: no configuration, no environment, no prompt, no program of the
+//! repository's, a deadline, and a cap on what it may print.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::Command;
+
+use crate::error::GitError;
+
+/// What one git may print that is kept in memory.
+const MAX_OUTPUT: u64 = 64 * 1024 * 1024;
+
+/// How long one git may take.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// Settings of every git. Objects are checked as they come in, but for flaws of old tools that
+/// many real histories have and that harm nobody.
+const SETTINGS: &[(&str, &str)] = &[
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.attributesFile", "/dev/null"),
+    ("core.quotePath", "false"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("protocol.allow", "never"),
+    ("protocol.file.allow", "always"),
+    ("protocol.http.allow", "always"),
+    ("protocol.https.allow", "always"),
+    ("http.followRedirects", "false"),
+    ("transfer.fsckObjects", "true"),
+    ("fetch.fsck.zeroPaddedFilemode", "ignore"),
+    ("fetch.fsck.missingSpaceBeforeDate", "ignore"),
+    ("fetch.fsck.missingNameBeforeEmail", "ignore"),
+    ("fetch.fsck.missingSpaceBeforeEmail", "ignore"),
+    ("fetch.fsck.badTimezone", "ignore"),
+    ("fetch.fsck.missingTaggerEntry", "ignore"),
+    ("fetch.fsck.zeroPaddedDate", "ignore"),
+];
+
+/// A git on one of our repositories, or on none.
+pub(crate) struct Git {
+    action: &'static str,
+    command: Command,
+}
+
+impl Git {
+    /// `action` names it in errors.
+    pub(crate) fn new(action: &'static str, repository: Option<&Path>) -> Self {
+        let mut command = Command::new("git");
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", "/nonexistent")
+            .env("LC_ALL", "C.UTF-8")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_ATTR_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_NO_LAZY_FETCH", "1")
+            .env("GIT_OPTIONAL_LOCKS", "0")
+            .env("GIT_PROTOCOL_FROM_USER", "0")
+            .current_dir("/")
+            .kill_on_drop(true)
+            .stdin(Stdio::null());
+        for (name, value) in SETTINGS {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        if let Some(repository) = repository {
+            command.arg("--git-dir").arg(repository);
+        }
+        Self { action, command }
+    }
+
+    /// One more argument.
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// More arguments.
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// A variable of the environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// The command, for who streams its input and output.
+    pub(crate) fn into_command(self) -> Command {
+        self.command
+    }
+
+    /// Runs it; gives what it printed.
+    pub(crate) async fn run(mut self) -> Result<Vec<u8>, GitError> {
+        let action = self.action;
+        let mut child =
+            self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(GitError::Start)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let work = async {
+            let (out, err) = tokio::join!(read_capped(stdout, MAX_OUTPUT), read_capped(stderr, 64 * 1024));
+            (out, err, child.wait().await)
+        };
+        let Ok((out, err, status)) = tokio::time::timeout(DEADLINE, work).await else {
+            return Err(GitError::Timeout { action, seconds: DEADLINE.as_secs() });
+        };
+        let failed = |words: String| GitError::Git { action, words };
+        let out = out.map_err(|error| failed(error.to_string()))?;
+        match status {
+            Ok(status) if status.success() => Ok(out),
+            Ok(_) => Err(failed(last_words(&err.unwrap_or_default()))),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+
+    /// Runs it; gives what it printed as trimmed text.
+    pub(crate) async fn text(self) -> Result<String, GitError> {
+        Ok(String::from_utf8_lossy(&self.run().await?).trim().to_owned())
+    }
+}
+
+async fn read_capped(pipe: Option<impl AsyncRead + Unpin>, cap: u64) -> std::io::Result<Vec<u8>> {
+    let Some(pipe) = pipe else { return Ok(Vec::new()) };
+    let mut bytes = Vec::new();
+    let mut pipe = pipe.take(cap + 1);
+    pipe.read_to_end(&mut bytes).await?;
+    if bytes.len() as u64 > cap {
+        return Err(std::io::Error::other(format!("it printed more than {cap} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// git's last error line, or the last line at all, cut.
+pub(crate) fn last_words(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines()
+        .rfind(|line| line.starts_with("fatal:") || line.starts_with("error:"))
+        .or_else(|| lines().next_back())
+        .unwrap_or("it gave no reason");
+    let line = line.trim_start_matches("fatal: ").trim_start_matches("error: ");
+    line.chars().filter(|c| !c.is_control()).take(300).collect()
+}

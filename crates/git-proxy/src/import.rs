@@ -1,0 +1,145 @@
+//! How code gets into a session's repository.
+//!
+//! ```text
+//!  import_bundle · import_url ─▶ branches, tags, head, base
+//!  start_branch ───────────────▶ refs/heads/<session branch> at base; HEAD names it
+//!  import_checkpoint ──────────▶ the branch moves, refs/patchyard/checkpoints/<n> keeps it
+//! ```
+
+use std::path::Path;
+
+use policy::repository::RepositoryUrl;
+use protocol::api::{UPLOAD_HEAD_REF, UPLOAD_WIP_REF};
+use protocol::event::Checkpoint;
+use protocol::ids::SessionId;
+
+use crate::command::Git;
+use crate::error::GitError;
+use crate::mirror::FetchRules;
+use crate::repositories::Repositories;
+
+/// What was imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// The commit that the user's branch points at.
+    pub head: String,
+    /// What the work starts from: `head`, or a commit on top with the uncommitted changes.
+    pub base: String,
+    /// The branch, where one is known.
+    pub branch: Option<String>,
+}
+
+impl Repositories {
+    /// Makes the session's repository from a bundle that a user uploaded.
+    pub async fn import_bundle(&self, session: SessionId, bundle: &Path) -> Result<Imported, GitError> {
+        let repository = self.create(session).await?;
+        let fetched = Git::new("fetch", Some(&repository))
+            .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags", "--force"])
+            .arg(bundle)
+            .args([
+                "+refs/heads/*:refs/heads/*",
+                "+refs/tags/*:refs/tags/*",
+                "+refs/remotes/*:refs/remotes/*",
+                "+refs/patchyard/upload/*:refs/patchyard/upload/*",
+            ])
+            .run()
+            .await;
+        match fetched {
+            Ok(_) => {}
+            Err(GitError::Git { words, .. }) => return Err(GitError::BadBundle(words)),
+            Err(error) => return Err(error),
+        }
+        let head = resolve(&repository, UPLOAD_HEAD_REF)
+            .await
+            .map_err(|_| GitError::BadBundle(format!("it has no {UPLOAD_HEAD_REF}")))?;
+        let base = resolve(&repository, UPLOAD_WIP_REF).await.unwrap_or_else(|_| head.clone());
+        Ok(Imported { head, base, branch: None })
+    }
+
+    /// Makes the session's repository from an address, through its mirror.
+    pub async fn import_url(
+        &self,
+        session: SessionId,
+        url: &RepositoryUrl,
+        branch: Option<&str>,
+        rules: &FetchRules,
+    ) -> Result<Imported, GitError> {
+        let mirror = self.refresh_mirror(url, rules).await?;
+        let branch = match branch {
+            Some(branch) => branch.to_owned(),
+            None => mirror.default_branch.clone().ok_or_else(|| GitError::Empty(url.to_string()))?,
+        };
+        let Some(head) = mirror.branches.get(&branch).cloned() else {
+            let known: Vec<_> = mirror.branches.keys().take(8).map(String::as_str).collect();
+            let known = if known.is_empty() { "no branches".into() } else { known.join(", ") };
+            return Err(GitError::NoBranch { branch, repository: url.to_string(), known });
+        };
+        let repository = self.create(session).await?;
+        Git::new("fetch", Some(&repository))
+            .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags"])
+            .arg(&mirror.path)
+            .args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"])
+            .run()
+            .await?;
+        Ok(Imported { base: head.clone(), head, branch: Some(branch) })
+    }
+
+    /// Makes the session's branch at `base` and lets HEAD name it, so that a clone checks it out.
+    pub async fn start_branch(&self, session: SessionId, branch: &str, base: &str) -> Result<(), GitError> {
+        let repository = self.existing(session).await?;
+        let name = format!("refs/heads/{branch}");
+        Git::new("update-ref", Some(&repository)).args(["update-ref", &name, base]).run().await?;
+        Git::new("symbolic-ref", Some(&repository)).args(["symbolic-ref", "HEAD", &name]).run().await?;
+        Ok(())
+    }
+
+    /// Takes in the workspace's state: a bundle with the session's branch, made in the sandbox.
+    /// The branch moves there, and a private ref of its own keeps this state.
+    pub async fn import_checkpoint(
+        &self,
+        session: SessionId,
+        branch: &str,
+        number: u64,
+        bundle: &Path,
+    ) -> Result<Checkpoint, GitError> {
+        let repository = self.existing(session).await?;
+        let kept = format!("refs/patchyard/checkpoints/{number}");
+        Git::new("fetch", Some(&repository))
+            .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags", "--force"])
+            .arg(bundle)
+            .arg(format!("+refs/heads/{branch}:{kept}"))
+            .run()
+            .await?;
+        self.move_branch(&repository, branch, &kept).await
+    }
+
+    /// The state of the session's branch as it is, kept as a checkpoint: where nothing was committed.
+    pub async fn keep_checkpoint(
+        &self,
+        session: SessionId,
+        branch: &str,
+        number: u64,
+    ) -> Result<Checkpoint, GitError> {
+        let repository = self.existing(session).await?;
+        let kept = format!("refs/patchyard/checkpoints/{number}");
+        let tip = format!("refs/heads/{branch}");
+        Git::new("update-ref", Some(&repository)).args(["update-ref", &kept, &tip]).run().await?;
+        self.move_branch(&repository, branch, &kept).await
+    }
+
+    async fn move_branch(&self, repository: &Path, branch: &str, kept: &str) -> Result<Checkpoint, GitError> {
+        let commit = resolve(repository, kept).await?;
+        let tree = resolve(repository, &format!("{commit}^{{tree}}")).await?;
+        let name = format!("refs/heads/{branch}");
+        Git::new("update-ref", Some(repository)).args(["update-ref", &name, &commit]).run().await?;
+        Ok(Checkpoint { commit, tree })
+    }
+}
+
+/// The object that a name stands for.
+pub(crate) async fn resolve(repository: &Path, name: &str) -> Result<String, GitError> {
+    Git::new("rev-parse", Some(repository))
+        .args(["rev-parse", "--verify", "--quiet", "--end-of-options", name])
+        .text()
+        .await
+}

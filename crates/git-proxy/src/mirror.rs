@@ -1,0 +1,136 @@
+//! Mirrors: one bare copy per address, brought up to date before each use.
+//!
+//! ```text
+//!  address ─ policy ─▶ host ─ resolve ─▶ addresses ─ policy ─▶ git fetch, pinned to those addresses
+//! ```
+//!
+//! git does not resolve the name again (`http.curloptResolve`) and follows no redirect, so that
+//! what was checked is what is dialled.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use policy::address::AddressRules;
+use policy::repository::{RepositoryUrl, below_any};
+use sha2::{Digest as _, Sha256};
+use tokio::fs;
+
+use crate::command::Git;
+use crate::error::GitError;
+use crate::repositories::{Repositories, init};
+
+/// What the operator allows when the server fetches.
+#[derive(Debug, Clone, Default)]
+pub struct FetchRules {
+    /// Addresses.
+    pub addresses: AddressRules,
+    /// Folders that `file:` may name.
+    pub file_roots: Vec<PathBuf>,
+}
+
+/// A mirror as it was just brought up to date.
+pub(crate) struct Mirror {
+    pub(crate) path: PathBuf,
+    pub(crate) branches: BTreeMap<String, String>,
+    pub(crate) default_branch: Option<String>,
+}
+
+impl Repositories {
+    pub(crate) async fn refresh_mirror(
+        &self,
+        url: &RepositoryUrl,
+        rules: &FetchRules,
+    ) -> Result<Mirror, GitError> {
+        let (address, pin) = vet(url, rules).await?;
+        let _one_at_a_time = self.mirroring.lock().await;
+        let path = self.mirrors.join(format!("{}.git", short_hash(&address)));
+        if !fs::try_exists(path.join("HEAD")).await.unwrap_or(false) {
+            init(&path).await?;
+        }
+        let remote = |action| {
+            let mut git = Git::new(action, Some(&path));
+            if let Some(pin) = &pin {
+                git = git.args(["-c", &format!("http.curloptResolve={pin}")]);
+            }
+            git
+        };
+        let advertised = remote("ls-remote")
+            .args(["ls-remote", "--symref", "--", &address, "HEAD", "refs/heads/*"])
+            .text()
+            .await?;
+        remote("fetch")
+            .args([
+                "fetch",
+                "--quiet",
+                "--prune",
+                "--no-write-fetch-head",
+                "--no-tags",
+                "--force",
+                "--",
+                &address,
+            ])
+            .args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"])
+            .run()
+            .await?;
+        let branches = branches(&path).await?;
+        let default_branch = default_branch(&advertised).filter(|branch| branches.contains_key(branch));
+        let default_branch = default_branch.or_else(|| branches.keys().next().cloned());
+        Ok(Mirror { path, branches, default_branch })
+    }
+}
+
+/// What git is given, and the addresses that it is pinned to.
+async fn vet(url: &RepositoryUrl, rules: &FetchRules) -> Result<(String, Option<String>), GitError> {
+    match url {
+        RepositoryUrl::File { path } => {
+            let real = fs::canonicalize(path).await.map_err(|source| GitError::io("open", path, source))?;
+            if !below_any(&real, &rules.file_roots) {
+                let shown = real.display().to_string();
+                return Err(policy::repository::RepositoryUrlError::OutsideRoots(shown).into());
+            }
+            Ok((real.display().to_string(), None))
+        }
+        RepositoryUrl::Http { url, host, port } => {
+            let resolved = tokio::net::lookup_host((host.as_str(), *port))
+                .await
+                .map_err(|source| GitError::Resolve { host: host.clone(), source })?;
+            let mut addresses = Vec::new();
+            for address in resolved.map(|socket| socket.ip()) {
+                rules.addresses.check(host, address).map_err(|reason| GitError::Address {
+                    host: host.clone(),
+                    address,
+                    reason,
+                })?;
+                let text = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
+                if !addresses.contains(&text) {
+                    addresses.push(text);
+                }
+            }
+            Ok((url.clone(), Some(format!("{host}:{port}:{}", addresses.join(",")))))
+        }
+    }
+}
+
+async fn branches(mirror: &std::path::Path) -> Result<BTreeMap<String, String>, GitError> {
+    let listed = Git::new("for-each-ref", Some(mirror))
+        .args(["for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads"])
+        .text()
+        .await?;
+    Ok(listed
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(commit, branch)| (branch.to_owned(), commit.to_owned()))
+        .collect())
+}
+
+/// The branch that the remote's HEAD names: `ref: refs/heads/main\tHEAD`.
+fn default_branch(advertised: &str) -> Option<String> {
+    advertised
+        .lines()
+        .find_map(|line| line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD"))
+        .map(ToOwned::to_owned)
+}
+
+fn short_hash(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,161 @@
+//! Session repositories with real git.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use git_proxy::{FetchRules, GitError, Repositories};
+use policy::repository::RepositoryUrl;
+use protocol::api::{DiffRowKind, FileStatus};
+use protocol::ids::SessionId;
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    repositories: Repositories,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let repositories = Repositories::open(&dir.path().join("data")).await.unwrap();
+        Self { dir, repositories }
+    }
+
+    /// A repository of a user, with one commit on `main`.
+    fn user_repository(&self) -> PathBuf {
+        let path = self.dir.path().join("user");
+        std::fs::create_dir(&path).unwrap();
+        git(&path, &["init", "-q", "-b", "main"]);
+        std::fs::write(path.join("a.txt"), "one\ntwo\nthree\n").unwrap();
+        std::fs::write(path.join("old.txt"), "a file that moves\nwith two lines\n").unwrap();
+        std::fs::write(path.join("CLAUDE.md"), "be kind\n").unwrap();
+        git(&path, &["add", "-A"]);
+        git(&path, &["commit", "-q", "-m", "first"]);
+        path
+    }
+
+    async fn import(&self, user: &Path) -> (SessionId, git_proxy::Imported) {
+        let session = SessionId::from(ulid::Ulid::generate());
+        git(user, &["update-ref", "refs/patchyard/upload/head", "HEAD"]);
+        let bundle = self.dir.path().join("upload.bundle");
+        git(user, &["bundle", "create", "-q", bundle.to_str().unwrap(), "--all"]);
+        let imported = self.repositories.import_bundle(session, &bundle).await.unwrap();
+        self.repositories.start_branch(session, "patchyard/work-1", &imported.base).await.unwrap();
+        (session, imported)
+    }
+}
+
+fn git(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false"])
+        .args(args)
+        .current_dir(dir)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn work_on_a_bundle_comes_back_as_a_diff_and_a_branch() {
+    let fixture = Fixture::new().await;
+    let user = fixture.user_repository();
+    let (session, imported) = fixture.import(&user).await;
+    assert_eq!(imported.head, git(&user, &["rev-parse", "HEAD"]));
+    assert_eq!(imported.base, imported.head);
+
+    // A stand-in for the sandbox: a clone, a change, a bundle of the branch.
+    let workspace = fixture.dir.path().join("workspace");
+    git(
+        fixture.dir.path(),
+        &["clone", "-q", fixture.repositories.path(session).to_str().unwrap(), "workspace"],
+    );
+    assert_eq!(git(&workspace, &["branch", "--show-current"]), "patchyard/work-1");
+    std::fs::write(workspace.join("a.txt"), "one\n2\nthree\nfour\n").unwrap();
+    std::fs::rename(workspace.join("old.txt"), workspace.join("new.txt")).unwrap();
+    std::fs::write(workspace.join("blob.bin"), [0u8, 1, 2, 255]).unwrap();
+    git(&workspace, &["add", "-A"]);
+    git(&workspace, &["commit", "-q", "-m", "work"]);
+    let bundle = fixture.dir.path().join("checkpoint.bundle");
+    let range = format!("{}..patchyard/work-1", imported.base);
+    git(&workspace, &["bundle", "create", "-q", bundle.to_str().unwrap(), &range]);
+    let checkpoint =
+        fixture.repositories.import_checkpoint(session, "patchyard/work-1", 1, &bundle).await.unwrap();
+    assert_eq!(checkpoint.tree, git(&workspace, &["rev-parse", "HEAD^{tree}"]));
+
+    let diff = fixture.repositories.diff(session, &imported.base, &checkpoint.commit).await.unwrap();
+    let files: Vec<_> = diff.files.iter().map(|file| (file.path.as_str(), file.status)).collect();
+    assert_eq!(
+        files,
+        [("a.txt", FileStatus::Modified), ("blob.bin", FileStatus::Added), ("new.txt", FileStatus::Renamed)]
+    );
+    assert_eq!((diff.stat.additions, diff.stat.deletions, diff.stat.files_changed), (2, 1, 3));
+
+    let rows = fixture
+        .repositories
+        .file_diff(session, &imported.base, &checkpoint.commit, "a.txt", None)
+        .await
+        .unwrap()
+        .rows;
+    assert!(
+        rows.iter().any(|row| row.kind == DiffRowKind::Added && row.text == "four" && row.new == Some(4))
+    );
+
+    let patch = fixture.repositories.patch(session, &imported.base, &checkpoint.commit).await.unwrap();
+    let file = fixture.dir.path().join("work.patch");
+    std::fs::write(&file, patch).unwrap();
+    git(&user, &["apply", "--check", file.to_str().unwrap()]);
+
+    let memory = fixture.repositories.file(session, &imported.base, "CLAUDE.md", 1000).await.unwrap();
+    assert_eq!(memory.as_deref(), Some(&b"be kind\n"[..]));
+    assert_eq!(fixture.repositories.file(session, &imported.base, "CLAUDE.md", 3).await.unwrap(), None);
+    assert_eq!(fixture.repositories.paths(session, &imported.base).await.unwrap().len(), 3);
+    fixture.repositories.delete(session).await.unwrap();
+    assert!(fixture.repositories.sessions().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_bundle_are_refused() {
+    let fixture = Fixture::new().await;
+    let path = fixture.dir.path().join("garbage");
+    std::fs::write(&path, b"# v2 git bundle\nnot really").unwrap();
+    let refused = fixture.repositories.import_bundle(SessionId::from(ulid::Ulid::generate()), &path).await;
+    assert!(matches!(refused, Err(GitError::BadBundle(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_file_address_needs_an_open_root_and_a_known_branch() {
+    let fixture = Fixture::new().await;
+    let user = fixture.user_repository();
+    let roots = vec![fixture.dir.path().canonicalize().unwrap()];
+    let rules = FetchRules { file_roots: roots.clone(), ..FetchRules::default() };
+    let text = format!("file://{}", user.canonicalize().unwrap().display());
+    let url = RepositoryUrl::parse(&text, &roots).unwrap();
+    let session = SessionId::from(ulid::Ulid::generate());
+    let imported = fixture.repositories.import_url(session, &url, None, &rules).await.unwrap();
+    assert_eq!(imported.branch.as_deref(), Some("main"));
+    assert_eq!(imported.head, git(&user, &["rev-parse", "HEAD"]));
+
+    let unknown = fixture.repositories.import_url(session, &url, Some("nope"), &rules).await.unwrap_err();
+    assert!(
+        unknown.to_string().contains("no branch `nope`") && unknown.to_string().contains("main"),
+        "{unknown}"
+    );
+
+    // A link inside the root that leads out of it.
+    let outside = tempfile::tempdir().unwrap();
+    let link = roots[0].join("link");
+    std::os::unix::fs::symlink(outside.path(), &link).unwrap();
+    let url = RepositoryUrl::parse(&format!("file://{}", link.display()), &roots).unwrap();
+    let refused = fixture.repositories.import_url(session, &url, None, &rules).await;
+    assert!(matches!(refused, Err(GitError::Url(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_address_of_this_machine_is_not_dialled() {
+    let fixture = Fixture::new().await;
+    let url = RepositoryUrl::parse("http://127.0.0.1:9/x.git", &[]).unwrap();
+    let session = SessionId::from(ulid::Ulid::generate());
+    let refused = fixture.repositories.import_url(session, &url, None, &FetchRules::default()).await;
+    assert!(matches!(refused, Err(GitError::Address { .. })), "{refused:?}");
+}
