@@ -1,1 +1,33 @@
+//! Process 1 of every sandbox.
+//!
+//! ```text
+//!   host ══ fd 3: listening socket ══▶ init: one connection at a time
+//!                                        │ requests
+//!              ┌─────────────────────────┼──────────────────────┐
+//!           commands                   files                  kill
+//!              │ spawn                   read, write            /proc, signals
+//!              ▼                         stat, list
+//!     own session per command ──▶ pump: output as far as credit allows
+//!              ▲
+//!           reaper: every orphan
+//! ```
+//!
+//! One thread, because threads count against the sandbox's process limit, and because the kill path
+//! has to work when that limit is reached. The same binary is also the search tools that the agent
+//! runs as ordinary commands: `grep`, `glob`, `check-tools`.
+//!
+//! Whatever runs in the sandbox is root there, so the guest defends nothing but its own life: no
+//! input makes it stop.
 
+pub mod commands;
+pub mod connection;
+pub mod environment;
+pub mod files;
+pub mod init;
+pub mod kill;
+pub mod procfs;
+pub mod pump;
+pub mod reaper;
+pub mod search;
+pub mod spawn;
+pub mod tools;

@@ -9,6 +9,7 @@
 //!  host  ◀─ Reply{id, …} ─────────────────── guest     exactly one per request
 //!  host  ◀─ Output{exec, …} · Exited{exec} ─ guest     for started commands
 //!  host  ── Credit{exec, bytes} ───────────▶ guest     so much more output may come
+//!  host  ◀─ StdinTaken{exec, bytes} ──────── guest     so much more input may come
 //! ```
 //!
 //! Everything that the guest says is hostile: the host caps, checks and attributes it by the
@@ -34,6 +35,9 @@ pub const MAX_CHUNK: usize = 256 * 1024;
 
 /// Output that a command may send before the first [`ToGuest::Credit`].
 pub const INITIAL_CREDIT: u64 = 512 * 1024;
+
+/// Standard input that a host may send to a command before the first [`FromGuest::StdinTaken`].
+pub const STDIN_CREDIT: u64 = 256 * 1024;
 
 /// How long either side waits for the other's hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,6 +94,8 @@ pub enum FromGuest {
     Output { exec: ExecId, stderr: bool, bytes: Vec<u8> },
     /// A command ended and all its output was sent.
     Exited { exec: ExecId, end: ExecEnd },
+    /// So many more bytes of standard input may come: the command took them, or never will.
+    StdinTaken { exec: ExecId, bytes: u64 },
 }
 
 /// What a request gives.

@@ -1,0 +1,85 @@
+//! The life of process 1.
+//!
+//! ```text
+//!   set up ──▶ accept ──▶ hello ──▶ serve in the background ──┐
+//!                ▲                                            │ the next greeted connection
+//!                └────────────────────────────────────────────┘ replaces this one
+//! ```
+//!
+//! It never ends on its own: the sandbox is destroyed from outside.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::task::LocalSet;
+
+use crate::commands::Commands;
+use crate::reaper::{self, Reaper};
+use crate::{connection, environment};
+
+/// The descriptor of the socket that the host bound and listens on.
+const LISTENER: i32 = 3;
+
+/// After a failed accept, such as for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why process 1 could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// Started by hand, or by a host that does not know how.
+    #[error("descriptor {LISTENER} is no listening socket; this program is started by sandbox-host")]
+    NoListener(#[source] io::Error),
+    /// The event loop.
+    #[error("could not start the event loop")]
+    Runtime(#[source] io::Error),
+}
+
+/// Runs process 1; returns only when it could not begin.
+pub fn run() -> Result<(), InitError> {
+    environment::hide_from_tools();
+    environment::loopback_up();
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(InitError::Runtime)?;
+    LocalSet::new().block_on(&runtime, serve())
+}
+
+async fn serve() -> Result<(), InitError> {
+    let listener = inherited_listener().map_err(InitError::NoListener)?;
+    let reaper = Rc::new(Reaper::default());
+    let signals = reaper::listen().map_err(InitError::Runtime)?;
+    tokio::task::spawn_local(reaper::run(Rc::clone(&reaper), signals));
+    let commands = Rc::new(Commands::new(reaper));
+    let mut current: Option<tokio::task::JoinHandle<_>> = None;
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        // A connection that fails is the host's to notice.
+        let Ok(greeted) = connection::greet(stream).await else { continue };
+        if let Some(old) = current.take() {
+            old.abort();
+            let _ = old.await;
+        }
+        current = Some(tokio::task::spawn_local(connection::serve(greeted, Rc::clone(&commands))));
+    }
+}
+
+fn inherited_listener() -> io::Result<UnixListener> {
+    // SAFETY: sets a flag of a descriptor; one that is not open gives an error.
+    if unsafe { libc::fcntl(LISTENER, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open, as was just seen, and by contract belongs to nobody else here.
+    let socket = unsafe { OwnedFd::from_raw_fd(LISTENER) };
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    listener.local_addr()?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}

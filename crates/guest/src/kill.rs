@@ -1,0 +1,133 @@
+//! Ends everything that a command started.
+//!
+//! ```text
+//!   find members ──▶ SIGSTOP the running ones ──▶ until a look finds no running one
+//!        ▲                                            │ a fork bomb stands still now
+//!        └────────────── any left alive? ◀── SIGKILL all
+//! ```
+//!
+//! A member is a process of the command's group or session, a descendant by parent, or one whose
+//! environment carries the command's marker, which daemons inherit. Who clears its environment, leaves
+//! the session and is orphaned can hide from this, but not from [`everything`].
+//!
+//! Nothing here forks: it works when the sandbox has no process left to give.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use protocol::ids::ExecId;
+
+use crate::environment::MARKER;
+use crate::procfs::{self, Process};
+
+/// Looks for still running members before the stopped ones are killed anyway. Each round freezes
+/// whatever ran at its start, so a bomb needs a few.
+const STOP_ROUNDS: usize = 64;
+
+/// Between two looks at processes that are about to die.
+const DEATH_POLL: Duration = Duration::from_millis(2);
+
+/// Looks for the dying before giving up on the unkillable (in the kernel's uninterruptible sleep).
+const DEATH_ROUNDS: usize = 2_500;
+
+/// Kills what belongs to this command and returns once it is dead.
+pub async fn command(exec: ExecId, leader: Pid) {
+    let marker = format!("{MARKER}={exec}");
+    for _ in 0..DEATH_ROUNDS {
+        for _ in 0..STOP_ROUNDS {
+            let running: Vec<Process> = members(leader, marker.as_bytes())
+                .into_iter()
+                .filter(|member| !member.is_stopped())
+                .collect();
+            if running.is_empty() {
+                break;
+            }
+            send_all(&running, Signal::SIGSTOP);
+        }
+        let left = members(leader, marker.as_bytes());
+        if left.is_empty() {
+            return;
+        }
+        send_all(&left, Signal::SIGKILL);
+        tokio::time::sleep(DEATH_POLL).await;
+    }
+}
+
+/// Kills every process of the sandbox but this one and returns once they are dead.
+pub async fn everything() {
+    for _ in 0..DEATH_ROUNDS {
+        // The kernel walks all processes under its own lock, so nothing forks away from this.
+        if kill(Pid::from_raw(-1), Signal::SIGKILL) == Err(Errno::ESRCH)
+            || !procfs::processes().iter().any(Process::is_alive)
+        {
+            return;
+        }
+        tokio::time::sleep(DEATH_POLL).await;
+    }
+}
+
+fn send_all(processes: &[Process], signal: Signal) {
+    for process in processes {
+        // It may have ended since the look.
+        let _ = kill(Pid::from_raw(process.pid), signal);
+    }
+}
+
+fn members(leader: Pid, marker: &[u8]) -> Vec<Process> {
+    let mut processes = procfs::processes();
+    processes.retain(Process::is_alive);
+    select(&processes, leader.as_raw(), |pid| procfs::has_environment(pid, marker))
+}
+
+/// Which of these processes belong to the command with this leader.
+fn select(processes: &[Process], leader: i32, is_marked: impl Fn(i32) -> bool) -> Vec<Process> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    let mut open = Vec::new();
+    for process in processes {
+        children.entry(process.parent).or_default().push(process.pid);
+        if process.pid == leader
+            || process.group == leader
+            || process.session == leader
+            || is_marked(process.pid)
+        {
+            open.push(process.pid);
+        }
+    }
+    let mut found = HashSet::new();
+    while let Some(pid) = open.pop() {
+        if found.insert(pid) {
+            open.extend(children.get(&pid).into_iter().flatten());
+        }
+    }
+    processes.iter().filter(|process| found.contains(&process.pid)).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: i32, parent: i32, group: i32, session: i32) -> Process {
+        Process { pid, parent, group, session, state: b'S' }
+    }
+
+    #[test]
+    fn members_are_found_by_group_session_parent_and_marker() {
+        let processes = [
+            process(10, 1, 10, 10),  // the leader
+            process(11, 10, 10, 10), // its group
+            process(12, 1, 12, 10),  // its session
+            process(13, 11, 13, 13), // a descendant that left the session
+            process(14, 13, 14, 14), // and its child
+            process(15, 1, 15, 15),  // orphaned, marked
+            process(16, 15, 16, 16), // child of the marked one
+            process(20, 1, 20, 20),  // another command
+            process(21, 20, 20, 20),
+        ];
+        let found: Vec<i32> =
+            select(&processes, 10, |pid| pid == 15).iter().map(|process| process.pid).collect();
+        assert_eq!(found, [10, 11, 12, 13, 14, 15, 16]);
+    }
+}

@@ -1,0 +1,50 @@
+//! `patchyard-guest`: dispatch by name and first argument.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use guest::{init, search, tools};
+
+const USAGE: &str = "usage: patchyard-guest init | grep JSON | glob JSON | check-tools | version";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    let name = arguments.next().unwrap_or_default();
+    if name.rsplit('/').next() == Some("check-tools") {
+        return print(&tools::report());
+    }
+    let arguments: Vec<String> = arguments.collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["init"] => match init::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&error.to_string()),
+        },
+        ["grep", request] => answer(search::grep::run(request)),
+        ["glob", request] => answer(search::glob::run(request)),
+        ["check-tools"] => print(&tools::report()),
+        ["version"] => print(concat!("patchyard-guest ", env!("CARGO_PKG_VERSION"), "\n")),
+        _ => refuse(USAGE),
+    }
+}
+
+fn answer(outcome: Result<String, search::SearchError>) -> ExitCode {
+    match outcome {
+        Ok(text) => print(&text),
+        Err(error) => refuse(&error.to_string()),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn refuse(reason: &str) -> ExitCode {
+    // One line, and nothing to be done when nobody reads it.
+    let _ = writeln!(std::io::stderr(), "{}", reason.replace('\n', " "));
+    ExitCode::from(2)
+}

@@ -1,0 +1,189 @@
+//! Carries one command's output to the host, as far as its credit allows.
+//!
+//! ```text
+//!            readable and credit ──▶ Output frame ──┐
+//!   running ─────────────────────────────────────── ┤
+//!      │ main process ends                          │ host gone: output waits in the pipes
+//!      ▼                                            ▼
+//!   draining ── both at the end, or quiet, or long enough ──▶ Exited ──▶ rest is read and dropped
+//! ```
+//!
+//! After the end of the main process something that it left behind may hold the pipes open for
+//! hours. What was in the pipes at the end still has to arrive, and what follows closely too, so
+//! draining lasts until the pipes are quiet; time without credit does not count.
+
+#![allow(unsafe_code)]
+
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use protocol::guest::FromGuest;
+use protocol::hands::ExecEnd;
+use protocol::ids::ExecId;
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+use crate::commands::{Commands, Running};
+use crate::connection::Outbox;
+use crate::reaper::Ended;
+
+/// So long without output, after the end of the main process, is the end of the output.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// The most time after the end of the main process during which output still counts as its own.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// The most bytes of one frame: what a pipe holds.
+const PIECE: usize = 64 * 1024;
+
+/// One of the two outputs; gone at its end.
+struct Stream {
+    pipe: Option<pipe::Receiver>,
+    stderr: bool,
+    /// Bytes that were in the pipe when the main process ended, and have not been read yet.
+    owed: usize,
+}
+
+impl Stream {
+    fn new(pipe: pipe::Receiver, stderr: bool) -> Self {
+        Self { pipe: Some(pipe), stderr, owed: 0 }
+    }
+
+    /// Notes how much is in the pipe.
+    fn main_process_ended(&mut self) {
+        let Some(pipe) = &self.pipe else { return };
+        let mut count: libc::c_int = 0;
+        // SAFETY: FIONREAD writes one integer to a valid place; the descriptor is open.
+        if unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) } == 0 {
+            self.owed = usize::try_from(count).unwrap_or(0);
+        }
+    }
+
+    fn close(&mut self) {
+        self.pipe = None;
+        self.owed = 0;
+    }
+
+    /// Waits until there is something to read, or the end. Never ready once at the end.
+    async fn readable(&self) {
+        match &self.pipe {
+            // An error shows again in the read that follows.
+            Some(pipe) => drop(pipe.readable().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Reads what is there: nothing when it was a false alarm.
+    fn take(&mut self, most: usize, buffer: &mut [u8]) -> Option<Vec<u8>> {
+        let room = most.min(buffer.len());
+        match self.pipe.as_ref()?.try_read(&mut buffer[..room]) {
+            Ok(0) => self.close(),
+            Ok(count) => {
+                self.owed = self.owed.saturating_sub(count);
+                return Some(buffer[..count].to_vec());
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => self.close(),
+        }
+        None
+    }
+}
+
+/// Everything that the pump of one command needs.
+pub struct Pump {
+    /// The command.
+    pub exec: ExecId,
+    /// The table that it leaves at its end.
+    pub commands: Rc<Commands>,
+    /// What others see of it.
+    pub running: Rc<Running>,
+    /// Its output.
+    pub stdout: pipe::Receiver,
+    /// Its error output.
+    pub stderr: pipe::Receiver,
+    /// The end of its main process.
+    pub ended: oneshot::Receiver<Ended>,
+    /// The connection that started it.
+    pub outbox: Outbox,
+}
+
+impl Pump {
+    /// Runs to the end of the command and of its output, and reports it unless the host is gone.
+    pub async fn run(self) {
+        let Self { exec, commands, running, stdout, stderr, mut ended, outbox } = self;
+        let mut streams = [Stream::new(stdout, false), Stream::new(stderr, true)];
+        let mut buffer = vec![0; PIECE];
+        let mut end: Option<(Ended, Instant)> = None;
+        let mut quiet_from = Instant::now();
+        loop {
+            let host_gone = outbox.is_closed();
+            if end.is_some() && (host_gone || streams.iter().all(|stream| stream.pipe.is_none())) {
+                break;
+            }
+            let credit = usize::try_from(running.credit.get()).unwrap_or(usize::MAX);
+            let may_send = credit > 0 && !host_gone;
+            let settled = streams.iter().all(|stream| stream.owed == 0);
+            let deadline = end.filter(|_| settled).map(|(_, since)| (quiet_from + QUIET).min(since + DRAIN));
+            let stalled_at = Instant::now();
+            let [out, err] = &mut streams;
+            let which = tokio::select! {
+                () = out.readable(), if may_send => out,
+                () = err.readable(), if may_send => err,
+                () = async { if let Some(at) = deadline { sleep_until(at).await } },
+                    if deadline.is_some() && may_send => break,
+                how = &mut ended, if end.is_none() => {
+                    quiet_from = Instant::now();
+                    end = Some((how.unwrap_or(Ended::Signal(libc::SIGKILL)), quiet_from));
+                    out.main_process_ended();
+                    err.main_process_ended();
+                    continue;
+                }
+                () = running.credit_came.notified(), if !may_send && !host_gone => {
+                    // The wait for the host is not the command's silence.
+                    let waited = stalled_at.elapsed();
+                    quiet_from += waited;
+                    end = end.map(|(how, since)| (how, since + waited));
+                    continue;
+                }
+                () = outbox.closed(), if !host_gone => continue,
+            };
+            if let Some(bytes) = which.take(credit, &mut buffer) {
+                running.credit.set(running.credit.get().saturating_sub(bytes.len() as u64));
+                quiet_from = Instant::now();
+                let stderr = which.stderr;
+                outbox.send(&FromGuest::Output { exec, stderr, bytes }).await;
+            }
+        }
+        drop(buffer);
+        if let Some((how, _)) = end {
+            let (code, signal) = match how {
+                Ended::Code(code) => (Some(code), None),
+                Ended::Signal(signal) => (None, Some(signal)),
+            };
+            let timed_out = running.timed_out.get();
+            // Only the host can tell a kill for memory: the counter is in its cgroup.
+            let end = ExecEnd { code, signal, timed_out, out_of_memory: false };
+            commands.forget(exec);
+            outbox.send(&FromGuest::Exited { exec, end }).await;
+        }
+        let [out, err] = streams;
+        drain(out, err).await;
+    }
+}
+
+/// Reads and drops what is still to come, so that what a command left behind neither stops for a
+/// full pipe nor dies of a closed one.
+async fn drain(mut out: Stream, mut err: Stream) {
+    let mut sink = vec![0; 16 * 1024];
+    while out.pipe.is_some() || err.pipe.is_some() {
+        let which = tokio::select! {
+            () = out.readable() => &mut out,
+            () = err.readable() => &mut err,
+        };
+        which.take(usize::MAX, &mut sink);
+        tokio::task::yield_now().await;
+    }
+}
