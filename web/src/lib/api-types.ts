@@ -1,0 +1,342 @@
+/**
+ * Bodies of `/api/v1`, as the server writes them.
+ *
+ * Written by hand, one to one after `crates/protocol/src/{api,event,view,status,problem,usage}.rs`.
+ * When one of those files changes, change this one; the field names are the contract.
+ */
+
+// ids.rs: a prefix that names the kind, then a ULID.
+export type SessionId = string;
+export type TurnId = string;
+export type PromptId = string;
+export type QuestionId = string;
+/** Dense from 1 within a session. */
+export type Seq = number;
+/** RFC 3339. */
+export type Timestamp = string;
+
+// status.rs
+export type SandboxPhase = "none" | "creating" | "preparing" | "ready" | "suspended" | "failed";
+export type TurnPhase = "idle" | "queued" | "running" | "waiting";
+export type SessionStatus = "queued" | "preparing" | "running" | "waiting" | "idle" | "suspended" | "failed";
+export type TurnStatus = "completed" | "interrupted" | "failed" | "limit";
+export type StopReason =
+  | "end_turn"
+  | "user_stop"
+  | "server_restart"
+  | "refusal"
+  | "max_tokens"
+  | "max_requests"
+  | "loop"
+  | "model_error"
+  | "model_unreachable"
+  | "model_auth"
+  | "sandbox"
+  | "agent"
+  | "deadline";
+
+// usage.rs
+export interface Usage {
+  input_tokens: number;
+  output_tokens: number;
+  cache_read_input_tokens: number;
+  cache_creation_input_tokens: number;
+  requests: number;
+  cost_micro_usd: number;
+}
+
+export interface DiffStat {
+  additions: number;
+  deletions: number;
+  files_changed: number;
+}
+
+// problem.rs
+export interface Problem {
+  type: string;
+  status: number;
+  title: string;
+  detail?: string;
+  code: string;
+  next?: string;
+}
+
+// event.rs
+export interface RepositoryOrigin {
+  name: string;
+  url?: string;
+  branch?: string;
+}
+
+export interface SessionCreated {
+  title: string;
+  agent: string;
+  image: string;
+  repository: RepositoryOrigin;
+  head: string;
+  base: string;
+  branch: string;
+}
+
+export interface StatusChange {
+  sandbox: SandboxPhase;
+  turn: TurnPhase;
+  status: SessionStatus;
+  reason?: string;
+}
+
+export type Step = "sandbox" | "workspace" | "agent";
+
+export interface TurnEnded {
+  status: TurnStatus;
+  stop_reason: StopReason;
+  message?: string;
+  duration_ms: number;
+}
+
+export interface AgentBlock {
+  message: string;
+  text: string;
+  raw?: unknown;
+}
+
+export interface ToolCall {
+  message: string;
+  call: string;
+  name: string;
+  title: string;
+  input: unknown;
+}
+
+export interface ToolResult {
+  call: string;
+  content: string;
+  is_error: boolean;
+  duration_ms: number;
+  detail?: unknown;
+  full_output?: BlobRef;
+}
+
+export interface BlobRef {
+  blob: string;
+  size: number;
+  truncated: boolean;
+}
+
+export type PlanStatus = "pending" | "in_progress" | "completed";
+
+export interface PlanEntry {
+  content: string;
+  active_form: string;
+  status: PlanStatus;
+}
+
+export interface QuestionOption {
+  id: string;
+  label: string;
+}
+
+export interface Question {
+  question: QuestionId;
+  text: string;
+  options: QuestionOption[];
+}
+
+export interface Answer {
+  option: string;
+  by_deadline: boolean;
+}
+
+export interface Checkpoint {
+  commit: string;
+  tree: string;
+}
+
+export interface SessionError {
+  code: string;
+  message: string;
+  retry_in_ms?: number;
+}
+
+/** Kind to body: the union `EventBody`. */
+export interface EventBodies {
+  "session.created": SessionCreated;
+  "session.status": StatusChange;
+  "session.archived": { archived: boolean };
+  "step.started": { step: Step };
+  "step.output": { step: Step; text: string };
+  "step.finished": { step: Step; duration_ms: number; error?: string };
+  "prompt.queued": { prompt: PromptId; text: string };
+  "turn.started": { prompt: PromptId };
+  "turn.interrupted": { reason: StopReason };
+  "turn.ended": TurnEnded;
+  "agent.message": AgentBlock;
+  "agent.thought": AgentBlock;
+  "tool.call": ToolCall;
+  "tool.result": ToolResult;
+  plan: { entries: PlanEntry[] };
+  "question.asked": Question;
+  "question.answered": { question: QuestionId; answer: Answer };
+  checkpoint: Checkpoint;
+  diffstat: DiffStat;
+  usage: { model: string; usage: Usage };
+  error: SessionError;
+}
+
+export interface EventHead {
+  session: SessionId;
+  seq: Seq;
+  at: Timestamp;
+  epoch: number;
+  turn?: TurnId;
+  causation?: Seq;
+}
+
+/** An event of a kind that this page knows. */
+export type KnownEvent = {
+  [K in keyof EventBodies]: EventHead & { kind: K; body: EventBodies[K] };
+}[keyof EventBodies];
+
+/** An event as it arrives: the kind may be newer than this page. */
+export type Event = EventHead & { kind: string; body: unknown };
+
+export type LiveDelta =
+  | { type: "text"; message: string; block: number; text: string }
+  | { type: "thought"; message: string; block: number; text: string }
+  | { type: "discard"; message: string }
+  | { type: "tool_output"; call: string; text: string }
+  | { type: "step_output"; step: Step; text: string };
+
+// view.rs
+export interface TurnOutcome {
+  turn: TurnId;
+  status: TurnStatus;
+  stop_reason: StopReason;
+  message: string | null;
+}
+
+export interface SessionView {
+  id: SessionId;
+  title: string;
+  agent: string;
+  image: string;
+  repository: RepositoryOrigin;
+  head: string;
+  base: string;
+  branch: string;
+  status: SessionStatus;
+  sandbox: SandboxPhase;
+  turn: TurnPhase;
+  activity: string;
+  reason: string | null;
+  archived: boolean;
+  created_at: Timestamp;
+  updated_at: Timestamp;
+  last_seq: Seq;
+  turns: number;
+  queued_prompts: number;
+  current_turn: TurnId | null;
+  last_turn: TurnOutcome | null;
+  diff: DiffStat;
+  checkpoint: Checkpoint | null;
+  usage: Usage;
+  plan: PlanEntry[];
+  question: Question | null;
+}
+
+// api.rs
+export const MAX_PROMPT_CHARS = 64_000;
+
+export interface CreateSession {
+  prompt: string;
+  repository: RepositorySource;
+  agent?: string;
+  image?: string;
+}
+
+export type RepositorySource =
+  | { type: "bundle"; upload: string; name: string; branch?: string }
+  | { type: "url"; url: string; branch?: string };
+
+export interface SessionList {
+  sessions: SessionView[];
+  next?: SessionId;
+}
+
+export interface CreatePrompt {
+  text: string;
+}
+
+export interface PromptAccepted {
+  prompt: PromptId;
+  seq: Seq;
+}
+
+export interface EventPage {
+  events: Event[];
+  last_seq: Seq;
+}
+
+export interface AnswerQuestion {
+  option: string;
+}
+
+export interface ArchiveSession {
+  archived: boolean;
+}
+
+export interface Diff {
+  base: string;
+  commit: string;
+  stat: DiffStat;
+  files: DiffFile[];
+}
+
+export interface DiffFile {
+  path: string;
+  old_path?: string;
+  status: FileStatus;
+  additions: number;
+  deletions: number;
+  binary: boolean;
+}
+
+export type FileStatus = "added" | "deleted" | "modified" | "renamed";
+
+export interface FileDiff {
+  path: string;
+  rows: DiffRow[];
+  truncated: boolean;
+}
+
+export interface DiffRow {
+  kind: DiffRowKind;
+  old?: number;
+  new?: number;
+  text: string;
+}
+
+export type DiffRowKind = "hunk" | "context" | "added" | "deleted" | "note";
+
+export interface LoginCode {
+  code: string;
+}
+
+export interface ServerInfo {
+  version: string;
+  agents: string[];
+  images: string[];
+  model?: string;
+  missing: string[];
+}
+
+/** Data of a `hello` frame of the stream. */
+export interface StreamHello {
+  version: string;
+  build: string;
+}
+
+/** Data of a `gone` frame of the stream. */
+export interface SessionGone {
+  session: SessionId;
+}

@@ -1,0 +1,162 @@
+/**
+ * The typed client of `/api/v1`.
+ *
+ *   call → fetch (cookie, same origin) → 2xx: the body
+ *                                      → else: ApiError with the server's problem
+ *                                      → no answer: ApiError with status 0
+ */
+
+import type {
+  AnswerQuestion,
+  CreateSession,
+  Diff,
+  EventPage,
+  FileDiff,
+  Problem,
+  PromptAccepted,
+  ServerInfo,
+  SessionId,
+  SessionList,
+  SessionView,
+} from "./api-types.ts";
+
+export const API = "/api/v1";
+
+/** An answer that is not the wanted one. `problem.status` is 0 where no answer came. */
+export class ApiError extends Error {
+  readonly problem: Problem;
+
+  constructor(problem: Problem) {
+    super(problem.title);
+    this.name = "ApiError";
+    this.problem = problem;
+  }
+}
+
+/** Any thrown thing as a problem that can be shown. */
+export function problemOf(error: unknown): Problem {
+  if (error instanceof ApiError) return error.problem;
+  return {
+    type: "about:blank",
+    status: 0,
+    code: "page_error",
+    title: "The page could not do this",
+    detail: error instanceof Error ? error.message : String(error),
+    next: "Reload the page; what you typed is kept.",
+  };
+}
+
+/** The problem that an unsuccessful response carries, or one made from its status. */
+export async function readProblem(response: Response): Promise<Problem> {
+  if (response.headers.get("content-type")?.includes("json")) {
+    const body = (await response.json().catch(() => null)) as Partial<Problem> | null;
+    if (body && typeof body.title === "string") {
+      return { type: "about:blank", code: "unknown", ...body, title: body.title, status: response.status };
+    }
+  }
+  return {
+    type: "about:blank",
+    status: response.status,
+    code: "unexpected_answer",
+    title: `The server answered ${response.status} without an explanation`,
+    next: "Try again; if it stays, look at the server's log.",
+  };
+}
+
+/** Whether the server may have done it all the same: the next try carries the same key. */
+export function isUncertain(problem: Problem): boolean {
+  return problem.status === 0 || problem.status >= 500;
+}
+
+const UNREACHABLE: Problem = {
+  type: "about:blank",
+  status: 0,
+  code: "unreachable",
+  title: "The server cannot be reached",
+  detail: "No answer came: it is stopped, or the network is down.",
+  next: "Check that `patchyard serve` runs, then try again.",
+};
+
+type Query = Record<string, string | number | boolean | undefined>;
+
+interface CallOptions {
+  query?: Query;
+  body?: unknown;
+  /** Sent as `Idempotency-Key`: the same key never does the same thing twice. */
+  key?: string;
+  signal?: AbortSignal;
+}
+
+/** Called on each 401 but that of the login itself. */
+let onSignedOut: () => void = () => {};
+
+export function whenSignedOut(callback: () => void): void {
+  onSignedOut = callback;
+}
+
+export function path(parts: string[], query: Query = {}): string {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
+  const tail = search.size > 0 ? `?${search}` : "";
+  return `${API}/${parts.map(encodeURIComponent).join("/")}${tail}`;
+}
+
+async function send(method: string, parts: string[], options: CallOptions = {}): Promise<Response> {
+  const headers: Record<string, string> = { accept: "application/json" };
+  if (options.body !== undefined) headers["content-type"] = "application/json";
+  if (options.key !== undefined) headers["idempotency-key"] = options.key;
+  let response: Response;
+  try {
+    response = await fetch(path(parts, options.query), {
+      method,
+      headers,
+      credentials: "same-origin",
+      cache: "no-store",
+      body: options.body === undefined ? null : JSON.stringify(options.body),
+      signal: options.signal ?? null,
+    });
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw new ApiError(UNREACHABLE);
+  }
+  if (response.ok) return response;
+  const problem = await readProblem(response);
+  if (response.status === 401 && parts.join("/") !== "auth/login") onSignedOut();
+  throw new ApiError(problem);
+}
+
+async function json<T>(method: string, parts: string[], options?: CallOptions): Promise<T> {
+  return (await (await send(method, parts, options)).json()) as T;
+}
+
+async function done(method: string, parts: string[], options?: CallOptions): Promise<void> {
+  await send(method, parts, options);
+}
+
+export const api = {
+  login: (code: string) => done("POST", ["auth", "login"], { body: { code } }),
+  logout: () => done("POST", ["auth", "logout"]),
+  me: () => json<{ kind: string }>("GET", ["auth", "me"]),
+  server: () => json<ServerInfo>("GET", ["server"]),
+
+  sessions: (query: { archived: boolean; limit?: number; before?: SessionId | undefined }) =>
+    json<SessionList>("GET", ["sessions"], { query }),
+  session: (id: SessionId) => json<SessionView>("GET", ["sessions", id]),
+  create: (body: CreateSession, key: string) => json<SessionView>("POST", ["sessions"], { body, key }),
+  remove: (id: SessionId) => done("DELETE", ["sessions", id]),
+  archive: (id: SessionId, archived: boolean) => done("POST", ["sessions", id, "archive"], { body: { archived } }),
+  stop: (id: SessionId) => done("POST", ["sessions", id, "stop"]),
+  prompt: (id: SessionId, text: string, key: string) =>
+    json<PromptAccepted>("POST", ["sessions", id, "prompts"], { body: { text }, key }),
+  answer: (id: SessionId, question: string, option: string) => {
+    const body: AnswerQuestion = { option };
+    return done("POST", ["sessions", id, "questions", question], { body });
+  },
+  events: (id: SessionId, query: { after?: number; before?: number; tail?: number; limit?: number }) =>
+    json<EventPage>("GET", ["sessions", id, "events"], { query }),
+  diff: (id: SessionId, signal?: AbortSignal) =>
+    json<Diff>("GET", ["sessions", id, "diff"], signal ? { signal } : {}),
+  fileDiff: (id: SessionId, file: string, signal?: AbortSignal) =>
+    json<FileDiff>("GET", ["sessions", id, "diff", "file"], { query: { path: file }, ...(signal ? { signal } : {}) }),
+  blob: async (id: SessionId, blob: string) => (await send("GET", ["sessions", id, "blobs", blob])).text(),
+};

@@ -1,0 +1,117 @@
+/** What the transcript shows: one item per entry, replaced as a whole when it changes. */
+
+import type { Answer, BlobRef, PlanEntry, Question, RepositoryOrigin, Step, Timestamp } from "./api-types.ts";
+
+export interface StartItem {
+  type: "start";
+  key: string;
+  at: Timestamp;
+  repository: RepositoryOrigin;
+  base: string;
+  branch: string;
+  /** Whether the workspace began with uncommitted changes of the user. */
+  dirty: boolean;
+}
+
+export interface StepState {
+  step: Step;
+  startedAt: Timestamp;
+  output: string;
+  durationMs: number | null;
+  error: string | null;
+}
+
+/** One preparation of the sandbox: its steps stand together. */
+export interface StepsItem {
+  type: "steps";
+  key: string;
+  steps: StepState[];
+}
+
+export interface PromptItem {
+  type: "prompt";
+  key: string;
+  at: Timestamp;
+  text: string;
+  /** `sending` exists only in this tab, until the server has made it durable. */
+  state: "sending" | "queued" | "started";
+}
+
+interface Block<Type> {
+  type: Type;
+  key: string;
+  text: string;
+  /** The model is still writing it. */
+  live: boolean;
+}
+
+export type BlockItem = Block<"message"> | Block<"thought">;
+
+export interface ToolState {
+  call: string;
+  name: string;
+  title: string;
+  input: unknown;
+  at: Timestamp;
+  /** `lost`: the turn ended without a result. */
+  state: "running" | "done" | "failed" | "lost";
+  /** The result, or what a running tool has printed so far. */
+  output: string;
+  durationMs: number | null;
+  detail: Record<string, unknown>;
+  full: BlobRef | null;
+}
+
+export interface ToolItem {
+  type: "tool";
+  key: string;
+  tool: ToolState;
+}
+
+/** Consecutive read-only tools. */
+export interface ExploreItem {
+  type: "explore";
+  key: string;
+  tools: ToolState[];
+}
+
+export interface PlanItem {
+  type: "plan";
+  key: string;
+  /** Entries that are new or moved. */
+  changes: PlanEntry[];
+  done: number;
+  total: number;
+  /** The first list of the session, or a wholly new one. */
+  first: boolean;
+}
+
+export interface QuestionItem {
+  type: "question";
+  key: string;
+  question: Question;
+  answer: Answer | null;
+  /** The turn ended before an answer. */
+  closed: boolean;
+}
+
+export interface LineItem {
+  type: "line";
+  key: string;
+  tone: "neutral" | "warn" | "bad";
+  text: string;
+  /** How often in a row, for retries. */
+  count: number;
+  code: string | null;
+}
+
+export type Item =
+  | StartItem
+  | StepsItem
+  | PromptItem
+  | BlockItem
+  | ToolItem
+  | ExploreItem
+  | PlanItem
+  | QuestionItem
+  | LineItem;

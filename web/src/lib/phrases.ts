@@ -1,0 +1,147 @@
+/** Words for people: durations, times, states, what a tool does. Pure; the time is passed in. */
+
+import type { SessionView, Step, StopReason } from "./api-types.ts";
+
+const EXPLORE = new Set(["Read", "Glob", "Grep", "LS", "NotebookRead"]);
+
+/** Whether a tool only looks. */
+export function isExplore(name: string): boolean {
+  return EXPLORE.has(name);
+}
+
+/** Whether a tool's result is a change of one file. */
+export function isEdit(name: string): boolean {
+  return name === "Edit" || name === "Write" || name === "MultiEdit" || name === "NotebookEdit";
+}
+
+export function duration(ms: number): string {
+  if (ms < 950) return `${(Math.max(ms, 50) / 1000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return seconds % 60 === 0 ? `${minutes} min` : `${minutes} min ${seconds % 60} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** "2m", "3h", "5d": the age of a row in the list. */
+export function age(at: string, now: number): string {
+  const minutes = Math.max(0, Math.floor((now - Date.parse(at)) / 60_000));
+  if (minutes < 1) return "now";
+  if (minutes < 60) return `${minutes}m`;
+  if (minutes < 24 * 60) return `${Math.floor(minutes / 60)}h`;
+  return `${Math.floor(minutes / (24 * 60))}d`;
+}
+
+/** "14:02:10" in the viewer's zone. */
+export function clock(ms: number): string {
+  return new Date(ms).toTimeString().slice(0, 8);
+}
+
+export function bytes(size: number): string {
+  if (size < 1000) return `${size} B`;
+  if (size < 1_000_000) return `${(size / 1000).toFixed(size < 10_000 ? 1 : 0)} kB`;
+  return `${(size / 1_000_000).toFixed(size < 10_000_000 ? 1 : 0)} MB`;
+}
+
+export function plural(count: number, one: string, many = `${one}s`): string {
+  return `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+}
+
+export function stepName(step: Step): string {
+  return { sandbox: "Sandbox", workspace: "Workspace", agent: "Agent" }[step] ?? step;
+}
+
+export function stopPhrase(reason: StopReason): string {
+  const phrases: Record<StopReason, string> = {
+    end_turn: "the agent ended its turn.",
+    user_stop: "by you.",
+    server_restart: "the server restarted while it ran. Send a prompt to go on.",
+    refusal: "the model refused. Put the task in other words.",
+    max_tokens: "the model's answer hit its token limit too often. Ask for smaller steps.",
+    max_requests: "too many model requests in one turn. Send a prompt to go on.",
+    loop: "the agent repeated itself. Tell it what to do differently.",
+    model_error: "the model endpoint answered with an error.",
+    model_unreachable: "the model endpoint could not be reached. Check the server's model settings.",
+    model_auth: "the model key is missing or was refused. Set it for the server, then send the prompt again.",
+    sandbox: "the sandbox died or could not be made. Send a prompt to make a new one.",
+    agent: "the agent in the sandbox ended early.",
+    deadline: "a time limit of the platform passed.",
+  };
+  return phrases[reason] ?? `reason “${String(reason)}”.`;
+}
+
+export type Tone = "run" | "need" | "ok" | "bad" | "off";
+
+/** A busy session that was silent for longer than this says so. */
+export const SILENT_MS = 3 * 60_000;
+
+export interface Status {
+  tone: Tone;
+  text: string;
+}
+
+const VERBS: Record<string, string> = {
+  Bash: "running",
+  Read: "reading",
+  Edit: "editing",
+  Write: "writing",
+  Grep: "searching",
+  Glob: "finding",
+};
+
+/** "Bash cargo test" as people say it: "running cargo test". */
+export function activityPhrase(activity: string): string {
+  const space = activity.indexOf(" ");
+  const verb = space > 0 ? VERBS[activity.slice(0, space)] : undefined;
+  const text = verb ? `${verb} ${activity.slice(space + 1)}` : activity;
+  return /^[A-Z][a-z]/.test(text) ? text.charAt(0).toLowerCase() + text.slice(1) : text;
+}
+
+/** What a session is doing, truthfully and in few words. `heardAt`: its last sign of life. */
+export function statusOf(view: SessionView, now: number, heardAt = Date.parse(view.updated_at)): Status {
+  const silent = now - heardAt;
+  const since = silent > SILENT_MS ? `, no output for ${Math.floor(silent / 60_000)} min` : "";
+  switch (view.status) {
+    case "queued":
+      return { tone: "run", text: `queued${since}` };
+    case "preparing":
+      return { tone: "run", text: (activityPhrase(view.activity) || "preparing") + since };
+    case "running":
+      return { tone: "run", text: (activityPhrase(view.activity) || "working") + since };
+    case "waiting":
+      return { tone: "need", text: "waiting for your answer" };
+    case "failed":
+      return { tone: "bad", text: view.reason ? `failed: ${view.reason}` : "failed" };
+    case "idle":
+    case "suspended":
+      return ended(view);
+  }
+}
+
+function ended(view: SessionView): Status {
+  switch (view.last_turn?.status) {
+    case "completed":
+      return { tone: "ok", text: "done" };
+    case "interrupted":
+      return { tone: "off", text: view.last_turn.stop_reason === "user_stop" ? "stopped by you" : "interrupted" };
+    case "failed":
+      return { tone: "bad", text: view.last_turn.message ? `failed: ${view.last_turn.message}` : "failed" };
+    case "limit":
+      return { tone: "bad", text: view.last_turn.message ?? "limit reached" };
+    default:
+      return { tone: "off", text: view.status === "suspended" ? "suspended" : "idle" };
+  }
+}
+
+export function isBusy(view: SessionView): boolean {
+  return view.status === "queued" || view.status === "preparing" || view.status === "running" || view.status === "waiting";
+}
+
+export type Group = "Needs you" | "Running" | "Today" | "Earlier";
+
+export function groupOf(view: SessionView, now: number): Group {
+  if (view.status === "waiting") return "Needs you";
+  if (isBusy(view)) return "Running";
+  const midnight = new Date(now).setHours(0, 0, 0, 0);
+  return Date.parse(view.updated_at) >= midnight ? "Today" : "Earlier";
+}

@@ -1,0 +1,42 @@
+/** What the one line of a tool call says. Pure. */
+
+import type { ToolState } from "./items.ts";
+import { plural } from "./phrases.ts";
+
+function field(tool: ToolState, name: string): string | null {
+  const input = tool.input;
+  if (typeof input !== "object" || input === null) return null;
+  const value = (input as Record<string, unknown>)[name];
+  return typeof value === "string" && value !== "" ? value : null;
+}
+
+/** The title on one line; the whole one is the tooltip. */
+export function titleOf(tool: ToolState): string {
+  return tool.title.replace(/\s*\n\s*/g, " ⏎ ");
+}
+
+/** "read 6 files, searched “session_expiry”": a group of read-only calls. */
+export function explorePhrase(tools: readonly ToolState[]): string {
+  const files = new Set<string>();
+  const searched: string[] = [];
+  let other = 0;
+  for (const tool of tools) {
+    if (tool.name === "Read") files.add(field(tool, "file_path") ?? tool.title);
+    else if (tool.name === "Grep" || tool.name === "Glob") searched.push(field(tool, "pattern") ?? tool.title);
+    else other += 1;
+  }
+  const parts: string[] = [];
+  if (files.size === 1) parts.push(`read ${[...files][0]}`);
+  else if (files.size > 1) parts.push(`read ${plural(files.size, "file")}`);
+  if (searched.length > 2) parts.push(plural(searched.length, "search", "searches"));
+  else if (searched.length > 0) parts.push(`searched ${searched.map((text) => `“${text}”`).join(", ")}`);
+  if (other > 0) parts.push(plural(other, "listing"));
+  return parts.join(", ");
+}
+
+/** The output without what the line above it says already. */
+export function outputOf(tool: ToolState): string {
+  const exit = tool.detail["exit_code"];
+  const first = typeof exit === "number" ? `Exit code ${exit}\n` : "";
+  return first !== "" && tool.output.startsWith(first) ? tool.output.slice(first.length) : tool.output;
+}
