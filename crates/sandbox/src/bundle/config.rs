@@ -1,0 +1,186 @@
+//! `config.json` of a sandbox.
+
+use std::path::PathBuf;
+
+use protocol::sandbox_host::Limits;
+use serde_json::{Value, json};
+
+use super::seccomp;
+
+/// A sandbox's own range of user and group ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    /// The host's id of the sandbox's root.
+    pub base: u32,
+    /// How many ids follow, that one included.
+    pub size: u32,
+}
+
+/// A folder of the host that a sandbox sees, always read-only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// Where it is outside.
+    pub source: PathBuf,
+    /// Where it is inside.
+    pub destination: String,
+    /// Whether programs in it may be run.
+    pub executable: bool,
+}
+
+/// What a sandbox is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleSpec {
+    /// Its root file system, assembled.
+    pub root: PathBuf,
+    /// Whether that is read-only.
+    pub root_read_only: bool,
+    /// Process 1 with its arguments.
+    pub argv: Vec<String>,
+    /// Its ids.
+    pub ids: IdRange,
+    /// Its control group below every controller, such as `/patchyard/sbx_…`.
+    pub cgroup: String,
+    /// What it may use.
+    pub limits: Limits,
+    /// Open files per process: not above the hard limit of who starts it.
+    pub open_files: u64,
+    /// Folders of the host.
+    pub binds: Vec<Bind>,
+}
+
+/// Rights of process 1, inside its user namespace only. `CAP_SYS_PTRACE` is the guest's own, to read
+/// every environment; it takes it from all that it starts.
+#[must_use]
+pub fn capabilities() -> &'static [&'static str] {
+    &[
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FOWNER",
+        "CAP_FSETID",
+        "CAP_KILL",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_SETGID",
+        "CAP_SETPCAP",
+        "CAP_SETUID",
+        "CAP_SYS_CHROOT",
+        "CAP_SYS_PTRACE",
+    ]
+}
+
+/// Paths that tell of the host or let it be changed; empty or absent inside.
+const MASKED: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/bus",
+    "/proc/config.gz",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/modules",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/dev/block",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs",
+    "/sys/kernel",
+    "/sys/module",
+];
+
+/// Paths that can be read but not written, on top of what the foreign user id forbids.
+const READ_ONLY: &[&str] = &["/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What a sandbox has for itself.
+const NAMESPACES: [&str; 7] = ["user", "mount", "pid", "network", "ipc", "uts", "cgroup"];
+
+/// The period over which the share of a CPU is counted, in microseconds.
+const CPU_PERIOD: u64 = 100_000;
+
+/// The content of `config.json`.
+#[must_use]
+pub fn config(spec: &BundleSpec) -> Value {
+    json!({
+        "ociVersion": "1.0.2",
+        "root": { "path": spec.root, "readonly": spec.root_read_only },
+        "hostname": "patchyard",
+        "process": {
+            "terminal": false,
+            "user": { "uid": 0, "gid": 0 },
+            "args": spec.argv,
+            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"],
+            "cwd": "/",
+            "noNewPrivileges": true,
+            "capabilities": {
+                "bounding": capabilities(),
+                "effective": capabilities(),
+                "permitted": capabilities(),
+                "inheritable": [],
+                "ambient": [],
+            },
+            "rlimits": [
+                { "type": "RLIMIT_NOFILE", "soft": spec.open_files, "hard": spec.open_files },
+                { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
+            ],
+        },
+        "mounts": mounts(&spec.binds),
+        "linux": {
+            "namespaces": NAMESPACES.map(namespace),
+            "uidMappings": [id_mapping(spec.ids)],
+            "gidMappings": [id_mapping(spec.ids)],
+            "cgroupsPath": spec.cgroup,
+            "resources": resources(spec.limits),
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+            "seccomp": seccomp::profile(),
+        },
+    })
+}
+
+fn namespace(kind: &str) -> Value {
+    json!({ "type": kind })
+}
+
+fn id_mapping(ids: IdRange) -> Value {
+    json!({ "containerID": 0, "hostID": ids.base, "size": ids.size })
+}
+
+fn resources(limits: Limits) -> Value {
+    json!({
+        // The same number twice: the second counts memory and swap together.
+        "memory": { "limit": limits.memory_bytes, "swap": limits.memory_bytes },
+        "pids": { "limit": limits.pids },
+        "cpu": { "quota": u64::from(limits.cpu_millis) * CPU_PERIOD / 1000, "period": CPU_PERIOD },
+        "devices": [{ "allow": false, "access": "rwm" }],
+    })
+}
+
+fn mounts(binds: &[Bind]) -> Value {
+    let mut mounts = vec![
+        json!({ "destination": "/proc", "type": "proc", "source": "proc",
+                "options": ["nosuid", "noexec", "nodev"] }),
+        json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+                "options": ["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"] }),
+        json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] }),
+        json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+                "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=1g"] }),
+        json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
+                "options": ["nosuid", "noexec", "nodev"] }),
+        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs",
+                "options": ["nosuid", "noexec", "nodev", "ro"] }),
+    ];
+    mounts.extend(binds.iter().map(|bind| {
+        let mut options = vec!["bind", "ro", "nosuid", "nodev", "private"];
+        if !bind.executable {
+            options.push("noexec");
+        }
+        json!({ "destination": bind.destination, "type": "bind", "source": bind.source,
+                "options": options })
+    }));
+    Value::Array(mounts)
+}

@@ -1,0 +1,175 @@
+//! The server's side of `sandbox-host`.
+//!
+//! ```text
+//!   call ─▶ connect (again and again while it restarts) ─▶ request ─▶ answer
+//! ```
+//!
+//! Every call has a connection of its own, so calls do not wait for each other, and a restart of
+//! `sandbox-host` between two calls is not noticed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use protocol::attachment::Attachment;
+use protocol::ids::{SandboxId, SessionId};
+use protocol::sandbox_host::{HostAnswer, HostErrorCode, HostReport, HostRequest, Limits, MAX_MESSAGE, Tier};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::sockets;
+
+/// How long a `sandbox-host` that is not there may take to come back.
+const COME_BACK: Duration = Duration::from_secs(5);
+
+/// Between two tries to connect.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long any request may take: longer than all that `sandbox-host` waits for in one.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxHostError {
+    /// It could not be reached.
+    #[error("sandbox-host does not answer on {}: {source}; see whether the supervisor runs", .path.display())]
+    Unreachable {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke after the request was sent: whether it was done is not known.
+    #[error("sandbox-host went away while it worked on the request: {0}")]
+    Broken(#[source] io::Error),
+    /// It said something else than an answer to the question.
+    #[error("sandbox-host gave no answer to the question; are both of the same version?")]
+    Nonsense,
+    /// It said no.
+    #[error("{message}")]
+    Failed {
+        /// The class of the failure.
+        code: HostErrorCode,
+        /// What happened, why, and what to do next.
+        message: String,
+    },
+}
+
+/// A `sandbox-host`, by its socket; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SandboxHost {
+    path: PathBuf,
+}
+
+impl SandboxHost {
+    /// The one that listens here; it need not do so yet.
+    #[must_use]
+    pub fn connect(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// What it can do; found by doing.
+    pub async fn probe(&self) -> Result<HostReport, SandboxHostError> {
+        match self.ask_again(&HostRequest::Probe).await? {
+            HostAnswer::Probed(report) => Ok(report),
+            _ => Err(SandboxHostError::Nonsense),
+        }
+    }
+
+    /// Makes and starts a sandbox. Not tried again when the connection breaks: then [`Self::list`] says
+    /// whether it runs, and [`Self::destroy`] ends it either way.
+    pub async fn create(
+        &self,
+        sandbox: SandboxId,
+        session: SessionId,
+        image: &str,
+        limits: Limits,
+    ) -> Result<(Attachment, Tier), SandboxHostError> {
+        let request = HostRequest::Create { sandbox, session, image: image.to_owned(), limits };
+        match self.ask(&request).await? {
+            HostAnswer::Created { attachment, tier }
+                if attachment.sandbox == sandbox && attachment.session == session =>
+            {
+                Ok((attachment, tier))
+            }
+            _ => Err(SandboxHostError::Nonsense),
+        }
+    }
+
+    /// Takes a sandbox down; done also when there was none.
+    pub async fn destroy(&self, sandbox: SandboxId) -> Result<(), SandboxHostError> {
+        match self.ask_again(&HostRequest::Destroy { sandbox }).await? {
+            HostAnswer::Destroyed => Ok(()),
+            _ => Err(SandboxHostError::Nonsense),
+        }
+    }
+
+    /// The sandboxes that run.
+    pub async fn list(&self) -> Result<Vec<Attachment>, SandboxHostError> {
+        match self.ask_again(&HostRequest::List).await? {
+            HostAnswer::Sandboxes { attachments } => Ok(attachments),
+            _ => Err(SandboxHostError::Nonsense),
+        }
+    }
+
+    /// The images that can be used.
+    pub async fn images(&self) -> Result<Vec<String>, SandboxHostError> {
+        match self.ask_again(&HostRequest::Images).await? {
+            HostAnswer::Images { names } => Ok(names),
+            _ => Err(SandboxHostError::Nonsense),
+        }
+    }
+
+    /// For requests that may be done twice: once more when `sandbox-host` went away over it.
+    async fn ask_again(&self, request: &HostRequest) -> Result<HostAnswer, SandboxHostError> {
+        match self.ask(request).await {
+            Err(SandboxHostError::Broken(_)) => self.ask(request).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn ask(&self, request: &HostRequest) -> Result<HostAnswer, SandboxHostError> {
+        let stream = self.reach().await?;
+        let answered = timeout(ANSWER, exchange(stream, request)).await;
+        let answer = answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        match answer.map_err(SandboxHostError::Broken)? {
+            HostAnswer::Failed { code, message } => Err(SandboxHostError::Failed { code, message }),
+            answer => Ok(answer),
+        }
+    }
+
+    async fn reach(&self) -> Result<UnixStream, SandboxHostError> {
+        let until = Instant::now() + COME_BACK;
+        loop {
+            let connected = sockets::connect(&self.path).and_then(|stream| {
+                stream.set_nonblocking(true)?;
+                UnixStream::from_std(stream)
+            });
+            match connected {
+                Ok(stream) => return Ok(stream),
+                // Not the server's socket, however long we wait.
+                Err(source)
+                    if source.kind() == io::ErrorKind::PermissionDenied || Instant::now() >= until =>
+                {
+                    return Err(SandboxHostError::Unreachable { path: self.path.clone(), source });
+                }
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+    }
+}
+
+async fn exchange(mut stream: UnixStream, request: &HostRequest) -> io::Result<HostAnswer> {
+    let bytes = serde_json::to_vec(request)?;
+    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&length.to_le_bytes(), bytes.as_slice()].concat()).await?;
+    let length = stream.read_u32_le().await? as usize;
+    if length > MAX_MESSAGE {
+        return Err(io::Error::other("an answer over the limit"));
+    }
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await?;
+    Ok(serde_json::from_slice(&answer)?)
+}

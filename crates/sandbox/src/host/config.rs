@@ -1,0 +1,98 @@
+//! What `sandbox-host` is told, and what can go wrong with it.
+
+use std::io;
+use std::path::PathBuf;
+
+use protocol::sandbox_host::HostErrorCode;
+
+use crate::images::ImageError;
+use crate::runtime::RuntimeError;
+
+/// Where the guest program comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuestProgram {
+    /// The one that was built in.
+    Embedded,
+    /// A static program at this path.
+    File(PathBuf),
+}
+
+/// What `sandbox-host` is told at its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostConfig {
+    /// The server's data directory; exactly one `sandbox-host` at a time serves it.
+    pub data_dir: PathBuf,
+    /// Where to listen for the server; its folder has to exist.
+    pub socket: PathBuf,
+    /// The server's user, who may ask, and who owns the sockets and repositories.
+    pub server_uid: u32,
+    /// The server's group.
+    pub server_gid: u32,
+    /// Process 1 of the sandboxes.
+    pub guest: GuestProgram,
+}
+
+/// Why `sandbox-host` cannot work at all.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The operating system refused.
+    #[error("sandbox-host could not {what}: {source}")]
+    Io {
+        /// What it tried.
+        what: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Another one is at work.
+    #[error("another sandbox-host serves {} already; stop it first", .0.display())]
+    Busy(PathBuf),
+    /// Its thread broke down.
+    #[error("sandbox-host broke down; its log says where")]
+    Panicked,
+}
+
+/// Why one request failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("no sandbox runtime works here: {0}")]
+    NoRuntime(String),
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error("the sandbox did not start: {0}")]
+    Start(#[from] RuntimeError),
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("sandbox-host could not {what}: {source}")]
+    Internal {
+        what: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Refusal {
+    /// The class of the failure.
+    pub(crate) fn code(&self) -> HostErrorCode {
+        match self {
+            Self::NoRuntime(_) => HostErrorCode::NoRuntime,
+            Self::Image(ImageError::Unknown { .. } | ImageError::Name(_) | ImageError::NotRoots(_)) => {
+                HostErrorCode::NoImage
+            }
+            Self::Image(_) | Self::Internal { .. } => HostErrorCode::Internal,
+            Self::Start(_) => HostErrorCode::Start,
+            Self::BadRequest(_) => HostErrorCode::BadRequest,
+        }
+    }
+}
+
+/// Says what was tried when the operating system refused.
+pub(crate) trait Trying<T> {
+    fn trying(self, what: impl FnOnce() -> String) -> Result<T, Refusal>;
+}
+
+impl<T> Trying<T> for io::Result<T> {
+    fn trying(self, what: impl FnOnce() -> String) -> Result<T, Refusal> {
+        self.map_err(|source| Refusal::Internal { what: what(), source })
+    }
+}

@@ -1,0 +1,20 @@
+//! `sandbox-host`: the privileged process that makes and ends sandboxes.
+//!
+//! ```text
+//!   none ── create ──▶ creating ── the runtime said yes ──▶ running ── destroy ──▶ none
+//!                         └── anything failed ── all of it undone ──────────────────▲
+//! ```
+//!
+//! It has no memory that matters: what exists is written in each sandbox's folder, and a new
+//! `sandbox-host` reads that, verifies it against the living processes, and removes what is dead.
+//! Running sandboxes do not notice.
+
+mod config;
+mod place;
+mod probe;
+mod record;
+mod sandboxes;
+mod serve;
+
+pub use config::{GuestProgram, HostConfig, HostError};
+pub use serve::run;

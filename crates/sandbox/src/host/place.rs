@@ -1,0 +1,197 @@
+//! The folders that `sandbox-host` works in.
+//!
+//! ```text
+//!   <data>/workspaces/<sandbox>/         upper · work · state.json        root's
+//!   <data>/run/sandboxes/<sandbox>.sock  what the guest answers on         the server's
+//!   <data>/repos/<session>.git           read-only inside                  the server's
+//!
+//!   /run/patchyard/ids/                  ranges of ids of this machine
+//!   /run/patchyard/runtime/              the runtimes' own state
+//!   /run/patchyard/mnt/                  in memory, in our mount namespace only
+//!       ├── bin/                         the guest program
+//!       └── <sandbox>/                   mount points and bundle while it is started
+//! ```
+//!
+//! The data directory may belong to the server's user, who is not trusted as root is. So our folders
+//! in it are opened once, checked to be root's, and from then on named through the open descriptor.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use protocol::ids::{SandboxId, SessionId};
+
+use super::config::{GuestProgram, HostConfig, HostError};
+use crate::mounts;
+use crate::slots::Slots;
+
+/// What belongs to the machine rather than to a data directory.
+const MACHINE: &str = "/run/patchyard";
+
+/// What the names of folders begin with that hold ids and are no sandbox's.
+const STAND_IN: &str = "try-";
+
+/// The folders, opened.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The data directory's real path, for names that others read.
+    data_path: PathBuf,
+    data: OwnedFd,
+    workspaces: OwnedFd,
+    sockets: OwnedFd,
+    /// The ranges of ids.
+    pub(crate) slots: Slots,
+    /// The runtimes' state.
+    pub(crate) runtimes: PathBuf,
+    mounts: PathBuf,
+    /// Whether there is a guest program.
+    pub(crate) has_guest: bool,
+    _only_one: Flock<File>,
+}
+
+impl Place {
+    /// Makes and opens the folders. To be called as root, in our own mount namespace.
+    pub(crate) fn open(config: &HostConfig) -> Result<Self, HostError> {
+        let tried = |what: &str, path: &Path| {
+            let what = format!("{what} {}", path.display());
+            move |source| HostError::Io { what, source }
+        };
+        let data_path =
+            fs::canonicalize(&config.data_dir).map_err(tried("find the data directory", &config.data_dir))?;
+        let data = mounts::open_path(&data_path).map_err(tried("open", &data_path))?;
+        let folder = |name: &str, mode| {
+            own_folder(&data, name, mode).map_err(tried("use the folder", &data_path.join(name)))
+        };
+        let workspaces = folder("workspaces", 0o700)?;
+        make_folder(&mounts::path_of(&data).join("run"), 0o711)
+            .map_err(tried("make", &data_path.join("run")))?;
+        let sockets = folder("run/sandboxes", 0o711)?;
+        let lock = mounts::path_of(&workspaces).join(".lock");
+        let lock = File::options().create(true).append(true).open(lock).map_err(tried("lock", &data_path))?;
+        let only_one = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| HostError::Busy(data_path.clone()))?;
+
+        let machine = Path::new(MACHINE);
+        let [ids, runtimes, mounts] = ["ids", "runtime", "mnt"].map(|name| machine.join(name));
+        for (path, mode) in [(machine, 0o711), (&ids, 0o700), (&runtimes, 0o700), (&mounts, 0o711)] {
+            make_folder(path, mode).map_err(tried("make", path))?;
+        }
+        mounts::memory(&mounts).map_err(tried("mount a file system in memory at", &mounts))?;
+        let bin = mounts.join("bin");
+        let has_guest = install_guest(&config.guest, &bin).map_err(tried("install the guest in", &bin))?;
+        let slots = Slots::open(ids.clone()).map_err(tried("read", &ids))?;
+        Ok(Self {
+            data_path,
+            data,
+            workspaces,
+            sockets,
+            slots,
+            runtimes,
+            mounts,
+            has_guest,
+            _only_one: only_one,
+        })
+    }
+
+    /// The sandboxes that have a folder.
+    pub(crate) fn sandboxes(&self) -> Vec<SandboxId> {
+        let entries = fs::read_dir(mounts::path_of(&self.workspaces)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Makes a folder that can hold ids without being a sandbox's.
+    pub(crate) fn stand_in(&self, name: &str) -> io::Result<PathBuf> {
+        make_folder(&mounts::path_of(&self.workspaces).join(format!("{STAND_IN}{name}")), 0o700)?;
+        Ok(self.data_path.join("workspaces").join(format!("{STAND_IN}{name}")))
+    }
+
+    /// Removes the folders that a killed predecessor made for its own use.
+    pub(crate) fn remove_stand_ins(&self) {
+        for entry in fs::read_dir(mounts::path_of(&self.workspaces)).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(STAND_IN) {
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+    }
+
+    /// A sandbox's folder, for our own use.
+    pub(crate) fn home(&self, sandbox: SandboxId) -> PathBuf {
+        mounts::path_of(&self.workspaces).join(sandbox.to_string())
+    }
+
+    /// A sandbox's folder by a name that means the same to every process.
+    pub(crate) fn home_name(&self, sandbox: SandboxId) -> PathBuf {
+        self.data_path.join("workspaces").join(sandbox.to_string())
+    }
+
+    /// A sandbox's socket, for our own use.
+    pub(crate) fn socket(&self, sandbox: SandboxId) -> PathBuf {
+        mounts::path_of(&self.sockets).join(format!("{sandbox}.sock"))
+    }
+
+    /// A sandbox's socket by the name that the server uses.
+    pub(crate) fn socket_name(&self, sandbox: SandboxId) -> PathBuf {
+        self.data_path.join("run/sandboxes").join(format!("{sandbox}.sock"))
+    }
+
+    /// Where a sandbox is assembled.
+    pub(crate) fn workbench(&self, name: &str) -> PathBuf {
+        self.mounts.join(name)
+    }
+
+    /// The folder with the guest program.
+    pub(crate) fn guest_bin(&self) -> PathBuf {
+        self.mounts.join("bin")
+    }
+
+    /// Opens a session's repository, which has to be the server's own folder and no link.
+    pub(crate) fn repository(&self, session: SessionId, owner: u32) -> io::Result<OwnedFd> {
+        let folder = mounts::open_beneath(self.data.as_fd(), &format!("repos/{session}.git"))?;
+        if fs::metadata(mounts::path_of(&folder))?.uid() == owner {
+            return Ok(folder);
+        }
+        Err(io::Error::other("it does not belong to the server's user"))
+    }
+}
+
+/// Makes a folder unless it is there.
+fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode).create(path) {
+        // The mode that was asked for, whatever the mask is.
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes and opens a folder below the data directory that nobody but root can have made.
+fn own_folder(data: &OwnedFd, name: &str, mode: u32) -> io::Result<OwnedFd> {
+    make_folder(&mounts::path_of(data).join(name), mode)?;
+    let folder = mounts::open_beneath(data.as_fd(), name)?;
+    if fs::metadata(mounts::path_of(&folder))?.uid() == 0 {
+        return Ok(folder);
+    }
+    Err(io::Error::other("it does not belong to root; remove it"))
+}
+
+/// Puts the guest program where sandboxes find it; false when there is none.
+fn install_guest(program: &GuestProgram, bin: &Path) -> io::Result<bool> {
+    let from_file;
+    let bytes = match program {
+        GuestProgram::Embedded => crate::guest_binary(),
+        GuestProgram::File(path) => {
+            from_file = fs::read(path)?;
+            Some(from_file.as_slice())
+        }
+    };
+    let Some(bytes) = bytes else { return Ok(false) };
+    make_folder(bin, 0o755)?;
+    let path = bin.join("patchyard-guest");
+    fs::write(&path, bytes)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o555))?;
+    symlink("patchyard-guest", bin.join("check-tools"))?;
+    Ok(true)
+}

@@ -1,0 +1,199 @@
+//! The life of `sandbox-host`: a thread in its own mount namespace, and the server's connections.
+//!
+//! ```text
+//!   run ─▶ thread ─▶ own mount namespace ─▶ adopt ─▶ listen ─▶ request ─▶ blocking thread ─▶ answer
+//!    └── dropped: it stops listening; sandboxes go on
+//! ```
+//!
+//! A sandbox's process 1 is not our child: its runtime ends once it runs, and the host's own process 1
+//! inherits and collects it. So the death of `sandbox-host` is nothing to it.
+
+use std::io;
+use std::sync::Arc;
+
+use protocol::sandbox_host::{
+    HostAnswer, HostErrorCode, HostReport, HostRequest, MAX_MESSAGE, RuntimeReport, Tier,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+
+use super::config::{HostConfig, HostError, Refusal};
+use super::place::Place;
+use super::sandboxes::Sandboxes;
+use crate::images::Images;
+use crate::runtime::KINDS;
+use crate::{cgroups, mounts, sockets};
+
+/// Requests that are worked on at a time; more wait.
+const AT_A_TIME: usize = 16;
+
+/// What sandboxes need and an ordinary user does not have.
+const NO_ROOT: &str = "sandbox-host runs as an ordinary user, who cannot give sandboxes ids and mounts of \
+                       their own; start it as root";
+
+/// Runs `sandbox-host` until it fails or this future is dropped; running sandboxes go on in both cases.
+///
+/// As an ordinary user it answers what it can: a probe says why there are no sandboxes.
+pub async fn run(config: HostConfig) -> Result<(), HostError> {
+    // The mount namespace belongs to a thread and those that it starts, so nothing of this may run on
+    // a thread of the caller's.
+    let (keep, dropped) = oneshot::channel::<()>();
+    let (done, outcome) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("sandbox-host".into());
+    thread
+        .spawn(move || done.send(on_own_thread(&config, dropped)))
+        .map_err(|source| HostError::Io { what: "start a thread".into(), source })?;
+    let outcome = outcome.await.unwrap_or(Err(HostError::Panicked));
+    drop(keep);
+    outcome
+}
+
+fn on_own_thread(config: &HostConfig, stop: oneshot::Receiver<()>) -> Result<(), HostError> {
+    let host = if nix::unistd::geteuid().is_root() {
+        mounts::enter_own_namespace()
+            .map_err(|source| HostError::Io { what: "make a mount namespace".into(), source })?;
+        let place = Place::open(config)?;
+        let images = Images::of(&config.data_dir);
+        Host::Root(Arc::new(Sandboxes::adopt(place, images, config.server_uid, config.server_gid)))
+    } else {
+        Host::User(Images::of(&config.data_dir))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(AT_A_TIME)
+        .build()
+        .map_err(|source| HostError::Io { what: "start its event loop".into(), source })?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = serve(config, host) => outcome,
+            _ = stop => Ok(()),
+        }
+    });
+    // What is being made is finished, or undone.
+    drop(runtime);
+    cgroups::remove_parent();
+    outcome
+}
+
+/// What answers.
+#[derive(Debug, Clone)]
+enum Host {
+    /// With sandboxes.
+    Root(Arc<Sandboxes>),
+    /// Without the rights for them.
+    User(Images),
+}
+
+async fn serve(config: &HostConfig, host: Host) -> Result<(), HostError> {
+    let failed = |source| HostError::Io { what: format!("listen on {}", config.socket.display()), source };
+    match std::fs::remove_file(&config.socket) {
+        // A dead predecessor's: that no living one is there, the lock on the data directory says.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = sockets::listen(&config.socket, config.server_uid, config.server_gid).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let listener = UnixListener::from_std(listener).map_err(failed)?;
+    if let Host::Root(sandboxes) = &host {
+        let sandboxes = Arc::clone(sandboxes);
+        // So that the first sandbox does not have to wait for it.
+        tokio::task::spawn_blocking(move || {
+            if let Err(why) = &sandboxes.probed().chosen {
+                tracing::warn!(%why, "no sandbox runtime works here");
+            }
+        });
+    }
+    tracing::info!(socket = %config.socket.display(), "sandbox-host is ready");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let may_ask =
+                    stream.peer_cred().is_ok_and(|peer| [0, config.server_uid].contains(&peer.uid()));
+                if may_ask {
+                    tokio::spawn(converse(stream, host.clone()));
+                } else {
+                    tracing::warn!("a connection of another user than the server's was refused");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// One connection: a request, its answer, the next.
+async fn converse(mut stream: UnixStream, host: Host) {
+    while let Ok(length) = stream.read_u32_le().await {
+        let length = length as usize;
+        if length > MAX_MESSAGE {
+            return;
+        }
+        let mut request = vec![0; length];
+        if stream.read_exact(&mut request).await.is_err() {
+            return;
+        }
+        let host = host.clone();
+        let answered = tokio::task::spawn_blocking(move || answer(&host, &request)).await;
+        let answer = answered.unwrap_or_else(|_| HostAnswer::Failed {
+            code: HostErrorCode::Internal,
+            message: "sandbox-host broke down over this request; its log says where".into(),
+        });
+        let Ok(bytes) = serde_json::to_vec(&answer) else { return };
+        let Ok(length) = u32::try_from(bytes.len()) else { return };
+        let sent = [&length.to_le_bytes(), bytes.as_slice()].concat();
+        if stream.write_all(&sent).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn answer(host: &Host, request: &[u8]) -> HostAnswer {
+    let outcome = match (serde_json::from_slice(request), host) {
+        (Err(error), _) => Err(Refusal::BadRequest(format!("this is no request: {error}"))),
+        (Ok(request), Host::Root(sandboxes)) => as_root(sandboxes, request),
+        (Ok(request), Host::User(images)) => as_user(images, &request),
+    };
+    outcome
+        .unwrap_or_else(|refusal| HostAnswer::Failed { code: refusal.code(), message: refusal.to_string() })
+}
+
+fn as_root(sandboxes: &Sandboxes, request: HostRequest) -> Result<HostAnswer, Refusal> {
+    Ok(match request {
+        HostRequest::Probe => HostAnswer::Probed(sandboxes.report()),
+        HostRequest::Create { sandbox, session, image, limits } => HostAnswer::Created {
+            attachment: sandboxes.create(sandbox, session, &image, limits)?,
+            tier: Tier::Container,
+        },
+        HostRequest::Destroy { sandbox } => {
+            sandboxes.destroy(sandbox)?;
+            HostAnswer::Destroyed
+        }
+        HostRequest::List => HostAnswer::Sandboxes { attachments: sandboxes.list() },
+        HostRequest::Images => HostAnswer::Images { names: sandboxes.images.list() },
+    })
+}
+
+fn as_user(images: &Images, request: &HostRequest) -> Result<HostAnswer, Refusal> {
+    Ok(match request {
+        HostRequest::Probe => {
+            let report = |name: &str| RuntimeReport {
+                name: name.to_owned(),
+                version: None,
+                chosen: false,
+                why_not: Some(NO_ROOT.to_owned()),
+            };
+            HostAnswer::Probed(HostReport {
+                runtimes: KINDS.iter().map(|kind| report(kind.name)).collect(),
+                limits: Vec::new(),
+                images: images.list(),
+            })
+        }
+        HostRequest::Create { .. } => return Err(Refusal::NoRuntime(NO_ROOT.to_owned())),
+        HostRequest::Destroy { .. } => HostAnswer::Destroyed,
+        HostRequest::List => HostAnswer::Sandboxes { attachments: Vec::new() },
+        HostRequest::Images => HostAnswer::Images { names: images.list() },
+    })
+}

@@ -1,0 +1,203 @@
+//! The runtime binary: which one works here, and how it is told things.
+//!
+//! ```text
+//!   PATCHYARD_RUNTIME, else crun, then runc
+//!        └─▶ found? ─▶ runs a throw-away container? ─▶ chosen
+//!                 └─────────── why not, in words ◀──┘
+//! ```
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::process::{self, Outcome};
+
+/// How long a runtime may take for one order.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The most of a runtime's own words that is passed on.
+const MAX_WORDS: usize = 500;
+
+/// What is peculiar to one runtime.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    /// The name of its binary.
+    pub(crate) name: &'static str,
+    /// Arguments before every order.
+    global: &'static [&'static str],
+}
+
+/// The runtimes that are tried, in this order.
+pub(crate) const KINDS: &[Kind] = &[
+    // Without the word it asks systemd, where there is one, and fails where it does not answer.
+    Kind { name: "crun", global: &["--cgroup-manager=cgroupfs"] },
+    Kind { name: "runc", global: &[] },
+];
+
+/// The variable that names the one runtime to use.
+pub(crate) const PINNED: &str = "PATCHYARD_RUNTIME";
+
+/// Why a runtime did not do what it was told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RuntimeError {
+    /// It could not be run.
+    #[error("{name} could not be run: {source}")]
+    Spawn {
+        name: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    /// It said no.
+    #[error("{name} refused (status {status}): {words}")]
+    Refused { name: &'static str, status: i32, words: String },
+    /// It did not answer.
+    #[error("{name} did not finish within {} s and was killed", PATIENCE.as_secs())]
+    Slow { name: &'static str },
+    /// It said yes, but told no process.
+    #[error("{name} left no process id: {source}")]
+    NoPid {
+        name: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A runtime that is installed.
+#[derive(Debug, Clone)]
+pub(crate) struct Runtime {
+    kind: &'static Kind,
+    path: PathBuf,
+    /// Its own state, one folder per container.
+    root: PathBuf,
+}
+
+impl Runtime {
+    /// Looks for its binary.
+    pub(crate) fn find(kind: &'static Kind, root: &Path) -> Option<Self> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let usual = ["/usr/local/bin", "/usr/local/sbin", "/usr/bin", "/usr/sbin"].map(PathBuf::from);
+        env::split_paths(&path)
+            .chain(usual)
+            .filter(|folder| folder.is_absolute())
+            .map(|folder| folder.join(kind.name))
+            .find(|candidate| candidate.is_file())
+            .map(|path| Self { kind, path, root: root.join(kind.name) })
+    }
+
+    /// The one that was used for a sandbox before.
+    pub(crate) fn named(name: &str, root: &Path) -> Option<Self> {
+        KINDS.iter().find(|kind| kind.name == name).and_then(|kind| Self::find(kind, root))
+    }
+
+    /// The name of its binary.
+    pub(crate) fn name(&self) -> &'static str {
+        self.kind.name
+    }
+
+    /// The first line that it says of itself.
+    pub(crate) fn version(&self) -> Option<String> {
+        let output = Command::new(&self.path).arg("--version").stdin(Stdio::null()).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines().next().map(|line| line.trim().chars().take(100).collect())
+    }
+
+    /// Starts a container in the background and gives the host's number of its process 1. The listener
+    /// becomes its descriptor 3. `bundle` also takes the runtime's log and answer.
+    pub(crate) fn start(
+        &self,
+        id: &str,
+        bundle: &Path,
+        listener: BorrowedFd<'_>,
+    ) -> Result<i32, RuntimeError> {
+        let pid_file = bundle.join("pid");
+        let order: [&OsStr; 8] = [
+            "run".as_ref(),
+            "--detach".as_ref(),
+            "--preserve-fds=1".as_ref(),
+            "--bundle".as_ref(),
+            bundle.as_os_str(),
+            "--pid-file".as_ref(),
+            pid_file.as_os_str(),
+            id.as_ref(),
+        ];
+        self.tell(&order, bundle, Some(listener))?;
+        let no_pid = |source| RuntimeError::NoPid { name: self.kind.name, source };
+        let text = fs::read_to_string(&pid_file).map_err(no_pid)?;
+        text.trim().parse().map_err(|_| no_pid(io::Error::other("not a number")))
+    }
+
+    /// Runs a container to its end.
+    pub(crate) fn run(&self, id: &str, bundle: &Path) -> Result<(), RuntimeError> {
+        let order: [&OsStr; 4] = ["run".as_ref(), "--bundle".as_ref(), bundle.as_os_str(), id.as_ref()];
+        self.tell(&order, bundle, None)
+    }
+
+    /// Forgets a container, and kills what is left of it; done also when it does not know it.
+    pub(crate) fn forget(&self, id: &str) {
+        if self.root.join(id).exists() {
+            let order: Vec<OsString> = self.order(&["delete", "--force", id].map(OsStr::new), None);
+            let _ = process::run(&self.path, order, None, PATIENCE);
+            let _ = fs::remove_dir_all(self.root.join(id));
+        }
+    }
+
+    fn tell(
+        &self,
+        order: &[&OsStr],
+        bundle: &Path,
+        pass: Option<BorrowedFd<'_>>,
+    ) -> Result<(), RuntimeError> {
+        let name = self.kind.name;
+        let log = bundle.join("log");
+        let outcome = process::run(&self.path, self.order(order, Some(&log)), pass, PATIENCE)
+            .map_err(|source| RuntimeError::Spawn { name, source })?;
+        match outcome {
+            Outcome::Success => Ok(()),
+            Outcome::TimedOut => Err(RuntimeError::Slow { name }),
+            Outcome::Failure(status) => {
+                let words = last_words(&String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()));
+                Err(RuntimeError::Refused { name, status, words })
+            }
+        }
+    }
+
+    fn order(&self, order: &[&OsStr], log: Option<&Path>) -> Vec<OsString> {
+        let mut words: Vec<OsString> = self.kind.global.iter().map(OsString::from).collect();
+        words.extend(["--root".into(), self.root.clone().into_os_string()]);
+        if let Some(log) = log {
+            words.extend(["--log".into(), log.into(), "--log-format".into(), "text".into()]);
+        }
+        words.extend(order.iter().map(|word| (*word).to_owned()));
+        words
+    }
+}
+
+/// The last error of a runtime's log, without time stamps and quoting.
+fn last_words(log: &str) -> String {
+    let Some(line) = log.lines().rfind(|line| !line.trim().is_empty()) else {
+        return "it gave no reason".to_owned();
+    };
+    let words = match line.split_once("msg=\"") {
+        Some((_, quoted)) => quoted.trim_end().trim_end_matches('"').replace("\\\"", "\""),
+        None => line.trim().to_owned(),
+    };
+    words.chars().take(MAX_WORDS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_the_reason() {
+        let runc = "time=\"x\" level=warning msg=\"a\"\ntime=\"x\" level=error msg=\"no \\\"b\\\" here\"\n\n";
+        assert_eq!(last_words(runc), "no \"b\" here");
+        assert_eq!(last_words("2026 cgroups in hybrid mode\n"), "2026 cgroups in hybrid mode");
+        assert_eq!(last_words(" \n"), "it gave no reason");
+    }
+}

@@ -1,0 +1,242 @@
+//! Making, ending, adopting.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use protocol::hands::Hands;
+use protocol::ids::SandboxId;
+use protocol::sandbox_host::{HostErrorCode, Limits};
+use sandbox::client::SandboxHostError;
+use sandbox::guest_link::GuestLink;
+
+use crate::world::{World, eventually, is_root, limits, run, sandbox_id, sh, shell, tree};
+
+/// Everything on this machine that bears the name of a sandbox.
+fn traces(world: &World, sandbox: SandboxId) -> Vec<String> {
+    let name = sandbox.to_string();
+    let mut traces: Vec<String> = Vec::new();
+    for place in [world.data.path(), Path::new("/run/patchyard/runtime")] {
+        traces.extend(
+            tree(place).iter().map(|path| path.display().to_string()).filter(|path| path.contains(&name)),
+        );
+    }
+    for tree in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let group = tree.path().join("patchyard").join(&name);
+        if group.exists() {
+            traces.push(group.display().to_string());
+        }
+    }
+    for slot in fs::read_dir("/run/patchyard/ids").into_iter().flatten().flatten() {
+        if fs::read_to_string(slot.path()).is_ok_and(|holder| holder.contains(&name)) {
+            traces.push(slot.path().display().to_string());
+        }
+    }
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        for file in ["mountinfo", "cgroup", "cmdline"] {
+            if fs::read(process.path().join(file))
+                .is_ok_and(|text| String::from_utf8_lossy(&text).contains(&name))
+            {
+                traces.push(process.path().join(file).display().to_string());
+            }
+        }
+    }
+    traces
+}
+
+async fn comes_and_goes(runtime: &'static str) {
+    let world = World::with_runtime(Some(runtime));
+    let (attachment, link) = world.sandbox().await;
+    assert!(run(&link, shell("true")).await.end.is_success());
+    // So that there is something to leave behind.
+    sh(&link, "mkdir -p /a/b; echo x >/a/b/c; (setsid sleep 1000 >/dev/null 2>&1 &)").await;
+    assert!(!traces(&world, attachment.sandbox).is_empty());
+    assert_eq!(world.host.list().await.unwrap(), [attachment.clone()]);
+
+    world.host.destroy(attachment.sandbox).await.unwrap();
+    assert_eq!(traces(&world, attachment.sandbox), Vec::<String>::new());
+    assert!(world.host.list().await.unwrap().is_empty());
+    link.closed().await;
+    // Once more is no failure.
+    world.host.destroy(attachment.sandbox).await.unwrap();
+
+    // Not even an ended child that nobody collects.
+    let threads = fs::read_dir(format!("/proc/{}/task", world.host_pid())).unwrap().flatten();
+    let children = threads.map(|thread| fs::read_to_string(thread.path().join("children")).unwrap());
+    assert_eq!(children.collect::<String>(), "");
+}
+
+#[tokio::test]
+async fn a_sandbox_of_crun_comes_and_goes_without_a_trace() {
+    if is_root() {
+        comes_and_goes("crun").await;
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_of_runc_comes_and_goes_without_a_trace() {
+    if is_root() {
+        comes_and_goes("runc").await;
+    }
+}
+
+#[tokio::test]
+async fn the_probe_tells_what_works_and_what_is_enforced() {
+    if !is_root() {
+        return;
+    }
+    let world = World::start();
+    let report = world.host.probe().await.unwrap();
+    let chosen: Vec<&str> =
+        report.runtimes.iter().filter(|runtime| runtime.chosen).map(|runtime| &*runtime.name).collect();
+    assert_eq!(chosen.len(), 1, "{report:?}");
+    for runtime in &report.runtimes {
+        assert!(runtime.version.is_some() && runtime.why_not.is_none(), "{runtime:?}");
+    }
+    let limits: Vec<(&str, bool)> =
+        report.limits.iter().map(|limit| (&*limit.name, limit.enforced)).collect();
+    assert_eq!(limits, [("memory", true), ("pids", true), ("cpu", true)], "{report:?}");
+    assert!(report.images.contains(&"slim".to_owned()));
+}
+
+#[tokio::test]
+async fn a_runtime_that_is_not_known_is_told_in_words() {
+    if !is_root() {
+        return;
+    }
+    let world = World::with_runtime(Some("no-such-runtime"));
+    let failure = world.host.create(sandbox_id(), world.session(), "slim", limits()).await.unwrap_err();
+    let SandboxHostError::Failed { code: HostErrorCode::NoRuntime, message } = failure else {
+        panic!("{failure:?}")
+    };
+    assert!(message.contains("PATCHYARD_RUNTIME names `no-such-runtime`"), "{message}");
+}
+
+#[tokio::test]
+async fn bad_requests_fail_in_words_and_leave_nothing() {
+    if !is_root() {
+        return;
+    }
+    let world = World::start();
+    let (sandbox, session) = (sandbox_id(), world.session());
+    let cases = [
+        (session, "no-such-image", limits(), HostErrorCode::NoImage, "there is no image"),
+        (session, "../slim", limits(), HostErrorCode::NoImage, "no name for an image"),
+        (session, "slim", Limits { pids: 1, ..limits() }, HostErrorCode::BadRequest, "too low"),
+        (crate::world::session_id(), "slim", limits(), HostErrorCode::Internal, "open the repository"),
+    ];
+    for (session, image, limits, expected, words) in cases {
+        let failure = world.host.create(sandbox, session, image, limits).await.unwrap_err();
+        let SandboxHostError::Failed { code, message } = failure else { panic!("{failure:?}") };
+        assert_eq!(code, expected, "{message}");
+        assert!(message.contains(words), "{message}");
+        assert_eq!(traces(&world, sandbox), Vec::<String>::new());
+    }
+    // A repository that is a link leads nowhere.
+    let link = world.data.path().join("repos").join(format!("{}.git", crate::world::session_id()));
+    std::os::unix::fs::symlink("/root", &link).unwrap();
+    let session = link.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    assert!(world.host.create(sandbox, session, "slim", limits()).await.is_err());
+    // The same sandbox twice.
+    let (attachment, _link) = world.sandbox().await;
+    let again = world.host.create(attachment.sandbox, attachment.session, "slim", limits()).await;
+    assert!(matches!(again, Err(SandboxHostError::Failed { code: HostErrorCode::BadRequest, .. })));
+    assert_eq!(world.host.list().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_killed_sandbox_host_is_not_missed() {
+    if !is_root() {
+        return;
+    }
+    let mut world = World::start();
+    let (attachment, link) = world.sandbox().await;
+    world.kill_host();
+    assert_eq!(sh(&link, "echo here").await, "here");
+    // No mount of it is left on the host.
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&attachment.sandbox.to_string()));
+
+    world.start_host();
+    assert_eq!(world.host.list().await.unwrap(), [attachment.clone()]);
+    let (other, other_link) = world.sandbox().await;
+    assert_eq!(sh(&other_link, "echo there").await, "there");
+    assert_eq!(sh(&link, "echo here").await, "here");
+    world.host.destroy(attachment.sandbox).await.unwrap();
+    world.host.destroy(other.sandbox).await.unwrap();
+    assert_eq!(traces(&world, attachment.sandbox), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn debris_of_the_dead_is_removed_at_the_next_start() {
+    if !is_root() {
+        return;
+    }
+    let mut world = World::start();
+    let (attachment, link) = world.sandbox().await;
+    world.kill_host();
+    let state = world.data.path().join("workspaces").join(attachment.sandbox.to_string()).join("state.json");
+    let state: serde_json::Value = serde_json::from_slice(&fs::read(state).unwrap()).unwrap();
+    let pid = i32::try_from(state["init"]["pid"].as_i64().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    link.closed().await;
+    world.start_host();
+    assert!(world.host.list().await.unwrap().is_empty());
+    assert_eq!(traces(&world, attachment.sandbox), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_new_link_takes_the_place_of_the_old_and_commands_run_on() {
+    if !is_root() {
+        return;
+    }
+    let world = World::start();
+    let (attachment, first) = world.sandbox().await;
+    let mut command = first.start(shell("echo begun; echo $$ >/tmp/pid; exec sleep 1000")).await.unwrap();
+    assert!(matches!(command.next().await, Ok(protocol::hands::ExecEvent::Stdout(_))));
+    let second = GuestLink::connect(&attachment).await.unwrap();
+    first.closed().await;
+    assert!(matches!(command.next().await, Err(protocol::hands::HandsError::Gone(_))));
+    eventually("the command wrote its id", || true).await;
+    sh(&second, "kill -0 $(cat /tmp/pid)").await;
+    second.kill_all().await.unwrap();
+    sh(&second, "! kill -0 $(cat /tmp/pid)").await;
+}
+
+#[tokio::test]
+async fn sixteen_at_once_all_work_and_all_end() {
+    if !is_root() {
+        return;
+    }
+    let world = World::start();
+    let made = (0..16).map(|_| world.sandbox());
+    let made = tokio::time::timeout(Duration::from_secs(120), futures(made)).await.unwrap();
+    for (_, link) in &made {
+        assert_eq!(sh(link, "echo ok").await, "ok");
+    }
+    let ended = made.iter().map(|(attachment, _)| world.host.destroy(attachment.sandbox));
+    for outcome in futures(ended).await {
+        outcome.unwrap();
+    }
+    assert!(world.host.list().await.unwrap().is_empty());
+}
+
+/// Waits for all of them, which go on side by side.
+async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = all.map(|one| (Box::pin(one), None)).collect();
+    std::future::poll_fn(|context| {
+        for (future, output) in &mut all {
+            if output.is_none()
+                && let std::task::Poll::Ready(ready) = future.as_mut().poll(context)
+            {
+                *output = Some(ready);
+            }
+        }
+        if all.iter().all(|(_, output)| output.is_some()) {
+            return std::task::Poll::Ready(());
+        }
+        std::task::Poll::Pending
+    })
+    .await;
+    all.into_iter().filter_map(|(_, output)| output).collect()
+}

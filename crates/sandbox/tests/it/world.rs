@@ -1,0 +1,255 @@
+//! A `sandbox-host` of a test's own: a child process with its own data directory.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use protocol::attachment::Attachment;
+use protocol::hands::{ExecEnd, ExecEvent, ExecSpec, Execution, Hands};
+use protocol::ids::{ExecId, SandboxId, SessionId};
+use protocol::sandbox_host::Limits;
+use sandbox::client::SandboxHost;
+use sandbox::guest_link::GuestLink;
+use sandbox::host::{GuestProgram, HostConfig};
+use tempfile::TempDir;
+
+/// The variable by which this binary knows that it is to be `sandbox-host`.
+const DATA: &str = "PATCHYARD_TEST_DATA";
+
+/// Not a test: what [`World::start`] runs in a process of its own.
+#[test]
+#[ignore = "run by the other tests as their sandbox-host"]
+fn sandbox_host_process() {
+    let Some(data) = std::env::var_os(DATA).map(PathBuf::from) else { return };
+    let socket = data.join("host.sock");
+    let (server_uid, server_gid) = (0, 0);
+    let config = HostConfig { data_dir: data, socket, server_uid, server_gid, guest: GuestProgram::Embedded };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(sandbox::host::run(config)).unwrap();
+}
+
+/// Whether sandboxes can be tested at all; says so when not.
+pub fn is_root() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        eprintln!("SKIPPED: sandboxes need root; run this test as root");
+    }
+    is_root
+}
+
+/// An id that no other test has.
+fn unique() -> (u64, u128) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let random = std::fs::read("/proc/sys/kernel/random/uuid").unwrap();
+    let random = random.iter().fold(0_u128, |sum, byte| sum.wrapping_mul(31).wrapping_add(u128::from(*byte)));
+    (u64::try_from(now.as_millis()).unwrap(), random)
+}
+
+pub fn sandbox_id() -> SandboxId {
+    let (now, random) = unique();
+    SandboxId::from_parts(now, random)
+}
+
+pub fn session_id() -> SessionId {
+    let (now, random) = unique();
+    SessionId::from_parts(now, random)
+}
+
+pub fn exec_id() -> ExecId {
+    let (now, random) = unique();
+    ExecId::from_parts(now, random)
+}
+
+/// A data directory with its `sandbox-host`. Dropped, every sandbox and the process are gone.
+pub struct World {
+    pub data: TempDir,
+    pub host: SandboxHost,
+    child: Option<Child>,
+    runtime: Option<&'static str>,
+}
+
+impl World {
+    pub fn start() -> Self {
+        Self::with_runtime(None)
+    }
+
+    /// With only this runtime.
+    pub fn with_runtime(runtime: Option<&'static str>) -> Self {
+        assert!(sandbox::guest_binary().is_some(), "run scripts/build-guest first");
+        let data = tempfile::Builder::new().prefix("py-").tempdir().unwrap();
+        let host = SandboxHost::connect(&data.path().join("host.sock"));
+        let mut world = Self { data, host, child: None, runtime };
+        world.start_host();
+        world
+    }
+
+    /// Starts `sandbox-host` (again).
+    pub fn start_host(&mut self) {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "world::sandbox_host_process", "--ignored", "--nocapture"])
+            .env(DATA, self.data.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        if let Some(runtime) = self.runtime {
+            command.env("PATCHYARD_RUNTIME", runtime);
+        }
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Kills `sandbox-host` as nothing else can.
+    pub fn kill_host(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    pub fn host_pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// An empty session repository.
+    pub fn session(&self) -> SessionId {
+        let session = session_id();
+        let path = self.data.path().join("repos").join(format!("{session}.git"));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        session
+    }
+
+    pub async fn sandbox_with(&self, limits: Limits) -> (Attachment, GuestLink) {
+        let (attachment, _) = self.host.create(sandbox_id(), self.session(), "slim", limits).await.unwrap();
+        let link = GuestLink::connect(&attachment).await.unwrap();
+        (attachment, link)
+    }
+
+    pub async fn sandbox(&self) -> (Attachment, GuestLink) {
+        self.sandbox_with(limits()).await
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if self.child.is_none() {
+            self.start_host();
+        }
+        let host = self.host.clone();
+        let ended = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                for attachment in host.list().await.unwrap() {
+                    host.destroy(attachment.sandbox).await.unwrap();
+                }
+            });
+        })
+        .join();
+        self.kill_host();
+        if !std::thread::panicking() {
+            ended.unwrap();
+        }
+    }
+}
+
+/// What a test's sandbox may use.
+pub fn limits() -> Limits {
+    Limits { memory_bytes: 512 * 1024 * 1024, cpu_millis: 2_000, pids: 256 }
+}
+
+pub fn shell(script: &str) -> ExecSpec {
+    ExecSpec {
+        exec: exec_id(),
+        argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        cwd: "/root".into(),
+        env: Vec::new(),
+        stdin: false,
+        timeout: Some(Duration::from_secs(60)),
+    }
+}
+
+/// All that a command said, and how it ended.
+#[derive(Debug, Default)]
+pub struct Said {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub end: ExecEnd,
+}
+
+impl Said {
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim().to_owned()
+    }
+
+    pub fn all(&self) -> String {
+        format!("{}{}", String::from_utf8_lossy(&self.stdout), String::from_utf8_lossy(&self.stderr))
+    }
+}
+
+pub async fn listen(execution: &mut dyn Execution) -> Said {
+    let mut said = Said::default();
+    loop {
+        match execution.next().await.unwrap() {
+            ExecEvent::Stdout(bytes) => said.stdout.extend(bytes),
+            ExecEvent::Stderr(bytes) => said.stderr.extend(bytes),
+            ExecEvent::Exited(end) => {
+                said.end = end;
+                return said;
+            }
+        }
+    }
+}
+
+pub async fn run(link: &GuestLink, spec: ExecSpec) -> Said {
+    let mut execution = link.start(spec).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(90), listen(&mut *execution)).await.unwrap()
+}
+
+/// Runs a script that has to succeed, and gives what it printed.
+pub async fn sh(link: &GuestLink, script: &str) -> String {
+    let said = run(link, shell(script)).await;
+    assert!(said.end.is_success(), "{script}: {:?} {}", said.end, said.all());
+    said.out()
+}
+
+/// Runs a Python program.
+pub async fn python(link: &GuestLink, program: &str) -> Said {
+    let mut spec = shell("");
+    spec.argv = ["python3", "-c", program].map(str::to_owned).to_vec();
+    run(link, spec).await
+}
+
+/// Waits for a condition of the outer world, which sends no event.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(tokio::time::Instant::now() < until, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The host's processes whose command line holds this text.
+pub fn processes_with(text: &str) -> Vec<i32> {
+    let me = std::process::id().cast_signed();
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| *pid != me)
+        .filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(text)
+        })
+        .collect()
+}
+
+/// Every path below this one.
+pub fn tree(path: &Path) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        paths.push(entry.path());
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            paths.extend(tree(&entry.path()));
+        }
+    }
+    paths
+}
