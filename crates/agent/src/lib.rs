@@ -1,1 +1,34 @@
+//! The coding agent: a loop outside the sandbox, with its hands inside.
+//!
+//! ```text
+//!              session's log ── restore ──▶ History (a fold of events)
+//!                    ▲                         │ messages
+//!   turn ──▶ loop ── append ◀── blocks ◀── ModelClient ── deltas ──▶ port.live
+//!              │                │
+//!              │                └─ tool calls, durable before they start
+//!              └──▶ tools ──▶ Hands (the guest) ──▶ tool.result ──▶ append ──▶ next request
+//! ```
+//!
+//! [`PatchyardAgent`] implements `protocol::agent_port::Agent`. It keeps nothing that the log does not
+//! have: the messages of a request are folded out of events, live and after a restart by the same
+//! function, so that the bytes before the newest message never change and prompt caches hold.
 
+#![forbid(unsafe_code)]
+
+mod agent;
+mod config;
+mod context;
+mod edit;
+mod guard;
+mod history;
+mod live;
+pub mod memory;
+mod outcome;
+mod patch;
+mod stream_text;
+mod tools;
+mod turn;
+
+pub use agent::PatchyardAgent;
+pub use config::{AgentConfig, Caps, Environment};
+pub use memory::MemoryFile;

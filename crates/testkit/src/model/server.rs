@@ -138,7 +138,7 @@ impl Player for Recorder {
                     headers: Vec::new(),
                 })
             },
-            |turn| turn.reply(),
+            |turn| turn.reply(&call.body),
         )
     }
 }

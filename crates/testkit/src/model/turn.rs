@@ -1,13 +1,23 @@
 //! One answer of a scripted model.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model_gateway::scripted::{Fault, Gate, Reply};
 use serde_json::{Value, json};
 
+type Compute = Arc<dyn Fn(&Value) -> Turn + Send + Sync>;
+
 /// One answer, or one failure.
-#[derive(Debug, Clone, Default)]
-pub struct Turn(Reply);
+#[derive(Clone, Default)]
+pub struct Turn(Reply, Option<Compute>);
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.1.is_some() { f.write_str("Turn(computed)") } else { self.0.fmt(f) }
+    }
+}
 
 impl Turn {
     /// An answer without blocks.
@@ -16,10 +26,16 @@ impl Turn {
         Self::default()
     }
 
+    /// An answer that depends on the request's body.
+    #[must_use]
+    pub fn computed(compute: impl Fn(&Value) -> Self + Send + Sync + 'static) -> Self {
+        Self(Reply::default(), Some(Arc::new(compute)))
+    }
+
     /// An answer of one text.
     #[must_use]
     pub fn text(text: &str) -> Self {
-        Self(Reply::text(text))
+        Self(Reply::text(text), None)
     }
 
     /// An answer of one tool call.
@@ -31,19 +47,19 @@ impl Turn {
     /// Adds a text block.
     #[must_use]
     pub fn and_text(self, text: &str) -> Self {
-        Self(self.0.and_text(text))
+        Self(self.0.and_text(text), None)
     }
 
     /// Adds a tool call. An input given as a JSON string is streamed as it stands, for broken calls.
     #[must_use]
     pub fn and_tool(self, name: &str, input: Value) -> Self {
-        Self(self.0.and_tool(name, input))
+        Self(self.0.and_tool(name, input), None)
     }
 
     /// Adds a thought.
     #[must_use]
     pub fn and_thinking(self, thinking: &str, signature: &str) -> Self {
-        Self(self.0.and_thinking(thinking, signature))
+        Self(self.0.and_thinking(thinking, signature), None)
     }
 
     /// Adds a block of any kind.
@@ -107,7 +123,7 @@ impl Turn {
             _ => "api_error",
         };
         let (kind, message) = (kind.to_owned(), message.to_owned());
-        Self(Reply::default().fault(Fault::Http { status, kind, message, headers: Vec::new() }))
+        Self(Reply::default().fault(Fault::Http { status, kind, message, headers: Vec::new() }), None)
     }
 
     /// Adds a header to an HTTP error.
@@ -123,29 +139,32 @@ impl Turn {
     #[must_use]
     pub fn stream_error(self, after_events: usize, kind: &str, message: &str) -> Self {
         let (kind, message) = (kind.to_owned(), message.to_owned());
-        Self(self.0.fault(Fault::StreamError { after_events, kind, message }))
+        Self(self.0.fault(Fault::StreamError { after_events, kind, message }), None)
     }
 
     /// Cuts the connection after so many bytes of the stream.
     #[must_use]
     pub fn cut_after(self, bytes: usize) -> Self {
-        Self(self.0.fault(Fault::CutAfter { bytes }))
+        Self(self.0.fault(Fault::CutAfter { bytes }), None)
     }
 
     /// Sends an event that is no JSON after so many events.
     #[must_use]
     pub fn malformed_after(self, events: usize) -> Self {
-        Self(self.0.fault(Fault::MalformedAfter { events }))
+        Self(self.0.fault(Fault::MalformedAfter { events }), None)
     }
 
     /// Answers with something that is no model stream.
     #[must_use]
     pub fn raw(status: u16, content_type: &str, body: &str) -> Self {
         let (content_type, body) = (content_type.to_owned(), body.to_owned());
-        Self(Reply::default().fault(Fault::Raw { status, content_type, body }))
+        Self(Reply::default().fault(Fault::Raw { status, content_type, body }), None)
     }
 
-    pub(super) fn reply(&self) -> Reply {
-        self.0.clone()
+    pub(super) fn reply(&self, body: &Value) -> Reply {
+        match &self.1 {
+            Some(compute) => compute(body).reply(body),
+            None => self.0.clone(),
+        }
     }
 }

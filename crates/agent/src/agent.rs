@@ -1,0 +1,60 @@
+//! The agent as a session sees it.
+
+use async_trait::async_trait;
+use model_gateway::Tool;
+use protocol::agent_port::{Agent, AgentPort, PortError, TurnEnd, TurnInput};
+use protocol::event::Event;
+use protocol::status::StopReason;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::AgentConfig;
+use crate::context;
+use crate::guard::LoopGuard;
+use crate::history::History;
+use crate::tools::{Workbench, definitions};
+use crate::turn;
+
+/// Our coding agent: one per session, in the server's process.
+pub struct PatchyardAgent {
+    pub(crate) config: AgentConfig,
+    pub(crate) system: Vec<String>,
+    pub(crate) tools: Vec<Tool>,
+    pub(crate) history: History,
+    pub(crate) bench: Workbench,
+    pub(crate) guard: LoopGuard,
+}
+
+impl PatchyardAgent {
+    /// An agent with an empty conversation.
+    #[must_use]
+    pub fn new(config: AgentConfig) -> Self {
+        Self {
+            system: context::system(&config),
+            tools: definitions(),
+            history: History::new(context::opening(&config)),
+            bench: Workbench::new(&config),
+            guard: LoopGuard::default(),
+            config,
+        }
+    }
+}
+
+#[async_trait]
+impl Agent for PatchyardAgent {
+    async fn restore(&mut self, events: &[Event]) -> Result<(), PortError> {
+        for event in events {
+            self.history.apply(event.turn, &event.body);
+        }
+        if let Some(cwd) = self.history.cwd() {
+            self.bench.set_cwd(cwd);
+        }
+        Ok(())
+    }
+
+    async fn turn(&mut self, input: TurnInput, port: &dyn AgentPort, stop: CancellationToken) -> TurnEnd {
+        match Box::pin(turn::work(self, input, port, &stop)).await {
+            Ok(end) => end,
+            Err(error) => TurnEnd::failed(StopReason::Agent, error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What an agent is made of.
+
+use std::sync::Arc;
+
+use model_gateway::ModelClient;
+use protocol::hands::Hands;
+use protocol::sandbox_host::GUEST_BIN;
+
+use crate::memory::MemoryFile;
+
+/// Facts of the session that the model is told once. They must stay the same for the whole session:
+/// they are part of every request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    /// The day that the session began, such as `2026-11-20`.
+    pub date: String,
+    /// What runs in the sandbox, such as `Debian GNU/Linux 12, x86_64`.
+    pub platform: String,
+    /// The branch that the work lands on.
+    pub branch: String,
+}
+
+/// What ends a turn that does not end by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Model requests in one turn.
+    pub requests: u32,
+    /// How often an answer that hit its token limit is continued in one turn.
+    pub continuations: u32,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { requests: 200, continuations: 3 }
+    }
+}
+
+/// Everything that an agent needs.
+#[derive(Clone)]
+pub struct AgentConfig {
+    /// The way to the model.
+    pub model: ModelClient,
+    /// Where the tools run.
+    pub hands: Arc<dyn Hands>,
+    /// The workspace inside, such as `/workspace/project`.
+    pub workspace: String,
+    /// Instructions of the repository, in order; see [`crate::memory`].
+    pub memory: Vec<MemoryFile>,
+    /// Facts for the model.
+    pub environment: Environment,
+    /// Variables of every command, such as `CLAUDECODE=1`.
+    pub tool_env: Vec<(String, String)>,
+    /// What ends a turn.
+    pub caps: Caps,
+    /// The program inside that answers `glob` and `grep`.
+    pub guest_program: String,
+    /// A folder inside for the agent's own files: long outputs, the shell's last folder.
+    pub scratch: String,
+}
+
+impl AgentConfig {
+    /// An agent without instructions of the repository, with the usual caps.
+    #[must_use]
+    pub fn new(
+        model: ModelClient,
+        hands: Arc<dyn Hands>,
+        workspace: impl Into<String>,
+        environment: Environment,
+    ) -> Self {
+        Self {
+            model,
+            hands,
+            workspace: workspace.into(),
+            memory: Vec::new(),
+            environment,
+            tool_env: Vec::new(),
+            caps: Caps::default(),
+            guest_program: format!("{GUEST_BIN}/patchyard-guest"),
+            scratch: "/tmp/patchyard".into(),
+        }
+    }
+}

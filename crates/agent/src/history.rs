@@ -1,0 +1,198 @@
+//! The conversation, folded out of the session's events.
+//!
+//! | event | becomes |
+//! |---|---|
+//! | `prompt.queued` | remembered by its `prompt` |
+//! | `turn.started` | a user text: the remembered `text`; calls that are still open get [`INTERRUPTED`] |
+//! | `agent.message`, `agent.thought` | a block of the assistant: `raw` as it stands, else a text of `text` |
+//! | `tool.call` | a `tool_use` block from `call`, `name` and `input` |
+//! | `tool.result` | a `tool_result` from `call`, `content` and `is_error` |
+//! | `error` with the code [`CONTINUE_CODE`] | a user text: [`CONTINUE`] |
+//!
+//! Blocks with the same `message` are one message. Results wait until all calls of their message have
+//! one, and then stand in the order of the calls, in one user message. The first user message begins
+//! with the instructions of the repository, which the session gives anew after a restart. The live path
+//! folds the very bodies that it appended, so that a restart rebuilds the same bytes.
+
+use std::collections::{HashMap, HashSet};
+
+use model_gateway::{Message, Role};
+use protocol::event::{AgentBlock, EventBody, ToolCall, ToolResult};
+use protocol::ids::{PromptId, TurnId};
+use serde_json::{Value, json};
+
+/// The result of a call that never got one.
+pub(crate) const INTERRUPTED: &str = "interrupted: the call was stopped before it had a result; \
+                                      what it had done until then is not undone";
+
+/// The code of the `error` event that says that an answer hit its token limit and is continued.
+pub(crate) const CONTINUE_CODE: &str = "model_output_limit";
+
+/// What the model is told then.
+const CONTINUE: &str = "Your answer reached its token limit and was cut. Go on right where it stopped, \
+                        without an apology or a summary, and in smaller steps.";
+
+/// The conversation so far.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    messages: Vec<Message>,
+    /// The newest message of the assistant.
+    message: Option<String>,
+    /// Calls of that message, with their results as they come.
+    open: Vec<(String, Option<Value>)>,
+    /// Every call id that was ever used.
+    calls: HashSet<String>,
+    prompts: HashMap<PromptId, String>,
+    turn: Option<TurnId>,
+    opening: Option<String>,
+    cwd: Option<String>,
+}
+
+impl History {
+    /// An empty conversation; `opening` stands before the first prompt.
+    pub(crate) fn new(opening: Option<String>) -> Self {
+        Self { opening, ..Self::default() }
+    }
+
+    /// The messages of the next request.
+    pub(crate) fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// The turn whose prompt was folded last.
+    pub(crate) fn turn(&self) -> Option<TurnId> {
+        self.turn
+    }
+
+    /// Where the shell was after the last `Bash`.
+    pub(crate) fn cwd(&self) -> Option<&str> {
+        self.cwd.as_deref()
+    }
+
+    /// Whether a call id is taken.
+    pub(crate) fn has_call(&self, call: &str) -> bool {
+        self.calls.contains(call)
+    }
+
+    /// Calls without a result.
+    pub(crate) fn open_calls(&self) -> Vec<String> {
+        self.open.iter().filter(|(_, result)| result.is_none()).map(|(call, _)| call.clone()).collect()
+    }
+
+    /// Adds the prompt of a turn.
+    pub(crate) fn prompt(&mut self, turn: TurnId, text: &str) {
+        self.turn = Some(turn);
+        self.close_open();
+        self.user_text(text);
+    }
+
+    /// Folds one event in.
+    pub(crate) fn apply(&mut self, turn: Option<TurnId>, body: &EventBody) {
+        match body {
+            EventBody::PromptQueued { prompt, text } => {
+                self.prompts.insert(*prompt, text.clone());
+            }
+            EventBody::TurnStarted { prompt } => {
+                self.close_open();
+                self.turn = turn;
+                if let Some(text) = self.prompts.remove(prompt) {
+                    self.user_text(&text);
+                }
+            }
+            EventBody::AgentMessage(block) | EventBody::AgentThought(block) => self.agent_block(block),
+            EventBody::ToolCall(call) => self.tool_call(call),
+            EventBody::ToolResult(result) => self.tool_result(result),
+            EventBody::Error(error) if error.code == CONTINUE_CODE => {
+                self.close_open();
+                self.user_text(CONTINUE);
+            }
+            _ => {}
+        }
+    }
+
+    fn agent_block(&mut self, block: &AgentBlock) {
+        let value = match &block.raw {
+            Some(raw) => raw.clone(),
+            None if block.text.trim().is_empty() => return,
+            None => json!({ "type": "text", "text": block.text }),
+        };
+        self.assistant(&block.message, value);
+    }
+
+    fn tool_call(&mut self, call: &ToolCall) {
+        let block = json!({ "type": "tool_use", "id": call.call, "name": call.name, "input": call.input });
+        self.assistant(&call.message, block);
+        self.calls.insert(call.call.clone());
+        self.open.push((call.call.clone(), None));
+    }
+
+    fn tool_result(&mut self, result: &ToolResult) {
+        if let Some(cwd) = result.detail["cwd"].as_str() {
+            self.cwd = Some(cwd.to_owned());
+        }
+        let open = self.open.iter_mut().find(|(call, value)| *call == result.call && value.is_none());
+        // A result for a call that was already closed says the same again.
+        let Some((_, value)) = open else { return };
+        *value = Some(result_block(&result.call, &result.content, result.is_error));
+        if self.open.iter().all(|(_, result)| result.is_some()) {
+            self.close_open();
+        }
+    }
+
+    /// Gives every open call a result and puts all results into the conversation.
+    fn close_open(&mut self) {
+        for (call, result) in std::mem::take(&mut self.open) {
+            self.user(result.unwrap_or_else(|| result_block(&call, INTERRUPTED, true)));
+        }
+    }
+
+    fn assistant(&mut self, message: &str, block: Value) {
+        let same = self.message.as_deref() == Some(message);
+        if !same {
+            self.close_open();
+            self.message = Some(message.to_owned());
+        }
+        match self.messages.last_mut() {
+            Some(last) if last.role == Role::Assistant => last.content.push(block),
+            // A conversation begins with the user; a log that does not is no conversation of ours.
+            None => {}
+            Some(_) => self.messages.push(Message { role: Role::Assistant, content: vec![block] }),
+        }
+    }
+
+    fn user_text(&mut self, text: &str) {
+        let text = if text.trim().is_empty() { "(an empty message)" } else { text };
+        self.user(json!({ "type": "text", "text": text }));
+    }
+
+    fn user(&mut self, block: Value) {
+        self.drop_trailing_thoughts();
+        if self.messages.is_empty() {
+            let opening = self.opening.iter().map(|text| json!({ "type": "text", "text": text }));
+            self.messages.push(Message { role: Role::User, content: opening.collect() });
+        }
+        match self.messages.last_mut() {
+            Some(last) if last.role == Role::User => last.content.push(block),
+            _ => self.messages.push(Message { role: Role::User, content: vec![block] }),
+        }
+    }
+
+    /// The API refuses a message that ends in a thought, which a cut answer may do.
+    fn drop_trailing_thoughts(&mut self) {
+        let Some(last) = self.messages.last_mut().filter(|last| last.role == Role::Assistant) else { return };
+        let is_thought =
+            |block: &Value| matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking"));
+        while last.content.pop_if(|block| is_thought(block)).is_some() {}
+        if last.content.is_empty() {
+            self.messages.pop();
+        }
+    }
+}
+
+fn result_block(call: &str, content: &str, is_error: bool) -> Value {
+    let mut block = json!({ "type": "tool_result", "tool_use_id": call, "content": content });
+    if is_error {
+        block["is_error"] = true.into();
+    }
+    block
+}

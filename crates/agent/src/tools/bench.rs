@@ -1,0 +1,117 @@
+//! What the tools of one session share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use protocol::hands::{ExecSpec, Hands};
+use protocol::ids::ExecId;
+use tokio::sync::OnceCell;
+
+use super::tasks::Tasks;
+use crate::config::AgentConfig;
+
+/// SHA-256 of a file's content.
+pub(super) type ContentHash = [u8; 32];
+
+/// The hands, and what was learnt while they worked.
+pub(crate) struct Workbench {
+    pub(super) hands: Arc<dyn Hands>,
+    pub(super) workspace: String,
+    pub(super) scratch: String,
+    pub(super) guest_program: String,
+    tool_env: Vec<(String, String)>,
+    /// Where the next shell starts.
+    cwd: Mutex<String>,
+    /// Files as the model last saw them.
+    seen: Mutex<HashMap<String, ContentHash>>,
+    pub(super) shell: OnceCell<&'static str>,
+    pub(crate) tasks: Tasks,
+}
+
+impl Workbench {
+    pub(crate) fn new(config: &AgentConfig) -> Self {
+        let workspace = config.workspace.trim_end_matches('/').to_owned();
+        Self {
+            hands: Arc::clone(&config.hands),
+            scratch: config.scratch.trim_end_matches('/').to_owned(),
+            guest_program: config.guest_program.clone(),
+            tool_env: config.tool_env.clone(),
+            cwd: Mutex::new(workspace.clone()),
+            seen: Mutex::default(),
+            shell: OnceCell::new(),
+            tasks: Tasks::default(),
+            workspace,
+        }
+    }
+
+    pub(crate) fn cwd(&self) -> String {
+        lock(&self.cwd).clone()
+    }
+
+    /// Sets where the next shell starts; a folder outside of the workspace is not taken.
+    pub(crate) fn set_cwd(&self, folder: &str) -> bool {
+        let inside = folder == self.workspace
+            || folder.strip_prefix(&self.workspace).is_some_and(|rest| rest.starts_with('/'));
+        if inside {
+            folder.clone_into(&mut lock(&self.cwd));
+        }
+        inside
+    }
+
+    /// Sets the shell back to the workspace.
+    pub(super) fn reset_cwd(&self) {
+        self.workspace.clone_into(&mut lock(&self.cwd));
+    }
+
+    pub(super) fn seen(&self, path: &str) -> Option<ContentHash> {
+        lock(&self.seen).get(path).copied()
+    }
+
+    pub(super) fn saw(&self, path: &str, hash: ContentHash) {
+        lock(&self.seen).insert(path.to_owned(), hash);
+    }
+
+    /// The absolute form of a path that a model gave, `.` and `..` resolved.
+    pub(super) fn absolute(&self, path: &str) -> String {
+        let base = if path.starts_with('/') { String::new() } else { self.cwd() };
+        let mut parts: Vec<&str> = Vec::new();
+        for part in base.split('/').chain(path.split('/')) {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    parts.pop();
+                }
+                part => parts.push(part),
+            }
+        }
+        format!("/{}", parts.join("/"))
+    }
+
+    /// The path as people read it: relative to the workspace where it is inside.
+    pub(super) fn shown<'a>(&self, path: &'a str) -> &'a str {
+        path.strip_prefix(&self.workspace).and_then(|rest| rest.strip_prefix('/')).unwrap_or(path)
+    }
+
+    /// A command in the shell's folder, with the session's variables.
+    pub(super) fn spec(&self, argv: Vec<String>) -> ExecSpec {
+        ExecSpec {
+            exec: new_exec(),
+            argv,
+            cwd: self.cwd(),
+            env: self.tool_env.clone(),
+            stdin: false,
+            timeout: None,
+        }
+    }
+}
+
+/// The guard of a lock whose holder may have panicked: what it guards is replaced whole, never half.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn new_exec() -> ExecId {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    ExecId::from_parts(u64::try_from(now.as_millis()).unwrap_or(0), fastrand::u128(..))
+}

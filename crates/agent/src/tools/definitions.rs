@@ -1,0 +1,161 @@
+//! The tools as the model sees them. The order is part of every request's stable prefix.
+
+use model_gateway::Tool;
+use serde_json::{Value, json};
+
+/// All tools, always in this order.
+pub(crate) fn definitions() -> Vec<Tool> {
+    vec![bash(), read(), edit(), write(), glob(), grep(), todo_write(), task_output(), task_stop()]
+}
+
+fn tool(name: &str, description: &str, properties: Value, required: &[&str]) -> Tool {
+    Tool {
+        name: name.into(),
+        description: description.into(),
+        input_schema: json!({ "type": "object", "properties": properties, "required": required }),
+    }
+}
+
+fn bash() -> Tool {
+    tool(
+        "Bash",
+        "Runs a command in a new shell inside the sandbox and gives its output, standard error merged in. \
+         The working directory carries over to the next call; variables do not. There is no terminal and \
+         no input. Output beyond 30,000 characters is cut in the middle and kept in a file that is named. \
+         Use `run_in_background` for servers and other commands that do not end by themselves.",
+        json!({
+            "command": { "type": "string", "description": "The command" },
+            "timeout": { "type": "number",
+                "description": "Milliseconds until it is killed: 120000 unless given, at most 600000" },
+            "description": { "type": "string", "description": "What it does, in five to ten words" },
+            "run_in_background": { "type": "boolean",
+                "description": "Return at once with a task id for TaskOutput and TaskStop" },
+        }),
+        &["command"],
+    )
+}
+
+fn read() -> Tool {
+    tool(
+        "Read",
+        "Reads a text file. Lines come as `<number>` and a tab before the text; up to 2,000 lines unless \
+         `limit` says otherwise.",
+        json!({
+            "file_path": { "type": "string", "description": "Absolute path" },
+            "offset": { "type": "number", "description": "The first line to read, from 1" },
+            "limit": { "type": "number", "description": "How many lines to read" },
+        }),
+        &["file_path"],
+    )
+}
+
+fn edit() -> Tool {
+    tool(
+        "Edit",
+        "Replaces a text in a file. `old_string` must be exactly what the file holds, indentation \
+         included and without line numbers, and must stand there once, unless `replace_all` is set. An \
+         empty `old_string` makes a new file.",
+        json!({
+            "file_path": { "type": "string", "description": "Absolute path" },
+            "old_string": { "type": "string", "description": "The text to replace" },
+            "new_string": { "type": "string", "description": "The text to put in its place" },
+            "replace_all": { "type": "boolean", "description": "Replace every occurrence" },
+        }),
+        &["file_path", "old_string", "new_string"],
+    )
+}
+
+fn write() -> Tool {
+    tool(
+        "Write",
+        "Writes a whole file; missing folders are made. Use Edit to change a part of a file.",
+        json!({
+            "file_path": { "type": "string", "description": "Absolute path" },
+            "content": { "type": "string", "description": "The whole content" },
+        }),
+        &["file_path", "content"],
+    )
+}
+
+fn glob() -> Tool {
+    tool(
+        "Glob",
+        "Finds files by name, such as `**/*.rs` or `src/*.{ts,tsx}`; the most recently changed first, at \
+         most 100.",
+        json!({
+            "pattern": { "type": "string", "description": "The pattern" },
+            "path": { "type": "string", "description": "Where to look; the working directory unless given" },
+        }),
+        &["pattern"],
+    )
+}
+
+fn grep() -> Tool {
+    tool(
+        "Grep",
+        "Searches file contents with a regular expression, as ripgrep does. Files that git ignores are \
+         left out.",
+        json!({
+            "pattern": { "type": "string", "description": "The regular expression" },
+            "path": { "type": "string", "description": "File or folder; the working directory unless given" },
+            "glob": { "type": "string", "description": "Only files like this, such as `*.py`" },
+            "type": { "type": "string", "description": "Only files of this type, such as `rust` or `js`" },
+            "output_mode": { "type": "string", "enum": ["content", "files_with_matches", "count"],
+                "description": "Matching lines, file names (unless given), or counts" },
+            "-B": { "type": "number", "description": "Lines before each match, with `content`" },
+            "-A": { "type": "number", "description": "Lines after each match, with `content`" },
+            "context": { "type": "number", "description": "Lines before and after each match" },
+            "-n": { "type": "boolean", "description": "Line numbers, with `content`; on unless given" },
+            "-i": { "type": "boolean", "description": "Ignore upper and lower case" },
+            "-o": { "type": "boolean", "description": "Only the matching parts of lines" },
+            "multiline": { "type": "boolean", "description": "Matches may span lines, and `.` matches line ends" },
+            "head_limit": { "type": "number", "description": "At most so many lines: 250 unless given, 0 for all" },
+            "offset": { "type": "number", "description": "Leave out so many lines first" },
+        }),
+        &["pattern"],
+    )
+}
+
+fn todo_write() -> Tool {
+    tool(
+        "TodoWrite",
+        "Replaces your list of steps, which the developer sees. Use it for work of three or more steps; \
+         keep one step in progress, and mark each one completed as soon as it is.",
+        json!({
+            "todos": { "type": "array", "description": "The whole list", "items": {
+                "type": "object",
+                "properties": {
+                    "content": { "type": "string", "description": "The step, such as `Run the tests`" },
+                    "status": { "type": "string", "enum": ["pending", "in_progress", "completed"] },
+                    "activeForm": { "type": "string",
+                        "description": "The step while it runs, such as `Running the tests`" },
+                },
+                "required": ["content", "status", "activeForm"],
+            } },
+        }),
+        &["todos"],
+    )
+}
+
+fn task_output() -> Tool {
+    tool(
+        "TaskOutput",
+        "Gives the output of a background task, and whether it still runs.",
+        json!({
+            "task_id": { "type": "string", "description": "The task" },
+            "block": { "type": "boolean", "description": "Wait for its end; on unless given" },
+            "timeout": { "type": "number",
+                "description": "The longest wait in milliseconds: 30000 unless given, at most 600000" },
+        }),
+        &["task_id"],
+    )
+}
+
+fn task_stop() -> Tool {
+    tool(
+        "TaskStop",
+        "Stops a background task and everything that it started.",
+        json!({ "task_id": { "type": "string", "description": "The task" } }),
+        &["task_id"],
+    )
+}

@@ -1,0 +1,19 @@
+//! The agent through its outer door: a scripted model over real HTTP, real processes and files for
+//! hands, and a log in memory.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests do")]
+
+mod bash;
+mod changes;
+mod demo;
+mod foreign;
+mod hands;
+mod interrupts;
+mod loops;
+mod port;
+mod reading;
+mod restore;
+mod stage;
+mod streams;
+mod tasks;
+mod whole;
