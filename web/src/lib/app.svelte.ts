@@ -168,7 +168,7 @@ class App {
         this.#watched?.live(JSON.parse(frame.data) as LiveDelta);
         break;
       case "resync":
-        void this.#watched?.load();
+        // The open session needs nothing: its gate asks for what it misses.
         void this.refreshList();
         break;
     }

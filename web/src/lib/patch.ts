@@ -62,19 +62,20 @@ export function pairRows(rows: readonly { kind: DiffRowKind }[]): Int32Array {
   return pairs;
 }
 
-/** Start and end of what differs in `text` from `other`, on word boundaries; null where all or nothing does. */
+/** Words, spaces and runs of signs. */
+const TOKEN = /\w+|\s+|[^\w\s]+/g;
+
+/** Start and end of what differs in `text` from `other`, in whole tokens; null where all or nothing does. */
 export function changedPart(text: string, other: string): [number, number] | null {
-  const shortest = Math.min(text.length, other.length);
-  let start = 0;
-  while (start < shortest && text[start] === other[start]) start += 1;
+  const mine = text.match(TOKEN) ?? [];
+  const theirs = other.match(TOKEN) ?? [];
+  const shortest = Math.min(mine.length, theirs.length);
+  let head = 0;
+  while (head < shortest && mine[head] === theirs[head]) head += 1;
   let tail = 0;
-  while (tail < shortest - start && text[text.length - 1 - tail] === other[other.length - 1 - tail]) tail += 1;
-  const word = /\w/;
-  while (start > 0 && word.test(text[start - 1] ?? "") && (word.test(text[start] ?? "") || word.test(other[start] ?? ""))) start -= 1;
-  let end = text.length - tail;
-  while (end < text.length && word.test(text[end] ?? "") && word.test(text[end - 1] ?? other[other.length - tail - 1] ?? "")) end += 1;
-  end = Math.max(end, start);
-  const kept = text.slice(0, start).trim().length + text.slice(end).trim().length;
-  if (end === start || kept === 0) return null;
-  return [start, end];
+  while (tail < shortest - head && mine[mine.length - 1 - tail] === theirs[theirs.length - 1 - tail]) tail += 1;
+  const start = mine.slice(0, head).join("").length;
+  const end = text.length - mine.slice(mine.length - tail).join("").length;
+  const kept = text.slice(0, start).trim() + text.slice(end).trim();
+  return end === start || kept === "" ? null : [start, end];
 }

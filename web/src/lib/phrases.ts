@@ -70,6 +70,24 @@ export function stopPhrase(reason: StopReason): string {
   return phrases[reason] ?? `reason “${String(reason)}”.`;
 }
 
+/** The same in three words, for a row of the list. */
+function stopWord(reason: StopReason): string {
+  const words: Partial<Record<StopReason, string>> = {
+    server_restart: "server restarted",
+    refusal: "the model refused",
+    max_tokens: "answer too long",
+    max_requests: "too many requests",
+    loop: "repeated itself",
+    model_error: "model error",
+    model_unreachable: "model unreachable",
+    model_auth: "model key refused",
+    sandbox: "sandbox died",
+    agent: "agent ended early",
+    deadline: "time limit",
+  };
+  return words[reason] ?? "";
+}
+
 export type Tone = "run" | "need" | "ok" | "bad" | "off";
 
 /** A busy session that was silent for longer than this says so. */
@@ -125,12 +143,16 @@ function ended(view: SessionView): Status {
     case "interrupted":
       return { tone: "off", text: view.last_turn.stop_reason === "user_stop" ? "stopped by you" : "interrupted" };
     case "failed":
-      return { tone: "bad", text: view.last_turn.message ? `failed: ${view.last_turn.message}` : "failed" };
+      return { tone: "bad", text: reason("failed", stopWord(view.last_turn.stop_reason)) };
     case "limit":
-      return { tone: "bad", text: view.last_turn.message ?? "limit reached" };
+      return { tone: "bad", text: reason("limit reached", stopWord(view.last_turn.stop_reason)) };
     default:
       return { tone: "off", text: view.status === "suspended" ? "suspended" : "idle" };
   }
+}
+
+function reason(what: string, why: string): string {
+  return why === "" ? what : `${what}: ${why}`;
 }
 
 export function isBusy(view: SessionView): boolean {

@@ -78,6 +78,9 @@ export class Transcript {
       case "session.status":
         if (known.body.reason) {
           const failed = known.body.status === "failed";
+          // The failed step above says it already.
+          const last = this.#items.at(-1);
+          if (failed && last?.type === "steps" && last.steps.some((step) => step.error !== null)) break;
           this.#line(known.seq, failed ? "bad" : "neutral", sentence(known.body.reason));
         }
         break;
@@ -252,13 +255,13 @@ export class Transcript {
       if (item?.type === "question" && !item.answer) this.#items[index] = { ...item, closed: true };
     }
     if (ended.status === "completed") return;
-    const text = ended.message ? sentence(ended.message) : stopPhrase(ended.stop_reason);
     const head = { interrupted: "Stopped", failed: "Failed", limit: "Limit reached" }[ended.status];
+    const why = ended.message ?? stopPhrase(ended.stop_reason);
     const line: LineItem = {
       type: "line",
       key: `e${seq}`,
       tone: ended.status === "interrupted" ? "neutral" : "bad",
-      text: text === head ? head : `${head}: ${text}`,
+      text: sentence(why.startsWith("by ") ? `${head} ${why}` : `${head}: ${why}`),
       count: 1,
       code: null,
     };

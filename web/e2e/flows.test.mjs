@@ -1,0 +1,517 @@
+// What people do, and what goes wrong while they do it.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { startMock } from "../mock/server.mjs";
+import { axe, launch, openPage } from "./browser.mjs";
+
+let browser;
+let mock;
+let page;
+
+before(async () => {
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+});
+
+beforeEach(async () => {
+  mock = await startMock({ signedIn: true, pace: 20 });
+  page = await openPage(browser);
+});
+
+afterEach(async () => {
+  assert.deepEqual(page.findings, []);
+  await page.context().close();
+  await mock.close();
+});
+
+const open = async (name, tail = "") => {
+  await page.goto(`${mock.url}/s/${mock.scenes[name].id}${tail}`);
+  await page.locator(".item").first().waitFor();
+};
+
+const composer = () => page.locator("main textarea");
+const transcript = () => page.locator("[role=log]");
+
+/** What the transcript says, entry by entry; times are left out. */
+const entries = () =>
+  page.$$eval(".item", (items) => items.map((item) => item.textContent.replace(/\s+/g, " ").replace(/[\d.]+ (s|min)\b/g, "").trim()));
+
+describe("sign in", () => {
+  beforeEach(async () => {
+    mock.open = false;
+  });
+
+  test("by the one-time URL, which leaves the address bar", async () => {
+    await page.goto(`${mock.url}/login#one-time-code`);
+    await page.waitForURL(`${mock.url}/`);
+    await page.locator("nav h2").first().waitFor();
+    assert.ok(!(await page.evaluate(() => location.href)).includes("one-time-code"));
+    const cookies = await page.context().cookies();
+    assert.equal(cookies[0].httpOnly, true);
+  });
+
+  test("by pasting the URL after a wrong code was explained", async () => {
+    await page.goto(`${mock.url}/s/${mock.scenes.flaky.id}`);
+    await page.fill("#code", "wrong");
+    await page.keyboard.press("Enter");
+    const alert = page.locator("[role=alert]");
+    await alert.waitFor();
+    assert.match(await alert.textContent(), /wrong or was used before.*start the server again/is);
+    await page.fill("#code", "http://host/login#one-time-code");
+    await page.click("button[type=submit]");
+    // The way leads on to what was asked for.
+    await page.locator("h1:has-text('Fix the flaky auth test')").waitFor();
+  });
+
+  test("again when the session ends", async () => {
+    mock.open = true;
+    await open("flaky");
+    mock.open = false;
+    mock.cutStreams();
+    await page.locator("h1:has-text('Sign in')").waitFor();
+  });
+});
+
+test("a session is made with the keyboard alone", async () => {
+  await page.goto(mock.url);
+  await page.locator("nav h2").first().waitFor();
+  await page.evaluate(() => document.activeElement.blur());
+  await page.keyboard.press("c");
+  await page.waitForURL("**/new");
+  await page.keyboard.type("Fix the clock");
+  await page.keyboard.press("Shift+Enter");
+  await page.keyboard.type("and test it");
+  await page.keyboard.press("Tab");
+  await page.keyboard.type("https://git.example.org/acme/web.git");
+  await page.keyboard.press("Tab");
+  await page.keyboard.type("main");
+  await page.keyboard.press("Enter");
+  await page.locator("h1:has-text('Fix the clock')").waitFor();
+  await page.locator(".item:has-text('The suite passes')").waitFor();
+  assert.equal(await page.locator(".bubble").textContent(), "You: Fix the clock\nand test it");
+  const created = mock.requests.filter((request) => request.name === "POST /sessions");
+  assert.equal(created.length, 1);
+  assert.match(created[0].key, /^[0-9A-HJKMNP-TV-Z]{26}$/);
+  await page.locator("nav li:has-text('Fix the clock') >> text=done").waitFor();
+});
+
+test("an unreachable repository is explained, nothing typed is lost, and a new try has a new key", async () => {
+  await page.goto(`${mock.url}/new?prompt=Do+it&repo=https://h/missing.git`);
+  assert.equal(mock.requests.filter((request) => request.name.startsWith("POST")).length, 0, "a link starts nothing");
+  await page.click("button[type=submit]");
+  const alert = page.locator("[role=alert]");
+  await alert.waitFor();
+  assert.match(await alert.textContent(), /could not be fetched.*404.*Check its address/is);
+  await page.fill("#repo", "https://h/there.git");
+  await page.click("button[type=submit]");
+  await page.locator("h1:has-text('Do it')").waitFor();
+  const keys = mock.requests.filter((request) => request.name === "POST /sessions").map((request) => request.key);
+  assert.equal(new Set(keys).size, 2);
+});
+
+describe("prompts", () => {
+  test("a failed send puts the text back, a reload keeps it, the next try has the same key", async () => {
+    await open("done");
+    mock.failNext("prompts", null);
+    await composer().fill("Also document the ports");
+    await composer().press("Enter");
+    await page.locator("[role=alert]:has-text('cannot be reached')").waitFor();
+    assert.equal(await composer().inputValue(), "Also document the ports");
+    assert.equal(await page.locator(".bubble:has-text('ports')").count(), 0);
+    await page.reload();
+    await page.locator(".item").first().waitFor();
+    assert.equal(await composer().inputValue(), "Also document the ports");
+    await composer().press("Control+Enter");
+    await page.locator(".item:has-text('The suite passes')").waitFor();
+    const keys = mock.requests.filter((request) => request.name.endsWith("/prompts")).map((request) => request.key);
+    assert.equal(keys.length, 2);
+    assert.equal(keys[0], keys[1]);
+    assert.equal(await page.locator(".bubble:has-text('ports')").count(), 1);
+    assert.equal(await composer().inputValue(), "");
+    await page.reload();
+    await page.locator(".item").first().waitFor();
+    assert.equal(await composer().inputValue(), "");
+  });
+
+  test("a refused prompt comes back with the reason", async () => {
+    await open("done");
+    mock.failNext("prompts", { status: 429, code: "queue_full", title: "ten prompts wait already", next: "wait for a turn to end" });
+    await composer().fill("One more");
+    await composer().press("Enter");
+    await page.locator("[role=alert]:has-text('Ten prompts wait already')").waitFor();
+    assert.equal(await composer().inputValue(), "One more");
+  });
+
+  test("each session keeps its own draft", async () => {
+    await open("done");
+    await composer().fill("for the docs");
+    await page.click("nav >> text=Migrate settings");
+    await page.locator("h1:has-text('Migrate')").waitFor();
+    assert.equal(await composer().inputValue(), "");
+    await composer().fill("for the settings");
+    await page.goBack();
+    await page.locator("h1:has-text('Document')").waitFor();
+    assert.equal(await composer().inputValue(), "for the docs");
+  });
+
+  test("a prompt during a turn is queued and then runs, shown once", async () => {
+    await open("done");
+    await composer().fill("first");
+    await composer().press("Enter");
+    await page.locator("text=running cargo test").first().waitFor();
+    await composer().fill("second");
+    await composer().press("Enter");
+    await page.locator(".item.prompt:has-text('second') >> text=Queued: runs after this turn").waitFor();
+    await page.waitForFunction(() => document.querySelectorAll(".item").length > 0 && [...document.querySelectorAll(".item")].filter((item) => item.textContent.includes("The suite passes")).length === 2);
+    assert.equal(await page.locator(".bubble:has-text('second')").count(), 1);
+    assert.equal(await page.locator(".state").count(), 0);
+  });
+
+  test("what is typed survives a hundred events a second", async () => {
+    await open("done");
+    const session = mock.scenes.done;
+    await composer().focus();
+    let n = 0;
+    const timer = setInterval(() => mock.world.append(session, "agent.message", { message: `m${n}`, text: `Line **${n++}**` }), 10);
+    const text = "The quick brown fox jumps over the lazy dog, twice and then once more.";
+    await page.keyboard.type(text, { delay: 15 });
+    clearInterval(timer);
+    assert.ok(n > 60, `${n} events`);
+    assert.equal(await composer().inputValue(), text);
+    assert.equal(await page.evaluate(() => document.activeElement.tagName), "TEXTAREA");
+    await page.locator(`.item:has-text('Line ${n - 1}')`).first().waitFor();
+  });
+});
+
+describe("the stream", () => {
+  test("cut again and again in a turn, nothing is missing and nothing is there twice", async () => {
+    await open("done");
+    await composer().fill("go");
+    await composer().press("Enter");
+    for (let i = 0; i < 6; i += 1) {
+      await page.waitForTimeout(90);
+      mock.cutStreams();
+    }
+    await page.locator(".item:has-text('The suite passes')").waitFor();
+    await page.locator("header >> text=done").waitFor();
+    const live = await entries();
+    await page.reload();
+    await page.locator(".item:has-text('The suite passes')").waitFor();
+    assert.deepEqual(live, await entries());
+    const streams = mock.requests.filter((request) => request.name === "GET /stream").length;
+    assert.ok(streams >= 7, `${streams} connections`);
+  });
+
+  test("events that happen while it is away arrive, and a banner tells the time", async () => {
+    await open("done");
+    const session = mock.scenes.done;
+    mock.offline = true;
+    mock.cutStreams();
+    const start = Date.now();
+    const banner = page.locator("text=/^Reconnecting, last update \\d\\d:\\d\\d:\\d\\d$/");
+    await banner.waitFor();
+    assert.ok(Date.now() - start > 1500, "a short break says nothing");
+    assert.deepEqual(await axe(page), []);
+    for (let i = 0; i < 700; i += 1) mock.world.append(session, "agent.message", { message: `away-${i}`, text: `Away ${i}` });
+    const elsewhere = mock.scenes.question;
+    mock.world.append(elsewhere, "session.archived", { archived: true });
+    mock.offline = false;
+    await page.evaluate(() => dispatchEvent(new Event("online")));
+    await page.locator(".item:has-text('Away 699')").waitFor();
+    await banner.waitFor({ state: "detached" });
+    await page.locator("nav >> text=Migrate settings").waitFor({ state: "detached" });
+  });
+
+  test("a gap in the frames is fetched, a repeated frame is dropped", async () => {
+    await open("done");
+    const session = mock.scenes.done;
+    const say = (text) => mock.world.append(session, "agent.message", { message: text, text });
+    // The log grows while the stream says nothing about it.
+    const emit = mock.world.emit;
+    mock.world.emit = (name, ...rest) => (name === "event" ? false : emit.call(mock.world, name, ...rest));
+    for (let i = 0; i < 5; i += 1) say(`Silent ${i}`);
+    mock.world.emit = emit;
+    const last = say("Loud");
+    mock.world.emit("event", last);
+    mock.world.emit("event", session.events[3]);
+    await page.locator(".item:has-text('Loud')").waitFor();
+    const texts = (await entries()).slice(-6);
+    assert.deepEqual(texts, ["Silent 0", "Silent 1", "Silent 2", "Silent 3", "Silent 4", "Loud"]);
+  });
+
+  test("a new build of the server offers a reload and keeps what was typed", async () => {
+    await open("done");
+    await composer().fill("half a thought");
+    mock.build = "build-2";
+    mock.cutStreams();
+    await page.click("button:has-text('Reload')");
+    await page.locator(".item").first().waitFor();
+    assert.equal(await composer().inputValue(), "half a thought");
+  });
+
+  test("a session that is deleted elsewhere says so", async () => {
+    await open("done");
+    mock.world.remove(mock.scenes.done);
+    await page.locator("h1:has-text('This session is gone')").waitFor();
+    assert.equal(await page.locator("nav >> text=Document the proxy").count(), 0);
+  });
+});
+
+describe("reading", () => {
+  const top = () => transcript().evaluate((element) => element.scrollTop);
+  const fromEnd = () => transcript().evaluate((element) => element.scrollHeight - element.scrollTop - element.clientHeight);
+  const add = (count, name) => {
+    for (let i = 0; i < count; i += 1) mock.world.append(mock.scenes.long, "agent.message", { message: `${name}${i}`, text: `${name} ${i}` });
+  };
+
+  test("the newest hundred events come first and the tail is followed", async () => {
+    await open("long");
+    assert.ok((await entries()).length < 120);
+    await page.waitForFunction(() => { const e = document.querySelector("[role=log]"); return e.scrollHeight - e.scrollTop - e.clientHeight < 4; });
+    add(5, "More");
+    await page.locator(".item:has-text('More 4')").waitFor();
+    await page.waitForFunction(() => { const e = document.querySelector("[role=log]"); return e.scrollHeight - e.scrollTop - e.clientHeight < 4; });
+  });
+
+  test("scrolling up stops the following; the pill counts and leads back", async () => {
+    await open("long");
+    await transcript().hover();
+    await page.mouse.wheel(0, -30);
+    await page.locator("button:has-text('End')").waitFor();
+    const before = await top();
+    add(12, "New");
+    const pill = page.locator("button:has-text('12 new')");
+    await pill.waitFor();
+    assert.equal(await top(), before);
+    await pill.click();
+    await page.locator(".item:has-text('New 11')").waitFor();
+    assert.ok((await fromEnd()) < 4);
+    await pill.waitFor({ state: "detached" });
+  });
+
+  test("earlier events come in above and what is read stays where it is", async () => {
+    await open("long");
+    const count = (await entries()).length;
+    await transcript().hover();
+    await page.mouse.wheel(0, -200);
+    await transcript().evaluate((element) => {
+      element.scrollTop = 400;
+    });
+    await page.waitForFunction((known) => document.querySelectorAll(".item").length > known, count);
+    // Back to the very first event, page by page.
+    for (let i = 0; i < 40; i += 1) {
+      if (await page.locator(".item.start").count()) break;
+      const known = (await entries()).length;
+      await transcript().evaluate((element) => {
+        element.scrollTop = 0;
+      });
+      await page.waitForFunction((n) => document.querySelectorAll(".item").length > n || document.querySelector(".item.start"), known);
+    }
+    assert.equal(await page.locator(".item.start").count(), 1);
+    const all = await entries();
+    assert.equal(all.filter((text) => text.startsWith("File 1 is next")).length, 1);
+    const nodes = await page.evaluate(() => document.querySelectorAll("*").length);
+    assert.ok(nodes > 1000, `${nodes} nodes`);
+  });
+
+  test("prepending keeps the entry in view at its place", async () => {
+    await open("long");
+    await transcript().hover();
+    await page.mouse.wheel(0, -200);
+    const at = await transcript().evaluate(async (element) => {
+      element.scrollTop = 500;
+      const item = [...element.querySelectorAll(".item")].find((entry) => entry.getBoundingClientRect().bottom > element.getBoundingClientRect().top);
+      item.id = "anchor";
+      return item.getBoundingClientRect().top;
+    });
+    const known = (await entries()).length;
+    await page.waitForFunction((n) => document.querySelectorAll(".item").length > n, known);
+    await page.waitForTimeout(300);
+    const now = await page.locator("#anchor").evaluate((item) => item.getBoundingClientRect().top);
+    assert.ok(Math.abs(now - at) <= 24, `moved by ${now - at} px`);
+  });
+
+  test("a long output unfolds in steps and opens as a page of its own", async () => {
+    await open("flaky");
+    const card = page.locator(".item.tool:has-text('exit 0')");
+    await card.locator("button").first().click();
+    assert.equal(await card.locator("pre").evaluate((pre) => pre.textContent.trimEnd().split("\n").length), 12);
+    await card.locator("text=/more lines/").click();
+    assert.equal(await card.locator("pre").evaluate((pre) => pre.textContent.trimEnd().split("\n").length), 54);
+    await card.locator("text=Open full log").click();
+    await page.locator("text=3,000 lines").waitFor();
+    assert.ok((await page.locator("[role=row]").count()) < 100);
+    await page.keyboard.press("Escape");
+    await page.locator("h1:has-text('Fix the flaky')").waitFor();
+  });
+});
+
+describe("review", () => {
+  test("50,000 rows open fast, with few nodes, and scroll to the end", async () => {
+    await open("huge");
+    await page.locator("header a[aria-pressed]").waitFor();
+    const ms = await page.evaluate(async () => {
+      const start = performance.now();
+      document.querySelector("header a[aria-pressed]").click();
+      await new Promise((resolve) => {
+        const look = () => (document.querySelector("section [role=row]") ? resolve() : requestAnimationFrame(look));
+        look();
+      });
+      return performance.now() - start;
+    });
+    console.log(`# 50,000 rows: ${Math.round(ms)} ms from the click to the first rows`);
+    const table = page.locator("section [role=table]");
+    assert.equal(await table.getAttribute("aria-rowcount"), "50000");
+    const nodes = await page.evaluate(() => document.querySelectorAll("section *").length);
+    assert.ok(nodes < 1500, `${nodes} nodes`);
+    await table.evaluate((element) => {
+      element.scrollTop = element.scrollHeight;
+    });
+    await page.locator("[aria-rowindex='50000']").waitFor();
+    await table.evaluate((element) => {
+      element.scrollTop = 0;
+    });
+    await page.locator("[aria-rowindex='1']").waitFor();
+  });
+
+  test("d toggles it, a file has an address, and it follows new states", async () => {
+    await open("flaky");
+    await page.keyboard.press("d");
+    await page.locator("section[aria-label=Changes]").waitFor();
+    await page.click("section >> text=clock.rs");
+    assert.match(page.url(), /\/diff\?file=src%2Fauth%2Fclock\.rs$/);
+    await page.locator("[role=row]:has-text('Where the time comes from')").waitFor();
+    mock.world.setDiff(mock.scenes.flaky, [["src/auth/clock.rs", "added", [{ kind: "added", new: 1, text: "fresh line" }]]]);
+    await page.locator("[role=row]:has-text('fresh line')").waitFor();
+    await page.locator("section li").nth(1).waitFor({ state: "detached" });
+    assert.equal(await page.locator("section li").count(), 1);
+    await page.keyboard.press("d");
+    await page.locator("section[aria-label=Changes]").waitFor({ state: "detached" });
+  });
+});
+
+describe("the list", () => {
+  test("groups what it has, and the keys walk through it", async () => {
+    await open("done");
+    const groups = await page.$$eval("nav h2", (heads) => heads.map((head) => head.textContent));
+    assert.deepEqual(groups.slice(0, 2), ["Needs you", "Running"]);
+    await page.keyboard.press("j");
+    const first = await page.evaluate(() => document.activeElement.textContent);
+    await page.keyboard.press("k");
+    assert.notEqual(await page.evaluate(() => document.activeElement.textContent), first);
+    await page.keyboard.press("/");
+    await page.keyboard.type("metrics");
+    await page.locator("nav li").nth(1).waitFor({ state: "detached" });
+    assert.equal(await page.locator("nav li").count(), 1);
+    await page.keyboard.press("Escape");
+    await page.locator("nav li").nth(3).waitFor();
+  });
+
+  test("archiving can be undone", async () => {
+    await page.goto(mock.url);
+    const row = page.locator("nav li:has-text('Document the proxy')");
+    await row.hover();
+    await row.locator("button[title=Archive]").click();
+    await row.waitFor({ state: "detached" });
+    await page.click("button:has-text('Undo')");
+    await row.waitFor();
+    assert.equal(mock.scenes.done.view.archived, false);
+  });
+
+  test("deleting asks once", async () => {
+    await open("failed");
+    await page.click("header [popovertarget]");
+    await page.click("text=Delete…");
+    await page.keyboard.press("Escape");
+    assert.ok(mock.world.sessions.has(mock.scenes.failed.id));
+    await page.click("header [popovertarget]");
+    await page.click("text=Delete…");
+    await page.click("dialog >> text=Delete session");
+    await page.waitForURL(`${mock.url}/`);
+    assert.ok(!mock.world.sessions.has(mock.scenes.failed.id));
+    await page.locator("nav >> text=Upgrade to sqlx").waitFor({ state: "detached" });
+  });
+});
+
+test("a question is answered once", async () => {
+  await open("question");
+  await page.click("button:has-text('Keep the old file')");
+  await page.locator("text=/Answered:\\s+Keep the old file/").waitFor();
+  const answered = mock.requests.filter((request) => request.name.includes("/questions/"));
+  assert.equal(answered.length, 1);
+});
+
+test("stop ends the turn and says so", async () => {
+  await open("done");
+  await composer().fill("go");
+  await composer().press("Enter");
+  await page.locator("text=running cargo test").first().waitFor();
+  await page.keyboard.press("Shift+Escape");
+  await page.locator(".item:has-text('Stopped by you.')").waitFor();
+  await page.locator("header >> text=stopped by you").waitFor();
+});
+
+describe("being told", () => {
+  beforeEach(async () => {
+    await page.addInitScript(() => {
+      globalThis.shown = [];
+      const asked = [];
+      class Fake {
+        static permission = "default";
+        static requestPermission() {
+          asked.push(1);
+          Fake.permission = "granted";
+          return Promise.resolve("granted");
+        }
+        constructor(title, options) {
+          globalThis.shown.push([title, options.body]);
+        }
+        close() {}
+      }
+      globalThis.asked = asked;
+      Object.defineProperty(globalThis, "Notification", { value: Fake, configurable: true });
+    });
+  });
+
+  test("off by default, asked for once, not about the session in view", async () => {
+    await open("done");
+    const ended = (name) => {
+      const session = mock.scenes[name];
+      session.turnId = `trn_${session.events.length}`;
+      mock.world.append(session, "turn.ended", { status: "completed", stop_reason: "end_turn", duration_ms: 1 });
+    };
+    ended("flaky");
+    await page.waitForFunction(() => document.title.startsWith("(1) "));
+    assert.deepEqual(await page.evaluate(() => [globalThis.shown, globalThis.asked]), [[], []]);
+    await page.click("[aria-label=Settings]");
+    await page.click("[role=switch]");
+    await page.keyboard.press("Escape");
+    ended("done");
+    ended("troubles");
+    await page.waitForFunction(() => globalThis.shown.length > 0);
+    assert.deepEqual(await page.evaluate(() => globalThis.shown.map(([title]) => title)), ["Rename the metrics"]);
+    assert.equal(await page.evaluate(() => globalThis.asked.length), 1);
+    await page.click("nav >> text=Rename the metrics");
+    await page.waitForFunction(() => document.title.startsWith("(1) "));
+    await page.click("nav >> text=Fix the flaky");
+    await page.waitForFunction(() => !document.title.startsWith("("));
+  });
+});
+
+test("the theme is chosen once and stands before the first paint", async () => {
+  await page.goto(mock.url);
+  await page.click("[aria-label=Settings]");
+  await page.check("input[value=dark]");
+  await page.addInitScript(() => {
+    document.addEventListener("DOMContentLoaded", () => {
+      globalThis.early = document.documentElement.dataset.theme;
+    });
+  });
+  await page.reload();
+  assert.equal(await page.evaluate(() => globalThis.early), "dark");
+  assert.equal(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), "rgb(22, 22, 21)");
+});

@@ -1,0 +1,237 @@
+import { describe, expect, test } from "vitest";
+
+import type { Event, EventBodies } from "../src/lib/api-types.ts";
+import type { Item } from "../src/lib/items.ts";
+import { Transcript } from "../src/lib/transcript.ts";
+import fixture from "./fixtures/events.json";
+
+const events = fixture as Event[];
+
+function only<T extends Item["type"]>(items: Item[], type: T): Extract<Item, { type: T }>[] {
+  return items.filter((item): item is Extract<Item, { type: T }> => item.type === type);
+}
+
+function event<K extends keyof EventBodies>(seq: number, kind: K, body: EventBodies[K]): Event {
+  return { session: "ses_x", seq, at: "2026-11-20T12:00:00Z", epoch: 1, kind, body };
+}
+
+describe("the fixture", () => {
+  test("holds every kind of the log and one unknown", () => {
+    const kinds: Record<keyof EventBodies, true> = {
+      "session.created": true,
+      "session.status": true,
+      "session.archived": true,
+      "step.started": true,
+      "step.output": true,
+      "step.finished": true,
+      "prompt.queued": true,
+      "turn.started": true,
+      "turn.interrupted": true,
+      "turn.ended": true,
+      "agent.message": true,
+      "agent.thought": true,
+      "tool.call": true,
+      "tool.result": true,
+      plan: true,
+      "question.asked": true,
+      "question.answered": true,
+      checkpoint: true,
+      diffstat: true,
+      usage: true,
+      error: true,
+    };
+    const seen = new Set(events.map((entry) => entry.kind));
+    expect([...seen].sort()).toEqual([...Object.keys(kinds), "pr.opened"].sort());
+    expect(events.map((entry) => entry.seq)).toEqual(events.map((_, index) => index + 1));
+  });
+
+  test("folds to what the reader sees", () => {
+    const shape = Transcript.of(events)
+      .items()
+      .map((item) => {
+        if (item.type === "line") return `${item.tone}: ${item.text} ×${item.count}`;
+        if (item.type === "tool") return `${item.tool.name} ${item.tool.state}`;
+        if (item.type === "explore") return `explore ${item.tools.map((tool) => tool.state).join(" ")}`;
+        if (item.type === "plan") return `plan ${item.changes.length} of ${item.total}${item.first ? " first" : ""}`;
+        if (item.type === "prompt") return `prompt ${item.state}`;
+        return item.type;
+      });
+    expect(shape).toEqual([
+      "start",
+      "prompt started",
+      "steps",
+      "warn: The model endpoint is overloaded (529). Trying again in 2 s. ×2",
+      "thought",
+      "message",
+      "explore done failed",
+      "plan 2 of 2 first",
+      "Edit done",
+      "question",
+      "Bash done",
+      "plan 2 of 2",
+      "Bash lost",
+      "neutral: Stopped by you. ×1",
+      "neutral: Idle for 10 minutes. ×1",
+      "neutral: Event “pr.opened”, unknown to this version of the page ×1",
+      "bad: The workspace could not be recorded. ×1",
+    ]);
+  });
+
+  test("gives each item a key of its own", () => {
+    const keys = Transcript.of(events).items().map((item) => item.key);
+    expect(new Set(keys).size).toBe(keys.length);
+  });
+
+  test("event by event gives the same as all at once", () => {
+    const one = new Transcript();
+    for (const entry of events) {
+      one.apply(entry);
+      one.items();
+    }
+    expect(one.items()).toEqual(Transcript.of(events).items());
+  });
+
+  test("can begin anywhere: a page from the middle of the log", () => {
+    for (let from = 1; from < events.length; from += 1) {
+      const items = Transcript.of(events.slice(from)).items();
+      const keys = items.map((item) => item.key);
+      expect(new Set(keys).size).toBe(keys.length);
+    }
+  });
+
+  test("never changes an item that was handed out", () => {
+    const transcript = new Transcript();
+    const handed: { item: Item; was: string }[] = [];
+    for (const entry of events) {
+      transcript.apply(entry);
+      for (const item of transcript.items()) handed.push({ item, was: JSON.stringify(item) });
+    }
+    for (const { item, was } of handed) expect(JSON.stringify(item)).toBe(was);
+  });
+});
+
+describe("details", () => {
+  const items = Transcript.of(events).items();
+
+  test("steps carry output and durations", () => {
+    const [steps] = only(items, "steps");
+    expect(steps?.steps.map((step) => [step.step, step.durationMs, step.output])).toEqual([
+      ["sandbox", 370, ""],
+      ["workspace", 590, "Cloning into 'web'...\n"],
+    ]);
+  });
+
+  test("a tool result keeps its detail and its full output", () => {
+    const bash = only(items, "tool").find((item) => item.tool.call === "t5");
+    expect(bash?.tool.detail).toEqual({ exit_code: 0 });
+    expect(bash?.tool.full).toEqual({ blob: "00ff", size: 70000, truncated: false });
+  });
+
+  test("the question knows its answer, and that the base holds uncommitted changes", () => {
+    expect(only(items, "question")[0]?.answer).toEqual({ option: "yes", by_deadline: false });
+    expect(only(items, "start")[0]?.dirty).toBe(true);
+  });
+
+  test("a question that was never answered closes with its turn", () => {
+    const transcript = Transcript.of([
+      event(1, "question.asked", { question: "q", text: "?", options: [] }),
+      event(2, "turn.ended", { status: "limit", stop_reason: "max_requests", duration_ms: 1 }),
+    ]);
+    expect(only(transcript.items(), "question")[0]?.closed).toBe(true);
+    expect(only(transcript.items(), "line")[0]?.text).toBe(
+      "Limit reached: too many model requests in one turn. Send a prompt to go on.",
+    );
+  });
+
+  test("a failed step says it once", () => {
+    const transcript = Transcript.of([
+      event(1, "step.started", { step: "sandbox" }),
+      event(2, "step.finished", { step: "sandbox", duration_ms: 5, error: "no runtime" }),
+      event(3, "session.status", { sandbox: "failed", turn: "queued", status: "failed", reason: "no runtime" }),
+    ]);
+    expect(transcript.items().map((item) => item.type)).toEqual(["steps"]);
+  });
+
+  test("a second preparation is an item of its own", () => {
+    const transcript = Transcript.of([
+      event(1, "step.started", { step: "sandbox" }),
+      event(2, "step.finished", { step: "sandbox", duration_ms: 5 }),
+      event(3, "agent.message", { message: "m", text: "hi" }),
+      event(4, "step.started", { step: "sandbox" }),
+    ]);
+    expect(transcript.items().map((item) => item.type)).toEqual(["steps", "message", "steps"]);
+  });
+
+  test("a failed TodoWrite is shown, a good one is not", () => {
+    const call = { message: "m", name: "TodoWrite", title: "todos", input: {} };
+    const transcript = Transcript.of([
+      event(1, "tool.call", { ...call, call: "a" }),
+      event(2, "tool.result", { call: "a", content: "ok", is_error: false, duration_ms: 1 }),
+      event(3, "tool.call", { ...call, call: "b" }),
+      event(4, "tool.result", { call: "b", content: "bad input", is_error: true, duration_ms: 1 }),
+    ]);
+    expect(only(transcript.items(), "tool").map((item) => item.tool.output)).toEqual(["bad input"]);
+  });
+
+  test("a completed turn says nothing", () => {
+    const ended = event(1, "turn.ended", { status: "completed", stop_reason: "end_turn", duration_ms: 1 });
+    expect(Transcript.of([ended]).items()).toEqual([]);
+  });
+});
+
+describe("live deltas", () => {
+  test("text grows in place and keeps its key when the durable block comes", () => {
+    const transcript = new Transcript();
+    transcript.live({ type: "thought", message: "m", block: 0, text: "hm" });
+    transcript.live({ type: "text", message: "m", block: 1, text: "Hel" });
+    transcript.live({ type: "text", message: "m", block: 1, text: "lo" });
+    const before = transcript.items();
+    expect(before.map((item) => ("text" in item ? item.text : ""))).toEqual(["hm", "Hello"]);
+    transcript.apply(event(1, "agent.thought", { message: "m", text: "hm" }));
+    expect(transcript.items().map((item) => item.key)).toEqual(before.map((item) => item.key));
+    transcript.apply(event(2, "agent.message", { message: "m", text: "Hello" }));
+    expect(transcript.items().map((item) => item.key)).toEqual(before.map((item) => item.key));
+    expect(only(transcript.items(), "message").map((item) => item.live)).toEqual([false]);
+  });
+
+  test("two text blocks of one message keep their order and keys", () => {
+    const transcript = new Transcript();
+    transcript.live({ type: "text", message: "m", block: 2, text: "second" });
+    transcript.live({ type: "text", message: "m", block: 0, text: "first" });
+    const keys = transcript.items().map((item) => item.key);
+    transcript.apply(event(1, "agent.message", { message: "m", text: "first" }));
+    expect(transcript.items().map((item) => item.key)).toEqual(keys);
+    expect(transcript.items().map((item) => ("text" in item ? item.text : ""))).toEqual(["first", "second"]);
+  });
+
+  test("a void message goes", () => {
+    const transcript = new Transcript();
+    transcript.live({ type: "text", message: "m", block: 0, text: "half" });
+    transcript.live({ type: "discard", message: "m" });
+    expect(transcript.items()).toEqual([]);
+  });
+
+  test("output of a running tool grows, then gives way to the result", () => {
+    const transcript = Transcript.of([
+      event(1, "tool.call", { message: "m", call: "c", name: "Bash", title: "x", input: {} }),
+    ]);
+    transcript.live({ type: "tool_output", call: "c", text: "a\n" });
+    transcript.live({ type: "tool_output", call: "c", text: "b\n" });
+    expect(only(transcript.items(), "tool")[0]?.tool.output).toBe("a\nb\n");
+    const again = Transcript.of([
+      event(1, "tool.call", { message: "m", call: "c", name: "Bash", title: "x", input: {} }),
+    ]);
+    again.adoptLive(transcript);
+    expect(again.items()).toEqual(transcript.items());
+    transcript.apply(event(2, "tool.result", { call: "c", content: "all", is_error: false, duration_ms: 1 }));
+    transcript.live({ type: "tool_output", call: "c", text: "late" });
+    expect(only(transcript.items(), "tool")[0]?.tool.output).toBe("all");
+  });
+
+  test("the end of the turn clears what was left", () => {
+    const transcript = new Transcript();
+    transcript.live({ type: "text", message: "m", block: 0, text: "half" });
+    transcript.apply(event(1, "turn.ended", { status: "completed", stop_reason: "end_turn", duration_ms: 1 }));
+    expect(transcript.items()).toEqual([]);
+  });
+});
