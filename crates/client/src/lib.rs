@@ -1,1 +1,16 @@
+//! Typed client of patchyard's API.
+//!
+//! ```text
+//!  Client ── requests ─▶ /api/v1
+//!     └── follow(session, after) ─▶ Follow ── event, live … ── cut? ─▶ again after the last seq
+//! ```
 
+#![forbid(unsafe_code)]
+
+mod client;
+mod error;
+mod follow;
+
+pub use client::Client;
+pub use error::ClientError;
+pub use follow::{Follow, Followed};

@@ -1,1 +1,26 @@
+//! The HTTP face of patchyard.
+//!
+//! ```text
+//!  request ─▶ headers ─▶ host and origin ─▶ who is it ─▶ routes ─▶ session · store
+//!                                                    └─▶ page (embedded), git (fetch only)
+//! ```
+//!
+//! Handlers are thin: check, call, answer. Only [`wiring`] names the gateways and the sandbox.
 
+#![forbid(unsafe_code)]
+
+mod assets;
+mod auth;
+pub mod config;
+mod feed;
+mod openapi;
+mod reply;
+mod router;
+mod routes;
+mod run;
+mod state;
+mod uploads;
+pub mod wiring;
+
+pub use openapi::document as openapi;
+pub use run::{Announce, RunError, ServerOptions, bind, run};

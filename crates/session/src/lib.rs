@@ -1,1 +1,36 @@
+//! Sessions: what turns a prompt into work.
+//!
+//! ```text
+//!  Sessions (registry) ── Handle ──▶ driver task, one per live session, sole owner of its state
+//!                                      │  decides with `machine` (pure)
+//!                                      ├─ provision: sandbox-host → guest → workspace
+//!                                      ├─ turn: Agent ⇄ AgentPort ⇄ log
+//!                                      └─ checkpoint: workspace → session repository → diffstat
+//! ```
+//!
+//! The driver keeps nothing that the log does not hold: after a restart `recover` folds the log and
+//! re-attaches to the sandboxes that still live.
 
+#![forbid(unsafe_code)]
+
+mod acp;
+mod agents;
+mod checkpoint;
+mod config;
+mod create;
+mod driver;
+mod error;
+pub mod machine;
+mod names;
+mod port;
+mod provision;
+mod recover;
+mod registry;
+mod turn;
+
+pub use agents::{AgentSpec, Agents, ModelSource};
+pub use config::{Deadlines, SessionConfig};
+pub use create::{NewRepository, NewSession};
+pub use driver::Handle;
+pub use error::SessionError;
+pub use registry::Sessions;

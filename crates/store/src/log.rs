@@ -167,6 +167,11 @@ impl Store {
         .await
     }
 
+    /// The session that a key made before, if it did.
+    pub async fn accepted_session(&self, key: IdempotencyKey) -> Result<Option<SessionId>, StoreError> {
+        self.read(move |connection, _| key.lookup(connection)).await
+    }
+
     /// The whole log.
     pub async fn all_events(&self, session: SessionId) -> Result<Vec<Event>, StoreError> {
         Ok(self.events(session, 0, usize::try_from(i64::MAX).unwrap_or(usize::MAX)).await?.0)

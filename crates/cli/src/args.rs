@@ -1,0 +1,263 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use protocol::ids::SessionId;
+
+/// A self-hosted home for coding agents.
+#[derive(Debug, Parser)]
+#[command(name = "patchyard", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(after_help = "Start with `patchyard serve`, or see one whole task with `patchyard demo`.")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+/// How to reach the server.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Global {
+    /// The server's address [default: the configuration file's, else http://127.0.0.1:7878]
+    #[arg(long, global = true, env = "PATCHYARD_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// The data directory of a server on this machine, where its token is
+    #[arg(long, global = true, env = "PATCHYARD_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// A task for the server.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Remote {
+    /// Give a task to the server: it works on it in a fresh sandbox
+    #[arg(long, alias = "cloud", value_name = "PROMPT")]
+    pub(crate) remote: Option<String>,
+    /// The repository: a local path is sent as it is now, a URL is fetched by the server
+    #[arg(long, value_name = "PATH|URL", default_value = ".", requires = "remote")]
+    pub(crate) repo: String,
+    /// The branch to start from [default: the checked-out one, or the remote's default]
+    #[arg(long, value_name = "BRANCH", requires = "remote")]
+    pub(crate) branch: Option<String>,
+    /// The agent [default: patchyard]
+    #[arg(long, value_name = "NAME", requires = "remote")]
+    pub(crate) agent: Option<String>,
+    /// The image of the sandbox [default: the server's]
+    #[arg(long, value_name = "NAME", requires = "remote")]
+    pub(crate) image: Option<String>,
+    /// Wait until the turn is over; exit 0 only if it completed
+    #[arg(long, requires = "remote")]
+    pub(crate) wait: bool,
+    /// What is printed on standard output
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text, requires = "remote")]
+    pub(crate) output_format: OutputFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// Text for people
+    Text,
+    /// One JSON object, last
+    Json,
+    /// One JSON line per event, then the object
+    StreamJson,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    Serve(Serve),
+    /// One whole task on a bundled repository, then the URL
+    Demo(Demo),
+    /// Sessions: list, show, events, diff, stop, archive, delete, pull
+    #[command(alias = "tasks")]
+    Sessions(Sessions),
+    /// Sign this terminal in with a one-time code
+    Login(Login),
+    /// What works on this machine, what does not, and how to mend it
+    Doctor(Doctor),
+    /// Images of sandboxes
+    Image(Image),
+    /// Print the version
+    Version,
+    /// Processes that `serve` starts
+    #[command(hide = true)]
+    Internal(Internal),
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Serve {
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:7878", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// The data directory [default: /var/lib/patchyard for root, else $XDG_DATA_HOME/patchyard]
+    #[arg(long, env = "PATCHYARD_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// The configuration file
+    #[arg(long, env = "PATCHYARD_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Demo {
+    /// Leave the server up afterwards
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Sessions {
+    #[command(subcommand)]
+    pub(crate) command: SessionsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionsCommand {
+    /// List sessions, newest first
+    List {
+        /// Archived ones instead
+        #[arg(long)]
+        archived: bool,
+        /// One JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one session
+    Show {
+        session: SessionId,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a session's log
+    Events {
+        session: SessionId,
+        /// Only events after this seq
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// Go on with what happens
+        #[arg(long, short)]
+        follow: bool,
+        /// One JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a session's change as a patch
+    Diff {
+        session: SessionId,
+        /// Files and counts only
+        #[arg(long, conflicts_with = "json")]
+        stat: bool,
+        /// One JSON object with files and counts
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send another prompt
+    Prompt { session: SessionId, text: String },
+    /// Stop what runs
+    Stop { session: SessionId },
+    /// Answer the open question with one of its options
+    Answer { session: SessionId, option: String },
+    /// Hide a session and take its sandbox down
+    Archive {
+        session: SessionId,
+        /// Bring it back to the list
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Delete a session for good
+    Delete {
+        session: SessionId,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Fetch the result branch into the current repository
+    Pull {
+        session: SessionId,
+        /// The local branch [default: the session's own name]
+        #[arg(long, value_name = "NAME")]
+        branch: Option<String>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Login {
+    /// The one-time code, or the whole login URL, that `serve` printed; asked for when left out
+    pub(crate) code: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Doctor {
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Image {
+    #[command(subcommand)]
+    pub(crate) command: ImageCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Import a root file system: a folder or a tar archive
+    Import {
+        name: String,
+        path: PathBuf,
+        /// The data directory to import into [default: /var/lib/patchyard]
+        #[arg(long, env = "PATCHYARD_DATA", value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// List images
+    List {
+        /// The data directory [default: /var/lib/patchyard]
+        #[arg(long, env = "PATCHYARD_DATA", value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// One JSON array
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Internal {
+    #[command(subcommand)]
+    pub(crate) command: InternalCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum InternalCommand {
+    /// The unprivileged server process
+    Server(InternalServer),
+    /// The privileged process that makes sandboxes
+    SandboxHost {
+        #[arg(long)]
+        data: PathBuf,
+        #[arg(long)]
+        socket: PathBuf,
+        #[arg(long)]
+        server_uid: u32,
+        #[arg(long)]
+        server_gid: u32,
+    },
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct InternalServer {
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+    #[arg(long)]
+    pub(crate) host_socket: PathBuf,
+    #[arg(long)]
+    pub(crate) server_uid: u32,
+    #[arg(long)]
+    pub(crate) server_gid: u32,
+    /// A restart after a crash: nothing is announced
+    #[arg(long)]
+    pub(crate) again: bool,
+}

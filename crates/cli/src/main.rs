@@ -1,0 +1,69 @@
+//! The `patchyard` binary.
+//!
+//! ```text
+//!  patchyard --remote "…"  sessions  login  ─▶ client ─▶ a running server
+//!  patchyard serve ─▶ supervisor ─┬─▶ patchyard internal sandbox-host   (root, or without sandboxes)
+//!                                 └─▶ patchyard internal server         (unprivileged)
+//!  patchyard demo  ─▶ serve on a free port, one task, its diff
+//!  patchyard doctor  image                  ─▶ this machine
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod bundle;
+mod commands;
+mod connection;
+mod error;
+mod outcome;
+mod output;
+mod progress;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Args, Command};
+use crate::error::Failure;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Some(Command::Internal(internal)) = &args.command
+        && let Err(failure) = serve::internal::settle(&internal.command)
+    {
+        return report(&failure);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failure::Internal(error.to_string())),
+    };
+    match runtime.block_on(dispatch(args)) {
+        Ok(code) => code,
+        Err(failure) => report(&failure),
+    }
+}
+
+/// One line for the person; the exit code for scripts.
+fn report(failure: &Failure) -> ExitCode {
+    output::note(&format!("patchyard: {}", error::chain(failure)));
+    ExitCode::from(failure.exit_code())
+}
+
+async fn dispatch(args: Args) -> Result<ExitCode, Failure> {
+    let Args { command, global, remote } = args;
+    match command {
+        None => commands::remote::run(&global, remote).await,
+        Some(Command::Serve(serve)) => serve::supervisor::run(serve).await,
+        Some(Command::Demo(demo)) => commands::demo::run(demo).await,
+        Some(Command::Sessions(sessions)) => commands::sessions::run(&global, sessions.command).await,
+        Some(Command::Login(login)) => commands::login::run(&global, login).await,
+        Some(Command::Doctor(doctor)) => commands::doctor::run(doctor).await,
+        Some(Command::Image(image)) => commands::image::run(image.command).await,
+        Some(Command::Version) => {
+            output::line(concat!("patchyard ", env!("CARGO_PKG_VERSION")));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Internal(internal)) => serve::internal::run(internal.command).await,
+    }
+}

@@ -1,0 +1,4 @@
+//! The processes of `serve`.
+
+pub(crate) mod internal;
+pub(crate) mod supervisor;

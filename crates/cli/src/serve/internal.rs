@@ -1,0 +1,110 @@
+//! The two processes that the supervisor starts.
+
+use std::os::fd::AsFd as _;
+use std::process::ExitCode;
+
+use model_gateway::Secret;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use sandbox::host::{GuestProgram, HostConfig};
+use server::config::Config;
+use server::wiring::ModelEnvironment;
+use server::{Announce, ServerOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::{InternalCommand, InternalServer};
+use crate::connection::variable;
+use crate::error::Failure;
+use crate::output::{line, note};
+
+/// What a process of ours does before anything else: it dies with the supervisor, and the server
+/// gives up every privilege. Runs before threads start.
+pub(crate) fn settle(command: &InternalCommand) -> Result<(), Failure> {
+    let failed = |error: nix::Error| Failure::Internal(format!("cannot give up privileges: {error}"));
+    if let InternalCommand::Server(InternalServer { server_uid, server_gid, .. }) = command {
+        if Uid::effective().is_root() {
+            setgroups(&[]).map_err(failed)?;
+            setgid(Gid::from_raw(*server_gid)).map_err(failed)?;
+            setuid(Uid::from_raw(*server_uid)).map_err(failed)?;
+        }
+        prctl::set_no_new_privs().map_err(failed)?;
+        // Nothing of this account may look into a process that holds keys.
+        prctl::set_dumpable(false).map_err(failed)?;
+    }
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)
+}
+
+pub(crate) async fn run(command: InternalCommand) -> Result<ExitCode, Failure> {
+    init_log();
+    match command {
+        InternalCommand::Server(options) => server(options).await,
+        InternalCommand::SandboxHost { data, socket, server_uid, server_gid } => {
+            let config =
+                HostConfig { data_dir: data, socket, server_uid, server_gid, guest: GuestProgram::Embedded };
+            let stop = stop_signal()?;
+            tokio::select! {
+                ended = sandbox::host::run(config) => ended.map_err(|error| Failure::Failed(error.to_string()))?,
+                () = stop => {}
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn server(options: InternalServer) -> Result<ExitCode, Failure> {
+    let config = match &options.serve.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    let stdin = std::io::stdin();
+    let listener = stdin.as_fd().try_clone_to_owned().map_err(|error| {
+        Failure::Internal(format!("the listening socket did not arrive from the supervisor: {error}"))
+    })?;
+    let data = options.serve.data.ok_or_else(|| Failure::Usage("--data is missing".into()))?;
+    let options_for_server = ServerOptions {
+        listener: listener.into(),
+        data,
+        host_socket: options.host_socket,
+        config,
+        model: model_environment(),
+    };
+    let announce = move |announce: Announce| {
+        if options.again {
+            return;
+        }
+        line(&format!("listening on http://{}", announce.address));
+        line(&format!("sign in with this address, good once: {}", announce.login_url));
+        for missing in &announce.missing {
+            note(&format!("! {missing}"));
+        }
+    };
+    server::run(options_for_server, announce, stop_signal()?).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The model's variables; nothing else of the environment reaches the server's parts.
+fn model_environment() -> ModelEnvironment {
+    ModelEnvironment {
+        api_key: variable("ANTHROPIC_API_KEY").map(Secret::new),
+        auth_token: variable("ANTHROPIC_AUTH_TOKEN").map(Secret::new),
+        base_url: variable("ANTHROPIC_BASE_URL"),
+        model: variable("ANTHROPIC_MODEL"),
+    }
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let mut terminate = signal(SignalKind::terminate())
+        .map_err(|error| Failure::Internal(format!("cannot watch for signals: {error}")))?;
+    Ok(async move {
+        terminate.recv().await;
+    })
+}
+
+/// `PATCHYARD_LOG` is a filter such as `info` or `session=debug`.
+fn init_log() {
+    let filter = variable("PATCHYARD_LOG").unwrap_or_else(|| "warn".into());
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

@@ -1,0 +1,176 @@
+//! The supervisor: starts `sandbox-host` and `server`, starts them again when they die, ends them.
+//! It does nothing else.
+//!
+//! ```text
+//!  supervisor ──▶ sandbox-host   killed or panicked? again, after a pause
+//!      │     └──▶ server         its standard input is the listening socket: while it is away,
+//!      │                         connections wait instead of being refused
+//!      └─ SIGTERM, SIGINT ─▶ server first (turns end, sandboxes go), then sandbox-host
+//! ```
+//!
+//! A child that ends with an exit code of its own had something to say (port, version, configuration)
+//! and is not started again: its code becomes ours.
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, Uid, User, chown};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+use crate::args::Serve;
+use crate::connection::data_dir;
+use crate::error::Failure;
+use crate::output::note;
+
+/// The account that the server runs as when started by root.
+const ACCOUNT: &str = "patchyard";
+
+/// Where there is no such account: an id that systemd keeps for services without one
+/// (its range of dynamic users is 61184 to 65519).
+const NO_ACCOUNT: u32 = 61_878;
+
+/// The pause before a dead child is started again doubles up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a child may take to end.
+const GRACE: Duration = Duration::from_secs(60);
+
+struct Supervisor {
+    serve: Serve,
+    data: PathBuf,
+    socket: PathBuf,
+    listener: TcpListener,
+    owner: (Uid, Gid),
+}
+
+/// Runs until it is told to stop.
+pub(crate) async fn run(serve: Serve) -> Result<ExitCode, Failure> {
+    let data = std::path::absolute(data_dir(serve.data.as_deref()))
+        .map_err(|error| Failure::Failed(format!("the data directory cannot be named: {error}")))?;
+    let listener = server::bind(serve.listen)?;
+    let owner = owner()?;
+    let socket = prepare(&data, owner)?;
+    Supervisor { serve, data, socket, listener, owner }.supervise().await
+}
+
+/// Whose the server's files are.
+fn owner() -> Result<(Uid, Gid), Failure> {
+    if !Uid::effective().is_root() {
+        return Ok((Uid::effective(), Gid::effective()));
+    }
+    let account = User::from_name(ACCOUNT).map_err(|error| Failure::Internal(error.to_string()))?;
+    Ok(match account {
+        Some(user) => (user.uid, user.gid),
+        None => (Uid::from_raw(NO_ACCOUNT), Gid::from_raw(NO_ACCOUNT)),
+    })
+}
+
+/// Makes the data directory, owned by the server, and the folder of sockets.
+fn prepare(data: &Path, (uid, gid): (Uid, Gid)) -> Result<PathBuf, Failure> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        Failure::Failed(format!("cannot {what} {}: {error}; give another with --data", data.display()))
+    };
+    let run = data.join("run");
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.map_err(|error| failed("make the data directory", &error))?;
+    std::fs::create_dir_all(&run).map_err(|error| failed("make the folder of sockets in", &error))?;
+    if Uid::effective().is_root() {
+        chown(data, Some(uid), Some(gid)).map_err(|error| failed("give away", &error))?;
+    }
+    let closed = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(data, closed).map_err(|error| failed("close", &error))?;
+    Ok(run.join("sandbox-host.sock"))
+}
+
+/// One of the two children.
+struct Watched {
+    name: &'static str,
+    child: Child,
+    since: Instant,
+    pause: Duration,
+}
+
+impl Supervisor {
+    async fn supervise(self) -> Result<ExitCode, Failure> {
+        let failed = |error: std::io::Error| Failure::Internal(format!("cannot watch for signals: {error}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut host = self.start("sandbox-host", false)?;
+        let mut server = self.start("server", false)?;
+        let code = loop {
+            tokio::select! {
+                _ = terminate.recv() => break ExitCode::SUCCESS,
+                _ = interrupt.recv() => break ExitCode::SUCCESS,
+                status = server.child.wait() => if let Some(code) = self.again(&mut server, status).await? { break code },
+                status = host.child.wait() => if let Some(code) = self.again(&mut host, status).await? { break code },
+            }
+        };
+        end(&mut server).await;
+        end(&mut host).await;
+        Ok(code)
+    }
+
+    fn start(&self, name: &'static str, again: bool) -> Result<Watched, Failure> {
+        let failed = |error: std::io::Error| Failure::Internal(format!("cannot start {name}: {error}"));
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut command = Command::new(program);
+        command.arg("internal").arg(name).kill_on_drop(true);
+        // A Ctrl-C on the terminal is for the supervisor alone: it ends the others in order.
+        command.process_group(0);
+        let (uid, gid) = self.owner;
+        if name == "server" {
+            let listener = OwnedFd::from(self.listener.try_clone().map_err(failed)?);
+            command.stdin(Stdio::from(listener));
+            command.arg("--listen").arg(self.serve.listen.to_string()).arg("--data").arg(&self.data);
+            command.arg("--host-socket").arg(&self.socket);
+            if let Some(config) = &self.serve.config {
+                command.arg("--config").arg(config);
+            }
+            if again {
+                command.arg("--again");
+            }
+        } else {
+            command.stdin(Stdio::null()).arg("--data").arg(&self.data).arg("--socket").arg(&self.socket);
+        }
+        command.args(["--server-uid", &uid.to_string(), "--server-gid", &gid.to_string()]);
+        let child = command.spawn().map_err(failed)?;
+        Ok(Watched { name, child, since: Instant::now(), pause: Duration::from_millis(100) })
+    }
+
+    /// Starts a dead child again, or says with which code all is over.
+    async fn again(
+        &self,
+        watched: &mut Watched,
+        status: std::io::Result<ExitStatus>,
+    ) -> Result<Option<ExitCode>, Failure> {
+        let status = status.map_err(|error| Failure::Internal(error.to_string()))?;
+        // 101 is a panic: a bug, not an answer.
+        if let Some(code) = status.code().filter(|code| *code != 101) {
+            return Ok(Some(ExitCode::from(u8::try_from(code).unwrap_or(1))));
+        }
+        let pause = if watched.since.elapsed() > GRACE { Duration::from_millis(100) } else { watched.pause };
+        note(&format!("patchyard: {} died ({status}); it is started again", watched.name));
+        tokio::time::sleep(pause).await;
+        *watched = Watched { pause: (pause * 2).min(LONGEST_PAUSE), ..self.start(watched.name, true)? };
+        Ok(None)
+    }
+}
+
+/// Asks a child to end, and makes it when it does not.
+async fn end(watched: &mut Watched) {
+    let pid = watched.child.id().and_then(|pid| i32::try_from(pid).ok());
+    if let Some(pid) = pid
+        && kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok()
+        && tokio::time::timeout(GRACE, watched.child.wait()).await.is_ok()
+    {
+        return;
+    }
+    let _ = watched.child.kill().await;
+}

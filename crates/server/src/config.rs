@@ -1,0 +1,185 @@
+//! The configuration file: one struct per concern, read once at the start, passed as arguments.
+//!
+//! ```toml
+//! [server]
+//! hosts = ["patchyard.example.org"]       # names besides the listen address
+//!
+//! [model]
+//! base_url = "https://…"                  # else ANTHROPIC_BASE_URL
+//! model = "…"                             # else ANTHROPIC_MODEL
+//! api_key_file = "/etc/patchyard/key"     # else ANTHROPIC_API_KEY
+//!
+//! [sandbox]
+//! image = "slim"
+//! memory_bytes = 16000000000
+//! cpu_millis = 4000
+//! pids = 4096
+//! environment = { TZ = "UTC" }
+//!
+//! [repositories]
+//! file_roots = ["/srv/git"]
+//! allow = [{ host = "git.corp", cidr = "10.1.0.0/16" }]
+//!
+//! [agents.NAME]                           # an ACP agent that the image contains
+//! command = ["/usr/bin/agent", "--acp"]
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use policy::address::AddressException;
+use protocol::sandbox_host::Limits;
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The HTTP face.
+    pub server: ServerConfig,
+    /// The way to the model.
+    pub model: ModelSettings,
+    /// Sandboxes.
+    pub sandbox: SandboxConfig,
+    /// What may be fetched.
+    pub repositories: RepositoriesConfig,
+    /// Agents besides our own.
+    pub agents: BTreeMap<String, AgentConfig>,
+}
+
+/// `[server]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// `Host` values besides the listen address.
+    pub hosts: Vec<String>,
+}
+
+/// `[model]`; the environment stands in for what is left out.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSettings {
+    /// Where the Messages API lives.
+    pub base_url: Option<String>,
+    /// The model's name.
+    pub model: Option<String>,
+    /// A file that holds the key and nothing else.
+    pub api_key_file: Option<PathBuf>,
+    /// The most tokens of one answer.
+    pub max_tokens: Option<u32>,
+}
+
+/// `[sandbox]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxConfig {
+    /// The image of sessions that name none.
+    pub image: String,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Thousandths of a core.
+    pub cpu_millis: u32,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Variables that every command sees.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        let Limits { memory_bytes, cpu_millis, pids } = Limits::default();
+        Self { image: "slim".into(), memory_bytes, cpu_millis, pids, environment: BTreeMap::new() }
+    }
+}
+
+/// `[repositories]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RepositoriesConfig {
+    /// Folders that `file:` addresses may name.
+    pub file_roots: Vec<PathBuf>,
+    /// Private addresses that may be dialled.
+    pub allow: Vec<AddressException>,
+}
+
+/// `[agents.NAME]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Program and arguments, started in the sandbox; speaks ACP on its standard streams.
+    pub command: Vec<String>,
+}
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// It does not parse, or names something that there is not.
+    #[error("the configuration {} cannot be used: {message}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            message: error.to_string().trim().to_owned(),
+        })
+    }
+
+    /// What every sandbox may use.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            memory_bytes: self.sandbox.memory_bytes,
+            cpu_millis: self.sandbox.cpu_millis,
+            pids: self.sandbox.pids,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default_and_an_unknown_name_is_refused() {
+        let config: Config = toml::from_str("").unwrap();
+        assert_eq!((config.sandbox.image.as_str(), config.limits()), ("slim", Limits::default()));
+        let error = toml::from_str::<Config>("[sandbox]\nmemroy_bytes = 1").unwrap_err().to_string();
+        assert!(error.contains("memroy_bytes"), "{error}");
+    }
+
+    #[test]
+    fn every_table_of_the_documentation_is_read() {
+        let text = r#"
+            [server]
+            hosts = ["patchyard.example.org"]
+            [model]
+            base_url = "http://127.0.0.1:1"
+            [repositories]
+            file_roots = ["/srv/git"]
+            allow = [{ host = "git.corp", cidr = "10.1.0.0/16" }]
+            [agents.testy]
+            command = ["/testy"]
+        "#;
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(config.agents["testy"].command, ["/testy"]);
+        assert_eq!(config.repositories.allow[0].host, "git.corp");
+    }
+}

@@ -1,0 +1,33 @@
+//! The API's description: served, and committed as `docs/openapi.json`.
+
+use utoipa::OpenApi as _;
+
+use crate::routes::{access, blobs, diff, events, info, prompts, sessions, stream, uploads};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(title = "patchyard", description = "Sessions of coding agents in isolated sandboxes."),
+    servers((url = "/api/v1")),
+    paths(
+        access::login, access::token, access::logout, access::me,
+        info::server, info::openapi,
+        uploads::create_upload,
+        sessions::list_sessions, sessions::create_session, sessions::get_session, sessions::delete_session,
+        sessions::archive_session, sessions::stop_session,
+        prompts::create_prompt, prompts::answer_question,
+        events::list_events, stream::stream,
+        diff::get_diff, diff::get_file_diff,
+        blobs::get_blob,
+    ),
+    components(schemas(
+        protocol::event::Event, protocol::event::LiveDelta, protocol::problem::Problem,
+        protocol::api::SessionGone, protocol::view::SessionView,
+    ))
+)]
+struct Api;
+
+/// The document, OpenAPI 3.1.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    Api::openapi()
+}

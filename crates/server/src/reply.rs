@@ -1,0 +1,212 @@
+//! Answers: problems for everything that goes wrong, and bodies that are read with a reason when
+//! they cannot be.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use git_proxy::GitError;
+use protocol::problem::Problem;
+use serde::de::DeserializeOwned;
+use session::SessionError;
+use store::StoreError;
+
+/// An error answer.
+#[derive(Debug)]
+pub(crate) struct Reply(Box<Problem>);
+
+impl Reply {
+    pub(crate) fn new(status: u16, code: &str, title: impl Into<String>, next: impl Into<String>) -> Self {
+        Self(Box::new(Problem::new(status, code, title, next)))
+    }
+
+    /// Adds to what and why.
+    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.0.detail = detail.into();
+        self
+    }
+
+    fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error, "a request failed");
+        Self::new(500, "internal", "patchyard failed", "look into the server's log; then try again")
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.0)).into_response();
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+}
+
+impl From<StoreError> for Reply {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        match error {
+            StoreError::NoSession(_) => Self::new(
+                404,
+                "session_not_found",
+                text,
+                "see `patchyard sessions list` for those that there are",
+            ),
+            StoreError::NoBlob(_) => Self::new(404, "blob_not_found", text, "reload the session"),
+            StoreError::KeyReused => {
+                Self::new(409, "idempotency_key_reused", text, "send it again with a new key")
+            }
+            StoreError::QueueFull(_) => {
+                Self::new(429, "queue_full", text, "stop the turn or wait for its end")
+            }
+            other => Self::internal(&other),
+        }
+    }
+}
+
+impl From<SessionError> for Reply {
+    fn from(error: SessionError) -> Self {
+        let text = error.to_string();
+        match error {
+            SessionError::EmptyPrompt => Self::new(400, "empty_prompt", text, "say what should be done"),
+            SessionError::PromptTooLong { .. } => Self::new(
+                413,
+                "prompt_too_long",
+                text,
+                "shorten it, or put the material into a file of the repository",
+            ),
+            SessionError::NoAgent { .. } => {
+                Self::new(400, "agent_not_found", text, "leave the agent out, or name one of these")
+            }
+            SessionError::NoImage { .. } => {
+                Self::new(400, "image_not_found", text, "leave the image out, or name one of these")
+            }
+            SessionError::NoModel => {
+                Self::new(409, "no_model", text, "set ANTHROPIC_API_KEY for the server and start it again")
+            }
+            SessionError::NothingRuns(_) => Self::new(409, "nothing_runs", text, "nothing has to be done"),
+            SessionError::NotAsked(_) => Self::new(409, "question_closed", text, "reload the session"),
+            SessionError::NoSuchOption { .. } => {
+                Self::new(400, "no_such_option", text, "choose one of the options")
+            }
+            SessionError::Stopping => Self::new(503, "stopping", text, "try again when it is back"),
+            SessionError::Git(error) => error.into(),
+            SessionError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<GitError> for Reply {
+    fn from(error: GitError) -> Self {
+        let text = error.to_string();
+        match error {
+            GitError::BadBundle(_) => Self::new(
+                400,
+                "bad_bundle",
+                text,
+                "make it anew with `patchyard --remote`, or `git bundle create`",
+            ),
+            GitError::NoBranch { .. } => {
+                Self::new(400, "branch_not_found", text, "name one of these, or leave it out")
+            }
+            GitError::Empty(_) => Self::new(400, "empty_repository", text, "commit something and push it"),
+            GitError::Url(_) => Self::new(400, "bad_repository_url", text, "give another address"),
+            GitError::Resolve { .. } | GitError::Git { .. } => Self::new(
+                502,
+                "repository_unreachable",
+                text,
+                "check the address, and that the server can reach it",
+            ),
+            GitError::Timeout { .. } => Self::new(504, "repository_timeout", text, "try again"),
+            GitError::Address { .. } => Self::new(
+                403,
+                "address_not_allowed",
+                text,
+                "use a public address, or ask the operator to open it",
+            ),
+            GitError::NoRepository(_) => Self::new(404, "repository_not_found", text, "reload the session"),
+            other @ (GitError::Start(_) | GitError::Io { .. }) => Self::internal(&other),
+        }
+    }
+}
+
+/// A JSON body; a bad one is told with its line and column.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Reply;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Reply> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(rejection) => Err(body_problem(&rejection)),
+        }
+    }
+}
+
+fn body_problem(rejection: &JsonRejection) -> Reply {
+    let detail = rejection.body_text();
+    let reply = match rejection {
+        JsonRejection::MissingJsonContentType(_) => Reply::new(
+            415,
+            "not_json",
+            "the request has no JSON body",
+            "send `content-type: application/json`",
+        ),
+        _ if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Reply::new(
+            413,
+            "body_too_large",
+            "the request is too large",
+            "send less: a prompt has at most 64,000 characters",
+        ),
+        _ => Reply::new(
+            400,
+            "bad_json",
+            "the request's JSON cannot be read",
+            "compare it with /api/v1/openapi.json",
+        ),
+    };
+    reply.detail(detail)
+}
+
+/// An id in the path; a bad one is told as such.
+pub(crate) struct Id<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Id<T> {
+    type Rejection = Reply;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Reply> {
+        match Path::<T>::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(rejection) => {
+                let reply =
+                    Reply::new(404, "session_not_found", "there is nothing at this address", "check the id");
+                Err(reply.detail(rejection.body_text()))
+            }
+        }
+    }
+}
+
+/// Query parameters.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Reply;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Reply> {
+        Query::<T>::from_request_parts(parts, state).await.map(|Query(params)| Self(params)).map_err(
+            |rejection: QueryRejection| {
+                let reply = Reply::new(
+                    400,
+                    "bad_query",
+                    "a query parameter cannot be read",
+                    "compare it with /api/v1/openapi.json",
+                );
+                reply.detail(rejection.body_text())
+            },
+        )
+    }
+}

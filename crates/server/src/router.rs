@@ -1,0 +1,74 @@
+//! The router: the table of contents of the API.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+
+use crate::routes::{access, blobs, diff, events, git, health, info, prompts, sessions, stream, uploads};
+use crate::state::AppState;
+use crate::{assets, auth};
+
+/// JSON bodies at most; a prompt has its own, lower limit with its own words.
+const MAX_JSON: usize = 4 * 1024 * 1024;
+
+/// The page may load nothing from elsewhere, run nothing inline, and be framed by nobody.
+const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
+    font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; \
+    frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types ui svelte-trusted-html";
+
+pub(crate) fn router(state: AppState) -> Router {
+    let signed_in = Router::new()
+        .route("/auth/me", get(access::me))
+        .route("/auth/logout", post(access::logout))
+        .route("/server", get(info::server))
+        .route("/uploads", post(uploads::create_upload).layer(DefaultBodyLimit::disable()))
+        .route("/sessions", get(sessions::list_sessions).post(sessions::create_session))
+        .route("/sessions/{session}", get(sessions::get_session).delete(sessions::delete_session))
+        .route("/sessions/{session}/archive", post(sessions::archive_session))
+        .route("/sessions/{session}/stop", post(sessions::stop_session))
+        .route("/sessions/{session}/prompts", post(prompts::create_prompt))
+        .route("/sessions/{session}/questions/{question}", post(prompts::answer_question))
+        .route("/sessions/{session}/events", get(events::list_events))
+        .route("/sessions/{session}/diff", get(diff::get_diff))
+        .route("/sessions/{session}/diff/file", get(diff::get_file_diff))
+        .route("/sessions/{session}/blobs/{blob}", get(blobs::get_blob))
+        .route("/stream", get(stream::stream))
+        .route_layer(middleware::from_fn_with_state(state.clone(), auth::require));
+    let open = Router::new()
+        .route("/auth/login", post(access::login))
+        .route("/auth/token", post(access::token))
+        .route("/openapi.json", get(info::openapi));
+    let git = Router::new()
+        .route("/{repository}/info/refs", get(git::info_refs))
+        .route("/{repository}/git-upload-pack", post(git::upload_pack).layer(DefaultBodyLimit::max(64 << 20)))
+        .route_layer(middleware::from_fn_with_state(state.clone(), auth::require));
+    Router::new()
+        .nest("/api/v1", signed_in.merge(open).fallback(info::not_found))
+        .nest("/git", git)
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .fallback(assets::serve)
+        .layer(DefaultBodyLimit::max(MAX_JSON))
+        .layer(middleware::from_fn_with_state(state.clone(), auth::check_host))
+        .layer(middleware::from_fn(security_headers))
+        .with_state(state)
+}
+
+async fn security_headers(request: axum::extract::Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, CSP),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("permissions-policy"), "camera=(), microphone=(), geolocation=(), usb=()"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,48 @@
+//! The server about itself.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use protocol::api::ServerInfo;
+
+use crate::reply::Reply;
+use crate::state::AppState;
+
+/// What a new session can choose from, and what is missing.
+#[utoipa::path(get, path = "/server", tag = "server", responses((status = 200, body = ServerInfo)))]
+pub(crate) async fn server(State(state): State<AppState>) -> Json<ServerInfo> {
+    let default = state.settings.default_image.clone();
+    let mut missing = state.settings.missing.clone();
+    let images = match state.host.images().await {
+        Ok(names) => {
+            if !names.contains(&default) {
+                missing.push(format!("There is no image `{default}`: run scripts/setup, or `patchyard image import {default} PATH`."));
+            }
+            let others = names.into_iter().filter(|name| *name != default);
+            std::iter::once(default.clone()).chain(others).collect()
+        }
+        Err(error) => {
+            missing.push(format!("No sandbox can be made: {error}. `patchyard doctor` says more."));
+            vec![default]
+        }
+    };
+    Json(ServerInfo {
+        version: env!("CARGO_PKG_VERSION").into(),
+        agents: state.sessions.agent_names(),
+        images,
+        model: state.settings.model.clone(),
+        missing,
+    })
+}
+
+/// This API, as OpenAPI 3.1.
+#[utoipa::path(get, path = "/openapi.json", tag = "server", responses((status = 200, description = "OpenAPI 3.1")))]
+pub(crate) async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(crate::openapi::document())
+}
+
+/// Everything else below `/api/v1`.
+pub(crate) async fn not_found(uri: Uri) -> Reply {
+    let reply = Reply::new(404, "not_found", "there is nothing at this address", "see /api/v1/openapi.json");
+    reply.detail(uri.path())
+}

@@ -1,0 +1,164 @@
+//! Putting the parts together: the one place that names gateways and the sandbox.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use git_proxy::{FetchRules, Repositories};
+use model_gateway::{Auth, ModelClient, ModelConfig, Secret};
+use policy::address::AddressRules;
+use sandbox::client::SandboxHost;
+use session::{AgentSpec, Agents, Deadlines, ModelSource, SessionConfig, Sessions};
+use store::{Clock, Store, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ModelSettings};
+use crate::state::{AppState, Settings};
+use crate::uploads::Uploads;
+
+/// The model that is asked when nothing names one.
+const DEFAULT_MODEL: &str = "claude-sonnet-5";
+
+/// Where the Messages API lives when nothing says so.
+const DEFAULT_BASE_URL: &str = "https://api.anthropic.com";
+
+/// What the environment says about the model; read once, by the binary.
+#[derive(Debug, Default, Clone)]
+pub struct ModelEnvironment {
+    /// `ANTHROPIC_API_KEY`.
+    pub api_key: Option<Secret>,
+    /// `ANTHROPIC_AUTH_TOKEN`.
+    pub auth_token: Option<Secret>,
+    /// `ANTHROPIC_BASE_URL`.
+    pub base_url: Option<String>,
+    /// `ANTHROPIC_MODEL`.
+    pub model: Option<String>,
+}
+
+/// Why the parts do not come together.
+#[derive(Debug, thiserror::Error)]
+pub enum WiringError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The repositories.
+    #[error(transparent)]
+    Git(#[from] git_proxy::GitError),
+    /// A folder of the data directory.
+    #[error("cannot prepare {path}")]
+    Dir {
+        /// The folder.
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The key file.
+    #[error("cannot read the model's key from {path}; name a readable file in [model] api_key_file")]
+    KeyFile {
+        /// The file.
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The model's address.
+    #[error("the model cannot be used: {0}")]
+    Model(String),
+}
+
+pub(crate) async fn wire(
+    data: &Path,
+    host_socket: &Path,
+    config: &Config,
+    environment: &ModelEnvironment,
+    hosts: Vec<String>,
+) -> Result<AppState, WiringError> {
+    let dir = |name: &str| data.join(name);
+    let scratch = dir("tmp");
+    let made = tokio::fs::create_dir_all(&scratch).await;
+    made.map_err(|source| WiringError::Dir { path: scratch.display().to_string(), source })?;
+    let store = Store::open(data, Clock::system())?;
+    let repositories = Repositories::open(data).await?;
+    let uploads = Uploads::open(dir("uploads"))
+        .await
+        .map_err(|source| WiringError::Dir { path: dir("uploads").display().to_string(), source })?;
+    let host = SandboxHost::connect(host_socket);
+    let (model, mut missing) = (model(&config.model, environment)?, Vec::new());
+    let model_name = match &model {
+        ModelSource::Ready(client) => Some(client.config().model.clone()),
+        ModelSource::Missing => {
+            missing.push(
+                "No model is configured: set ANTHROPIC_API_KEY (or [model] api_key_file) for the server and \
+                 start it again."
+                    .to_owned(),
+            );
+            None
+        }
+    };
+    let others = config
+        .agents
+        .iter()
+        .map(|(name, agent)| AgentSpec { name: name.clone(), command: agent.command.clone() });
+    let sessions = Sessions::new(
+        store.clone(),
+        repositories.clone(),
+        host.clone(),
+        Agents::new(model, others.collect()),
+        session_config(config, scratch),
+    );
+    Ok(AppState {
+        store,
+        sessions,
+        repositories,
+        host,
+        uploads,
+        settings: Arc::new(Settings {
+            hosts,
+            default_image: config.sandbox.image.clone(),
+            model: model_name,
+            missing,
+        }),
+        stopping: CancellationToken::new(),
+    })
+}
+
+fn session_config(config: &Config, scratch: std::path::PathBuf) -> SessionConfig {
+    SessionConfig {
+        scratch,
+        default_image: config.sandbox.image.clone(),
+        limits: config.limits(),
+        fetch: FetchRules {
+            addresses: AddressRules { exceptions: config.repositories.allow.clone() },
+            file_roots: config.repositories.file_roots.clone(),
+        },
+        environment: config.sandbox.environment.clone().into_iter().collect(),
+        deadlines: Deadlines::default(),
+    }
+}
+
+fn model(settings: &ModelSettings, environment: &ModelEnvironment) -> Result<ModelSource, WiringError> {
+    let from_file = match &settings.api_key_file {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| WiringError::KeyFile { path: path.display().to_string(), source })?;
+            Some(Secret::new(text.trim()))
+        }
+    };
+    let usable = |secret: &&Secret| !secret.is_blank();
+    let key = from_file.as_ref().or(environment.api_key.as_ref()).filter(usable).cloned().map(Auth::ApiKey);
+    let bearer = environment.auth_token.as_ref().filter(usable).cloned().map(Auth::Bearer);
+    let Some(auth) = key.or(bearer) else { return Ok(ModelSource::Missing) };
+    let choose = |file: &Option<String>, variable: &Option<String>, default: &str| {
+        let given = file.as_ref().or(variable.as_ref()).filter(|text| !text.trim().is_empty());
+        given.cloned().unwrap_or_else(|| default.to_owned())
+    };
+    let mut config = ModelConfig::new(
+        choose(&settings.base_url, &environment.base_url, DEFAULT_BASE_URL),
+        auth,
+        choose(&settings.model, &environment.model, DEFAULT_MODEL),
+    );
+    if let Some(max_tokens) = settings.max_tokens {
+        config.max_tokens = max_tokens;
+    }
+    let client = ModelClient::new(config).map_err(|error| WiringError::Model(error.to_string()))?;
+    Ok(ModelSource::Ready(client))
+}

@@ -1,0 +1,145 @@
+//! Which agents a server has, and how one is made for a session.
+//!
+//! ```text
+//!  patchyard ─▶ our loop, here; its tools through the guest
+//!  others    ─▶ a command in the sandbox that speaks ACP on its standard streams
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use agent::{AgentConfig, Environment, MemoryFile, PatchyardAgent, memory};
+use git_proxy::{GitError, Repositories};
+use model_gateway::ModelClient;
+use protocol::agent_port::Agent;
+use protocol::hands::Hands;
+use protocol::view::SessionView;
+
+use crate::acp::AcpAgent;
+use crate::config::Deadlines;
+use crate::error::SessionError;
+
+/// The name of our own agent.
+const OURS: &str = "patchyard";
+
+/// The largest file of instructions that is read.
+const MAX_MEMORY_FILE: u64 = 1024 * 1024;
+
+/// An agent that lives in the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSpec {
+    /// The name that sessions choose.
+    pub name: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+}
+
+/// The way to the model of our own agent.
+#[derive(Clone)]
+pub enum ModelSource {
+    /// There is one.
+    Ready(ModelClient),
+    /// There is none: our agent cannot be chosen.
+    Missing,
+}
+
+/// The agents of a server.
+#[derive(Clone)]
+pub struct Agents {
+    model: ModelSource,
+    others: Vec<AgentSpec>,
+}
+
+/// Where an agent works.
+pub(crate) struct Place {
+    pub(crate) hands: Arc<dyn Hands>,
+    pub(crate) workspace: String,
+    /// Variables of every command.
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+impl Agents {
+    /// Our agent and these others.
+    #[must_use]
+    pub fn new(model: ModelSource, others: Vec<AgentSpec>) -> Self {
+        Self { model, others }
+    }
+
+    /// Names, ours first.
+    pub(crate) fn names(&self) -> Vec<String> {
+        std::iter::once(OURS.to_owned()).chain(self.others.iter().map(|spec| spec.name.clone())).collect()
+    }
+
+    /// The agent that a session asks for, if it can work.
+    pub(crate) fn resolve(&self, wanted: Option<&str>) -> Result<String, SessionError> {
+        let name = wanted.unwrap_or(OURS);
+        if name == OURS {
+            return match self.model {
+                ModelSource::Ready(_) => Ok(name.to_owned()),
+                ModelSource::Missing => Err(SessionError::NoModel),
+            };
+        }
+        if self.others.iter().any(|spec| spec.name == name) {
+            return Ok(name.to_owned());
+        }
+        Err(SessionError::NoAgent { wanted: name.chars().take(80).collect(), known: self.names().join(", ") })
+    }
+
+    /// Makes the agent of a session.
+    pub(crate) async fn make(
+        &self,
+        facts: &SessionView,
+        place: Place,
+        instructions: Vec<MemoryFile>,
+        deadlines: &Deadlines,
+    ) -> Result<Box<dyn Agent>, String> {
+        if facts.agent != OURS {
+            let spec = self.others.iter().find(|spec| spec.name == facts.agent).ok_or_else(|| {
+                format!(
+                    "this server has no agent `{}` any more; it has {}",
+                    facts.agent,
+                    self.names().join(", ")
+                )
+            })?;
+            return Ok(Box::new(AcpAgent::new(spec.clone(), place, deadlines.agent)));
+        }
+        let ModelSource::Ready(model) = &self.model else { return Err(SessionError::NoModel.to_string()) };
+        let environment = Environment {
+            date: facts.created_at.strftime("%Y-%m-%d").to_string(),
+            platform: format!("Linux, image `{}`", facts.image),
+            branch: facts.branch.clone(),
+        };
+        let mut config = AgentConfig::new(model.clone(), place.hands, place.workspace, environment);
+        config.memory = instructions;
+        config.tool_env = place.environment;
+        Ok(Box::new(PatchyardAgent::new(config)))
+    }
+}
+
+/// The repository's instructions for agents, from its objects at the base commit: what the sandbox
+/// writes does not change them.
+pub(crate) async fn instructions(
+    repositories: &Repositories,
+    facts: &SessionView,
+) -> Result<Vec<MemoryFile>, GitError> {
+    let paths = repositories.paths(facts.id, &facts.base).await?;
+    let first = memory::select(paths.iter().map(String::as_str));
+    let mut read: HashMap<String, Option<String>> = HashMap::new();
+    loop {
+        let mut wanted = Vec::new();
+        let files = memory::resolve(&first, |path| match read.get(path) {
+            Some(text) => text.clone(),
+            None => {
+                wanted.push(path.to_owned());
+                None
+            }
+        });
+        if wanted.is_empty() {
+            return Ok(files);
+        }
+        for path in wanted {
+            let bytes = repositories.file(facts.id, &facts.base, &path, MAX_MEMORY_FILE).await?;
+            read.insert(path, bytes.and_then(|bytes| String::from_utf8(bytes).ok()));
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Recording the workspace: a commit made in the sandbox, pulled through the guest.
+//!
+//! ```text
+//!  checkpoint.sh (in the sandbox) ─▶ commit ─▶ git bundle on stdout ─▶ scratch file
+//!                                                        ─▶ session repository ─▶ diff, counts
+//! ```
+//!
+//! The sandbox may claim any content; that is its work. It cannot choose where the bundle lands, how
+//! large it may be, or what the diff between two commits is.
+
+use std::time::Duration;
+
+use protocol::event::{Checkpoint, EventBody, SessionError};
+use protocol::hands::{ExecEvent, ExecSpec, Hands as _, HandsError};
+use protocol::ids::ExecId;
+use protocol::sandbox_host::REPOSITORY_MOUNT;
+use protocol::usage::DiffStat;
+use protocol::view::SessionView;
+use tokio::io::AsyncWriteExt as _;
+use ulid::Ulid;
+
+use crate::driver::LiveSandbox;
+use crate::provision::workspace_path;
+use crate::registry::Shared;
+
+/// The largest bundle that a checkpoint may add.
+const MAX_BUNDLE: u64 = 1024 * 1024 * 1024;
+
+/// How much a command's text is kept of.
+const MAX_TEXT: usize = 64 * 1024;
+
+/// A recorded state.
+pub(crate) struct Taken {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) stat: DiffStat,
+}
+
+/// Why a state could not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckpointError {
+    #[error("git in the sandbox failed: {0}")]
+    Inside(String),
+    #[error("the sandbox printed no commit but `{0}`")]
+    NoCommit(String),
+    #[error("the changes are over {} MB packed; remove large files or add them to .gitignore", MAX_BUNDLE / 1_000_000)]
+    TooLarge,
+    #[error(transparent)]
+    Hands(#[from] HandsError),
+    #[error(transparent)]
+    Git(#[from] git_proxy::GitError),
+    #[error("the bundle could not be kept")]
+    Scratch(#[source] std::io::Error),
+}
+
+/// The event for a state that could not be recorded.
+pub(crate) fn failure(reason: &str) -> EventBody {
+    EventBody::Error(SessionError {
+        code: "checkpoint_failed".into(),
+        message: format!(
+            "The workspace could not be recorded: {reason}. The files are still in the sandbox; \
+             the next turn tries again."
+        ),
+        retry_in_ms: None,
+    })
+}
+
+/// Records the workspace and brings it into the session repository. `tip` is the newest commit that
+/// the repository has.
+pub(crate) async fn take(
+    shared: &Shared,
+    facts: &SessionView,
+    sandbox: &LiveSandbox,
+    tip: &str,
+    prompt: &str,
+) -> Result<Taken, CheckpointError> {
+    let commit = commit_inside(facts, sandbox, tip, prompt).await?;
+    let number = u64::try_from(shared.store.clock().now().as_millisecond()).unwrap_or_default();
+    let checkpoint = if commit == tip {
+        shared.repositories.keep_checkpoint(facts.id, &facts.branch, number).await?
+    } else {
+        let bundle = pull_bundle(shared, facts, sandbox, tip).await?;
+        shared.repositories.import_checkpoint(facts.id, &facts.branch, number, bundle.path()).await?
+    };
+    let diff = shared.repositories.diff(facts.id, &facts.base, &checkpoint.commit).await?;
+    Ok(Taken { checkpoint, stat: diff.stat })
+}
+
+async fn commit_inside(
+    facts: &SessionView,
+    sandbox: &LiveSandbox,
+    tip: &str,
+    prompt: &str,
+) -> Result<String, CheckpointError> {
+    let message = format!("{}\n\nPatchyard-Session: {}", crate::names::title(prompt), facts.id);
+    let spec = ExecSpec {
+        exec: ExecId::from(Ulid::generate()),
+        argv: ["sh", "-c", include_str!("checkpoint.sh")].map(ToOwned::to_owned).into(),
+        cwd: "/".into(),
+        env: [
+            ("WORKSPACE", workspace_path(facts)),
+            ("BRANCH", facts.branch.clone()),
+            ("TIP", tip.to_owned()),
+            ("MESSAGE", message),
+            ("REPOSITORY", REPOSITORY_MOUNT.to_owned()),
+        ]
+        .into_iter()
+        .chain(IDENTITY.map(|(name, value)| (name, value.to_owned())))
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect(),
+        stdin: false,
+        timeout: Some(Duration::from_secs(120)),
+    };
+    let mut execution = sandbox.link.start(spec).await?;
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let end = loop {
+        match execution.next().await? {
+            ExecEvent::Stdout(bytes) => keep(&mut out, &bytes),
+            ExecEvent::Stderr(bytes) => keep(&mut err, &bytes),
+            ExecEvent::Exited(end) => break end,
+        }
+    };
+    let text = String::from_utf8_lossy(&out).trim().to_owned();
+    if !end.is_success() {
+        let words = String::from_utf8_lossy(&err);
+        let line = words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");
+        return Err(CheckpointError::Inside(line.chars().take(300).collect()));
+    }
+    let is_commit = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_commit { Ok(text) } else { Err(CheckpointError::NoCommit(text.chars().take(80).collect())) }
+}
+
+/// Who commits what the agent left uncommitted.
+pub(crate) const IDENTITY: [(&str, &str); 4] = [
+    ("GIT_AUTHOR_NAME", "patchyard"),
+    ("GIT_AUTHOR_EMAIL", "patchyard@localhost"),
+    ("GIT_COMMITTER_NAME", "patchyard"),
+    ("GIT_COMMITTER_EMAIL", "patchyard@localhost"),
+];
+
+async fn pull_bundle(
+    shared: &Shared,
+    facts: &SessionView,
+    sandbox: &LiveSandbox,
+    tip: &str,
+) -> Result<tempfile::NamedTempFile, CheckpointError> {
+    let file = tempfile::NamedTempFile::new_in(&shared.config.scratch).map_err(CheckpointError::Scratch)?;
+    let mut writer = tokio::fs::File::from_std(file.reopen().map_err(CheckpointError::Scratch)?);
+    let spec = ExecSpec {
+        exec: ExecId::from(Ulid::generate()),
+        argv: vec![
+            "git".into(),
+            "--git-dir=/var/lib/patchyard/checkpoint.git".into(),
+            "bundle".into(),
+            "create".into(),
+            "--quiet".into(),
+            "-".into(),
+            format!("refs/heads/{}", facts.branch),
+            format!("^{tip}"),
+        ],
+        cwd: "/".into(),
+        env: Vec::new(),
+        stdin: false,
+        timeout: Some(Duration::from_secs(120)),
+    };
+    let mut execution = sandbox.link.start(spec).await?;
+    let (mut size, mut err) = (0u64, Vec::new());
+    let end = loop {
+        match execution.next().await? {
+            ExecEvent::Stdout(bytes) => {
+                size += bytes.len() as u64;
+                if size > MAX_BUNDLE {
+                    execution.signal(protocol::hands::ExecSignal::Kill).await?;
+                    return Err(CheckpointError::TooLarge);
+                }
+                writer.write_all(&bytes).await.map_err(CheckpointError::Scratch)?;
+            }
+            ExecEvent::Stderr(bytes) => keep(&mut err, &bytes),
+            ExecEvent::Exited(end) => break end,
+        }
+    };
+    writer.flush().await.map_err(CheckpointError::Scratch)?;
+    if end.is_success() {
+        return Ok(file);
+    }
+    let words = String::from_utf8_lossy(&err).trim().chars().take(300).collect();
+    Err(CheckpointError::Inside(words))
+}
+
+fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
+    let room = MAX_TEXT.saturating_sub(kept.len());
+    kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}

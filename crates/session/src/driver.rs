@@ -1,0 +1,244 @@
+//! The driver: one task per live session, sole owner of its state.
+//!
+//! ```text
+//!            ┌──────────────────────── select, most urgent first ────────────────────────┐
+//!  requests ─┤ prompt · stop · answer · archive · delete · shut down                      │
+//!  asks ─────┤ the agent asks the person                                                  ├─▶ Machine ─▶ log
+//!  job ──────┤ sandbox made · workspace made · turn over                                  │
+//!  sandbox ──┤ it died                                                                    │
+//!  deadline ─┘ a transient state lasted too long                                          │
+//!            └───────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Nothing in an arm waits for a sandbox or a model: that is done in the one [`Job`] at a time,
+//! whose end is an input like any other.
+
+mod deadline;
+mod handle;
+mod job;
+mod request;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use protocol::agent_port::Agent;
+use protocol::event::{Answer, Event, EventBody, Question};
+use protocol::ids::{Epoch, PromptId, Seq, SessionId};
+use protocol::view::SessionView;
+use sandbox::guest_link::GuestLink;
+use store::StoreError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::machine::{Input, Machine, Wants};
+use crate::port::Ask;
+use crate::recover;
+use crate::registry::Shared;
+
+pub use handle::Handle;
+pub(crate) use handle::Request;
+use job::Job;
+
+/// Requests that wait for one driver before callers wait too.
+const REQUESTS: usize = 64;
+
+/// A sandbox that answers.
+#[derive(Clone)]
+pub(crate) struct LiveSandbox {
+    pub(crate) attachment: protocol::attachment::Attachment,
+    pub(crate) link: GuestLink,
+}
+
+/// A question that waits for the person.
+struct OpenQuestion {
+    question: Question,
+    answer: oneshot::Sender<Answer>,
+    deadline: Instant,
+}
+
+/// What goes on after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Go,
+    /// The session is deleted or the server stops.
+    End,
+}
+
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    id: SessionId,
+    epoch: Epoch,
+    machine: Machine,
+    /// The fixed facts of the session: base, branch, image, agent.
+    facts: Arc<SessionView>,
+    /// The newest commit that the session repository has of the workspace.
+    tip: String,
+    queue: VecDeque<(PromptId, String)>,
+    agent: Option<Box<dyn Agent>>,
+    sandbox: Option<LiveSandbox>,
+    job: Option<Job>,
+    question: Option<OpenQuestion>,
+    /// When the job's phase is over at the latest.
+    deadline: Option<Instant>,
+    /// Take the sandbox down as soon as nothing runs; answered then.
+    suspend: Option<Suspend>,
+    requests: mpsc::Receiver<Request>,
+    asks: (mpsc::Sender<Ask>, mpsc::Receiver<Ask>),
+}
+
+/// Why the sandbox is to be taken down when the turn is over.
+enum Suspend {
+    /// The session was archived.
+    Archived,
+    /// The server stops; it waits for this.
+    Shutdown(oneshot::Sender<()>),
+}
+
+impl Driver {
+    /// Starts the driver of a session that exists. It claims the log, puts right what a crash left,
+    /// re-attaches to a living sandbox, and then takes requests.
+    pub(crate) fn start(shared: Arc<Shared>, id: SessionId) -> Handle {
+        let (sender, requests) = mpsc::channel(REQUESTS);
+        tokio::spawn(async move {
+            let result = match Self::recover(shared, id, requests).await {
+                Ok(driver) => driver.run().await,
+                Err(error) => Err(error),
+            };
+            match result {
+                // Deleted under us, or taken over: that is how a driver ends.
+                Ok(()) | Err(StoreError::NoSession(_) | StoreError::Fenced { .. }) => {}
+                Err(error) => {
+                    tracing::error!(session = %id, error = &error as &dyn std::error::Error, "the session's driver stopped");
+                }
+            }
+        });
+        Handle::new(id, sender)
+    }
+
+    async fn recover(
+        shared: Arc<Shared>,
+        id: SessionId,
+        requests: mpsc::Receiver<Request>,
+    ) -> Result<Self, StoreError> {
+        let epoch = shared.store.claim(id).await?;
+        let events = shared.store.all_events(id).await?;
+        let found = recover::reconcile(&shared, id, epoch, &events).await?;
+        let facts = shared.store.session(id).await?;
+        let tip = facts.checkpoint.as_ref().map_or_else(|| facts.base.clone(), |point| point.commit.clone());
+        let queue = waiting_prompts(&events);
+        let machine = Machine {
+            sandbox: facts.sandbox,
+            turn: facts.turn,
+            waiting_prompts: u32::try_from(queue.len()).unwrap_or(u32::MAX),
+        };
+        Ok(Self {
+            shared,
+            id,
+            epoch,
+            machine,
+            facts: Arc::new(facts),
+            tip,
+            queue,
+            agent: None,
+            sandbox: found,
+            job: None,
+            question: None,
+            deadline: None,
+            suspend: None,
+            requests,
+            asks: mpsc::channel(8),
+        })
+    }
+
+    async fn run(mut self) -> Result<(), StoreError> {
+        loop {
+            self.go_on().await?;
+            let deadline = self.next_deadline();
+            let asks = &mut self.asks.1;
+            tokio::select! {
+                // In this order: a stop must not wait behind the output of what it stops.
+                biased;
+                request = self.requests.recv() => match request {
+                    Some(request) => if self.request(request).await? == Flow::End { return Ok(()) },
+                    // Every handle is gone: the server is going down hard.
+                    None => return Ok(()),
+                },
+                Some(ask) = asks.recv() => self.asked(ask).await?,
+                done = job::done(&mut self.job) => if self.job_done(done).await? == Flow::End { return Ok(()) },
+                reason = lost(self.sandbox.as_ref()) => self.sandbox_lost(reason).await?,
+                () = deadline::passed(deadline) => self.deadline_passed().await?,
+            }
+        }
+    }
+
+    /// Starts what the machine wants, when nothing runs.
+    async fn go_on(&mut self) -> Result<(), StoreError> {
+        if self.job.is_some() || self.suspend.is_some() {
+            return Ok(());
+        }
+        match self.machine.wants() {
+            Wants::Nothing => Ok(()),
+            Wants::Provision => self.start_sandbox().await,
+            Wants::StartTurn => self.start_turn().await,
+        }
+    }
+
+    /// Moves the machine and records where it is now, after the given events.
+    async fn advance(
+        &mut self,
+        input: Input,
+        mut before: Vec<EventBody>,
+        reason: Option<String>,
+    ) -> Result<Seq, StoreError> {
+        match self.machine.next(input) {
+            Ok(next) => self.machine = next,
+            Err(illegal) => {
+                // A bug of ours; the log stays right because the state did not change.
+                tracing::error!(session = %self.id, %illegal, "a move that the machine does not know");
+            }
+        }
+        before.push(EventBody::SessionStatus(self.machine.change(reason)));
+        self.append(before).await
+    }
+
+    async fn append(&mut self, bodies: Vec<EventBody>) -> Result<Seq, StoreError> {
+        let turn = self.job.as_ref().and_then(Job::turn);
+        self.shared.store.append(self.id, self.epoch, turn, None, bodies).await
+    }
+
+    async fn sandbox_lost(&mut self, reason: String) -> Result<(), StoreError> {
+        if matches!(self.job, Some(Job::Workspace { .. })) {
+            return self.step_failed(format!("the sandbox is gone: {reason}")).await;
+        }
+        let Some(gone) = self.sandbox.take() else { return Ok(()) };
+        tracing::warn!(session = %self.id, sandbox = %gone.attachment.sandbox, reason, "the sandbox is gone");
+        self.agent = None;
+        self.shared.reap(gone.attachment.sandbox);
+        let reason = format!(
+            "the sandbox is gone ({reason}); the next prompt starts a new one from the last checkpoint"
+        );
+        self.advance(Input::Lost, Vec::new(), Some(reason)).await?;
+        Ok(())
+    }
+}
+
+/// Ends with the reason when the sandbox dies; never without one.
+async fn lost(sandbox: Option<&LiveSandbox>) -> String {
+    match sandbox {
+        Some(sandbox) => sandbox.link.closed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Prompts that no turn took, oldest first.
+fn waiting_prompts(events: &[Event]) -> VecDeque<(PromptId, String)> {
+    let mut queue = VecDeque::new();
+    for event in events {
+        match &event.body {
+            EventBody::PromptQueued { prompt, text } => queue.push_back((*prompt, text.clone())),
+            EventBody::TurnStarted { prompt } => queue.retain(|(waiting, _)| waiting != prompt),
+            _ => {}
+        }
+    }
+    queue
+}

@@ -1,0 +1,81 @@
+//! What callers hold of a driver.
+
+use protocol::event::Answer;
+use protocol::ids::{PromptId, QuestionId, Seq, SessionId};
+use store::{Accepted, IdempotencyKey};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::SessionError;
+
+type Reply<T> = oneshot::Sender<Result<T, SessionError>>;
+
+pub(crate) enum Request {
+    Prompt { text: String, key: Option<IdempotencyKey>, reply: Reply<Accepted<(PromptId, Seq)>> },
+    Stop { reply: Reply<()> },
+    Answer { question: QuestionId, answer: Answer, reply: Reply<()> },
+    Archive { archived: bool, reply: Reply<()> },
+    Delete { reply: Reply<()> },
+    Shutdown { done: oneshot::Sender<()> },
+}
+
+/// A live session. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    id: SessionId,
+    requests: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    pub(crate) fn new(id: SessionId, requests: mpsc::Sender<Request>) -> Self {
+        Self { id, requests }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.requests.is_closed()
+    }
+
+    /// Queues a prompt; durable when this returns.
+    pub async fn prompt(
+        &self,
+        text: String,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Accepted<(PromptId, Seq)>, SessionError> {
+        self.ask(|reply| Request::Prompt { text, key, reply }).await
+    }
+
+    /// Stops the turn, or the preparation and the prompts that wait for it.
+    pub async fn stop(&self) -> Result<(), SessionError> {
+        self.ask(|reply| Request::Stop { reply }).await
+    }
+
+    /// Answers an open question.
+    pub async fn answer(&self, question: QuestionId, option: String) -> Result<(), SessionError> {
+        let answer = Answer { option, by_deadline: false };
+        self.ask(|reply| Request::Answer { question, answer, reply }).await
+    }
+
+    /// Hides the session and takes its sandbox down, or brings it back to the list.
+    pub async fn archive(&self, archived: bool) -> Result<(), SessionError> {
+        self.ask(|reply| Request::Archive { archived, reply }).await
+    }
+
+    /// Deletes the session with everything that belongs to it.
+    pub async fn delete(&self) -> Result<(), SessionError> {
+        self.ask(|reply| Request::Delete { reply }).await
+    }
+
+    /// Ends the turn, records the workspace, takes the sandbox down.
+    pub(crate) async fn shut_down(&self) {
+        let (done, finished) = oneshot::channel();
+        if self.requests.send(Request::Shutdown { done }).await.is_ok() {
+            let _ = finished.await;
+        }
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, SessionError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || SessionError::Store(store::StoreError::NoSession(self.id));
+        self.requests.send(request(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}

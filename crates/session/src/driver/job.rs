@@ -1,0 +1,260 @@
+//! The one job at a time: make a sandbox, make a workspace, run a turn.
+
+use std::sync::Arc;
+
+use protocol::agent_port::{Agent, TurnInput};
+use protocol::event::{EventBody, Step};
+use protocol::ids::{SandboxId, TurnId};
+use protocol::status::{StopReason, TurnStatus};
+use store::StoreError;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+
+use super::{Driver, Flow, LiveSandbox};
+use crate::machine::Input;
+use crate::port::SessionPort;
+use crate::provision;
+use crate::turn::{self, TurnDone};
+
+pub(super) enum Job {
+    Sandbox {
+        sandbox: SandboxId,
+        started: Instant,
+        task: JoinHandle<Result<LiveSandbox, String>>,
+    },
+    Workspace {
+        started: Instant,
+        task: JoinHandle<Result<Box<dyn Agent>, String>>,
+    },
+    Turn {
+        turn: TurnId,
+        started: Instant,
+        stop: CancellationToken,
+        stopped: Option<StopReason>,
+        task: JoinHandle<TurnDone>,
+    },
+}
+
+/// How a job ended; the outer error is a task that died.
+pub(super) enum Done {
+    Sandbox(Result<Result<LiveSandbox, String>, JoinError>),
+    Workspace(Result<Result<Box<dyn Agent>, String>, JoinError>),
+    Turn(Result<TurnDone, JoinError>),
+}
+
+/// Ends with the job; never without one.
+pub(super) async fn done(job: &mut Option<Job>) -> Done {
+    match job {
+        Some(Job::Sandbox { task, .. }) => Done::Sandbox(task.await),
+        Some(Job::Workspace { task, .. }) => Done::Workspace(task.await),
+        Some(Job::Turn { task, .. }) => Done::Turn(task.await),
+        None => std::future::pending().await,
+    }
+}
+
+impl Job {
+    pub(super) fn turn(&self) -> Option<TurnId> {
+        match self {
+            Self::Turn { turn, .. } => Some(*turn),
+            Self::Sandbox { .. } | Self::Workspace { .. } => None,
+        }
+    }
+
+    fn step(&self) -> Option<(Step, Instant)> {
+        match self {
+            Self::Sandbox { started, .. } => Some((Step::Sandbox, *started)),
+            Self::Workspace { started, .. } => Some((Step::Workspace, *started)),
+            Self::Turn { .. } => None,
+        }
+    }
+}
+
+impl Driver {
+    pub(super) async fn start_sandbox(&mut self) -> Result<(), StoreError> {
+        self.advance(Input::Provision, vec![EventBody::StepStarted { step: Step::Sandbox }], None).await?;
+        let sandbox = SandboxId::from(Ulid::generate());
+        let (shared, facts) = (Arc::clone(&self.shared), Arc::clone(&self.facts));
+        let task = tokio::spawn(async move { provision::sandbox(&shared, &facts, sandbox).await });
+        self.job = Some(Job::Sandbox { sandbox, started: Instant::now(), task });
+        self.deadline = Some(Instant::now() + self.shared.config.deadlines.sandbox);
+        Ok(())
+    }
+
+    async fn start_workspace(&mut self, sandbox: LiveSandbox) -> Result<(), StoreError> {
+        let (shared, facts, epoch) = (Arc::clone(&self.shared), Arc::clone(&self.facts), self.epoch);
+        let live = sandbox.clone();
+        let task = tokio::spawn(async move { provision::workspace(&shared, &facts, epoch, &live).await });
+        self.sandbox = Some(sandbox);
+        self.job = Some(Job::Workspace { started: Instant::now(), task });
+        self.deadline = Some(Instant::now() + self.shared.config.deadlines.workspace);
+        Ok(())
+    }
+
+    pub(super) async fn start_turn(&mut self) -> Result<(), StoreError> {
+        let (Some((prompt, text)), Some(sandbox)) = (self.queue.pop_front(), self.sandbox.clone()) else {
+            return Ok(());
+        };
+        let turn = TurnId::from(Ulid::generate());
+        let stop = CancellationToken::new();
+        self.machine = self.machine.next(Input::Start).unwrap_or(self.machine);
+        let bodies =
+            vec![EventBody::TurnStarted { prompt }, EventBody::SessionStatus(self.machine.change(None))];
+        let seq = self.shared.store.append(self.id, self.epoch, Some(turn), None, bodies).await?;
+        let port =
+            SessionPort::new(&self.shared.store, self.id, self.epoch, turn, seq - 1, self.asks.0.clone());
+        let context = turn::Context {
+            shared: Arc::clone(&self.shared),
+            facts: Arc::clone(&self.facts),
+            epoch: self.epoch,
+            sandbox,
+            tip: self.tip.clone(),
+        };
+        let input = TurnInput { turn, prompt, text };
+        let (agent, token) = (self.agent.take(), stop.clone());
+        let task = tokio::spawn(async move { turn::run(context, agent, input, port, token).await });
+        self.job = Some(Job::Turn { turn, started: Instant::now(), stop, stopped: None, task });
+        self.deadline = Some(Instant::now() + self.shared.config.deadlines.turn);
+        Ok(())
+    }
+
+    pub(super) async fn job_done(&mut self, done: Done) -> Result<Flow, StoreError> {
+        match done {
+            Done::Sandbox(Ok(Ok(sandbox))) => {
+                let finished = self.step_finished(None);
+                self.job = None;
+                let started = EventBody::StepStarted { step: Step::Workspace };
+                self.advance(Input::Created, vec![finished, started], None).await?;
+                self.start_workspace(sandbox).await?;
+            }
+            Done::Workspace(Ok(Ok(agent))) => {
+                let finished = self.step_finished(None);
+                (self.job, self.deadline, self.agent) = (None, None, Some(agent));
+                self.advance(Input::Prepared, vec![finished], None).await?;
+            }
+            Done::Sandbox(Ok(Err(reason))) | Done::Workspace(Ok(Err(reason))) => {
+                self.step_failed(reason).await?
+            }
+            Done::Sandbox(Err(error)) | Done::Workspace(Err(error)) => {
+                self.step_failed(error.to_string()).await?
+            }
+            Done::Turn(Ok(done)) => self.turn_done(done).await?,
+            Done::Turn(Err(error)) => self.turn_died(&error).await?,
+        }
+        self.suspend_when_idle().await
+    }
+
+    fn step_finished(&self, error: Option<String>) -> EventBody {
+        let (step, started) =
+            self.job.as_ref().and_then(Job::step).unwrap_or((Step::Sandbox, Instant::now()));
+        EventBody::StepFinished { step, duration_ms: millis(started), error }
+    }
+
+    /// The preparation failed: the prompts stay, the person decides.
+    pub(super) async fn step_failed(&mut self, reason: String) -> Result<(), StoreError> {
+        let finished = self.step_finished(Some(reason.clone()));
+        self.abort_job().await;
+        self.advance(Input::StepFailed, vec![finished], Some(reason)).await?;
+        Ok(())
+    }
+
+    async fn turn_done(&mut self, done: TurnDone) -> Result<(), StoreError> {
+        self.agent = done.agent.filter(|_| self.sandbox.is_some());
+        if let Some(tip) = done.tip {
+            self.tip = tip;
+        }
+        let Some(Job::Turn { started, stopped, .. }) = &self.job else { return Ok(()) };
+        let mut end = done.end;
+        if let Some(reason) = *stopped
+            && end.status == TurnStatus::Interrupted
+        {
+            end.stop_reason = reason;
+            if reason == StopReason::Deadline {
+                end.status = TurnStatus::Limit;
+            }
+        }
+        let ended = turn::ended(end.status, end.stop_reason, end.message, millis(*started));
+        let turn = self.job.as_ref().and_then(Job::turn);
+        self.machine = self.machine.next(Input::End).unwrap_or(self.machine);
+        let bodies = vec![EventBody::TurnEnded(ended), EventBody::SessionStatus(self.machine.change(None))];
+        self.shared.store.append(self.id, self.epoch, turn, None, bodies).await?;
+        (self.job, self.deadline, self.question) = (None, None, None);
+        Ok(())
+    }
+
+    /// The turn's task died of a bug: told, and everything that it left open is closed.
+    async fn turn_died(&mut self, error: &JoinError) -> Result<(), StoreError> {
+        if !error.is_cancelled() {
+            tracing::error!(session = %self.id, %error, "a turn's task died");
+        }
+        self.close_open_calls().await?;
+        let message = "patchyard itself failed in this turn; its log says why. Send the prompt again.";
+        let end = protocol::agent_port::TurnEnd::failed(StopReason::Agent, message);
+        self.turn_done(TurnDone { agent: None, end, tip: None }).await
+    }
+
+    /// The turn did not stop in time: its task ends here, everything in the sandbox is killed, and a
+    /// job of the same turn records what is there.
+    pub(super) async fn kill_turn(&mut self) -> Result<(), StoreError> {
+        let Some(Job::Turn { task, .. }) = &mut self.job else { return Ok(()) };
+        task.abort();
+        let _ = (&mut *task).await;
+        self.close_open_calls().await?;
+        let Some(sandbox) = self.sandbox.clone() else {
+            let end = protocol::agent_port::TurnEnd::interrupted();
+            return self.turn_done(TurnDone { agent: None, end, tip: None }).await;
+        };
+        let context = turn::Context {
+            shared: Arc::clone(&self.shared),
+            facts: Arc::clone(&self.facts),
+            epoch: self.epoch,
+            sandbox,
+            tip: self.tip.clone(),
+        };
+        if let Some(Job::Turn { task, turn, .. }) = &mut self.job {
+            let turn = *turn;
+            *task = tokio::spawn(async move { turn::after_kill(context, turn).await });
+        }
+        Ok(())
+    }
+
+    async fn close_open_calls(&mut self) -> Result<(), StoreError> {
+        let events = self.shared.store.all_events(self.id).await?;
+        let results = crate::recover::results_for_open_calls(&events, "interrupted");
+        if !results.is_empty() {
+            self.append(results).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a preparation, if one runs, and takes down what it made so far.
+    pub(super) async fn abort_job(&mut self) -> bool {
+        self.deadline = None;
+        let made = match self.job.take() {
+            None => return false,
+            Some(Job::Sandbox { sandbox, task, .. }) => {
+                task.abort();
+                let _ = task.await;
+                Some(sandbox)
+            }
+            Some(Job::Workspace { task, .. }) => {
+                task.abort();
+                self.sandbox.take().map(|sandbox| sandbox.attachment.sandbox)
+            }
+            Some(Job::Turn { task, .. }) => {
+                task.abort();
+                let _ = task.await;
+                None
+            }
+        };
+        if let Some(sandbox) = made {
+            self.shared.destroy(sandbox).await;
+        }
+        true
+    }
+}
+
+fn millis(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

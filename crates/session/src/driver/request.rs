@@ -1,0 +1,196 @@
+//! What people ask of a session.
+
+use protocol::event::{Answer, EventBody};
+use protocol::ids::QuestionId;
+use protocol::status::{StopReason, TurnPhase, TurnStatus};
+use store::{Accepted, StoreError};
+use tokio::time::Instant;
+use ulid::Ulid;
+
+use super::job::Job;
+use super::{Driver, Flow, OpenQuestion, Request, Suspend};
+use crate::error::SessionError;
+use crate::machine::Input;
+use crate::port::Ask;
+
+impl Driver {
+    pub(super) async fn request(&mut self, request: Request) -> Result<Flow, StoreError> {
+        match request {
+            Request::Prompt { text, key, reply } => {
+                let result = self.prompt(text, key).await;
+                let _ = reply.send(result.map_err(SessionError::from));
+            }
+            Request::Stop { reply } => {
+                let result = if self.is_busy() { Ok(()) } else { Err(SessionError::NothingRuns(self.id)) };
+                if result.is_ok() {
+                    self.stop(StopReason::UserStop).await?;
+                }
+                let _ = reply.send(result);
+            }
+            Request::Answer { question, answer, reply } => {
+                let result = self.check_answer(question, &answer);
+                if result.is_ok() {
+                    self.answered(answer).await?;
+                }
+                let _ = reply.send(result);
+            }
+            Request::Archive { archived, reply } => {
+                self.archive(archived).await?;
+                let _ = reply.send(Ok(()));
+            }
+            Request::Delete { reply } => {
+                let result = self.delete().await;
+                let done = result.is_ok();
+                let _ = reply.send(result);
+                return Ok(if done { Flow::End } else { Flow::Go });
+            }
+            Request::Shutdown { done } => {
+                self.suspend = Some(Suspend::Shutdown(done));
+                if matches!(self.job, Some(Job::Turn { .. })) {
+                    self.stop(StopReason::ServerRestart).await?;
+                } else {
+                    // What is half made is made again at the next start.
+                    self.abort_job().await;
+                }
+                return self.suspend_when_idle().await;
+            }
+        }
+        Ok(Flow::Go)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.job.is_some() || self.machine.turn != TurnPhase::Idle
+    }
+
+    async fn prompt(
+        &mut self,
+        text: String,
+        key: Option<store::IdempotencyKey>,
+    ) -> Result<Accepted<(protocol::ids::PromptId, u64)>, StoreError> {
+        let prompt = Ulid::generate().into();
+        let accepted = self.shared.store.queue_prompt(self.id, self.epoch, prompt, text.clone(), key).await?;
+        if accepted.repeated {
+            return Ok(accepted);
+        }
+        self.queue.push_back((prompt, text));
+        let was_failed = self.machine.status() == protocol::status::SessionStatus::Failed;
+        self.advance(Input::Prompt, Vec::new(), None).await?;
+        if was_failed && self.job.is_none() {
+            // A new prompt is the person's word to try again.
+            self.start_sandbox().await?;
+        }
+        Ok(accepted)
+    }
+
+    /// Begins to stop what runs. The turn ends by itself, at the latest at its deadline; a
+    /// preparation ends at once, and the prompts that waited for it are given up, each with a turn
+    /// that says so.
+    pub(super) async fn stop(&mut self, reason: StopReason) -> Result<(), StoreError> {
+        if let Some(Job::Turn { stop, stopped, .. }) = &mut self.job {
+            if stopped.is_some() {
+                return Ok(());
+            }
+            *stopped = Some(reason);
+            stop.cancel();
+            self.deadline = Some(Instant::now() + self.shared.config.deadlines.stop);
+            self.append(vec![EventBody::TurnInterrupted { reason }]).await?;
+            if self.question.is_some() {
+                self.answer_by_default().await?;
+            }
+            return Ok(());
+        }
+        if self.abort_job().await {
+            self.advance(Input::Cancelled, Vec::new(), None).await?;
+        }
+        while let Some((prompt, _)) = self.queue.pop_front() {
+            let turn = Some(Ulid::generate().into());
+            let ended = crate::turn::ended(TurnStatus::Interrupted, reason, None, 0);
+            let bodies = vec![EventBody::TurnStarted { prompt }, EventBody::TurnEnded(ended)];
+            self.shared.store.append(self.id, self.epoch, turn, None, bodies).await?;
+            self.advance(Input::Drop, Vec::new(), None).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn asked(&mut self, ask: Ask) -> Result<(), StoreError> {
+        let question = protocol::event::Question {
+            question: QuestionId::from(Ulid::generate()),
+            text: ask.text,
+            options: ask.options,
+        };
+        self.advance(Input::Ask, vec![EventBody::QuestionAsked(question.clone())], None).await?;
+        let deadline = Instant::now() + self.shared.config.deadlines.question;
+        self.question = Some(OpenQuestion { question, answer: ask.answer, deadline });
+        Ok(())
+    }
+
+    fn check_answer(&self, id: QuestionId, answer: &Answer) -> Result<(), SessionError> {
+        let open = self.question.as_ref().filter(|open| open.question.question == id);
+        let Some(open) = open else { return Err(SessionError::NotAsked(id)) };
+        if open.question.options.iter().any(|option| option.id == answer.option) {
+            return Ok(());
+        }
+        let options: Vec<_> = open.question.options.iter().map(|option| option.id.as_str()).collect();
+        Err(SessionError::NoSuchOption { given: answer.option.clone(), options: options.join(", ") })
+    }
+
+    pub(super) async fn answered(&mut self, answer: Answer) -> Result<(), StoreError> {
+        let Some(open) = self.question.take() else { return Ok(()) };
+        let event = EventBody::QuestionAnswered { question: open.question.question, answer: answer.clone() };
+        self.advance(Input::Answer, vec![event], None).await?;
+        // The agent may be gone by now; the answer stands in the log.
+        let _ = open.answer.send(answer);
+        Ok(())
+    }
+
+    /// The first option stands: it is the safe one.
+    pub(super) async fn answer_by_default(&mut self) -> Result<(), StoreError> {
+        let first = self.question.as_ref().and_then(|open| open.question.options.first());
+        let option = first.map(|option| option.id.clone()).unwrap_or_default();
+        self.answered(Answer { option, by_deadline: true }).await
+    }
+
+    async fn archive(&mut self, archived: bool) -> Result<(), StoreError> {
+        self.append(vec![EventBody::SessionArchived { archived }]).await?;
+        if archived {
+            self.suspend = Some(Suspend::Archived);
+            if self.is_busy() {
+                self.stop(StopReason::UserStop).await?;
+            }
+            self.suspend_when_idle().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the sandbox down when nothing runs, if somebody wanted that.
+    pub(super) async fn suspend_when_idle(&mut self) -> Result<Flow, StoreError> {
+        if self.job.is_some() {
+            return Ok(Flow::Go);
+        }
+        let Some(suspend) = self.suspend.take() else { return Ok(Flow::Go) };
+        self.agent = None;
+        if let Some(sandbox) = self.sandbox.take() {
+            self.shared.destroy(sandbox.attachment.sandbox).await;
+            self.advance(Input::Suspend, Vec::new(), None).await?;
+        }
+        match suspend {
+            Suspend::Archived => Ok(Flow::Go),
+            Suspend::Shutdown(done) => {
+                let _ = done.send(());
+                Ok(Flow::End)
+            }
+        }
+    }
+
+    async fn delete(&mut self) -> Result<(), SessionError> {
+        self.abort_job().await;
+        if let Some(sandbox) = self.sandbox.take() {
+            self.shared.destroy(sandbox.attachment.sandbox).await;
+        }
+        self.shared.repositories.delete(self.id).await?;
+        match self.shared.store.delete_session(self.id).await {
+            Ok(()) | Err(StoreError::NoSession(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What a session refuses or cannot do.
+
+use protocol::ids::{QuestionId, SessionId};
+use store::StoreError;
+
+/// An error of a session.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The prompt says nothing.
+    #[error("the prompt is empty; say what should be done")]
+    EmptyPrompt,
+    /// The prompt is too long.
+    #[error(
+        "the prompt has {given} characters, {allowed} are allowed; put long material into a file of the repository"
+    )]
+    PromptTooLong { given: usize, allowed: usize },
+    /// No such agent.
+    #[error("there is no agent `{wanted}`; this server has {known}")]
+    NoAgent { wanted: String, known: String },
+    /// No such image.
+    #[error("there is no image `{wanted}`; this server has {known}")]
+    NoImage { wanted: String, known: String },
+    /// Our agent has no model.
+    #[error("no model is configured: ANTHROPIC_API_KEY is not set")]
+    NoModel,
+    /// Nothing to stop.
+    #[error("nothing runs in session {0}")]
+    NothingRuns(SessionId),
+    /// The question was answered or never asked.
+    #[error("question {0} is not open any more")]
+    NotAsked(QuestionId),
+    /// The answer is none of the options.
+    #[error("`{given}` is no answer to this question; choose one of {options}")]
+    NoSuchOption { given: String, options: String },
+    /// The server stops.
+    #[error("the server is stopping; try again in a moment")]
+    Stopping,
+    /// The repository.
+    #[error(transparent)]
+    Git(#[from] git_proxy::GitError),
+    /// The log.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,70 @@
+//! The session's side of [`AgentPort`].
+
+use async_trait::async_trait;
+use protocol::agent_port::{AgentPort, PortError};
+use protocol::event::{Answer, BlobRef, EventBody, LiveDelta, QuestionOption};
+use protocol::ids::{Epoch, Seq, SessionId, TurnId};
+use store::{Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+/// A question on its way to the driver.
+pub(crate) struct Ask {
+    pub(crate) text: String,
+    pub(crate) options: Vec<QuestionOption>,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// What one turn of an agent writes through.
+pub(crate) struct SessionPort {
+    store: Store,
+    session: SessionId,
+    epoch: Epoch,
+    turn: TurnId,
+    cause: Seq,
+    asks: mpsc::Sender<Ask>,
+}
+
+impl SessionPort {
+    /// `cause` is the turn's `turn.started`.
+    pub(crate) fn new(
+        store: &Store,
+        session: SessionId,
+        epoch: Epoch,
+        turn: TurnId,
+        cause: Seq,
+        asks: mpsc::Sender<Ask>,
+    ) -> Self {
+        Self { store: store.clone(), session, epoch, turn, cause, asks }
+    }
+}
+
+#[async_trait]
+impl AgentPort for SessionPort {
+    async fn append(&self, bodies: Vec<EventBody>) -> Result<Seq, PortError> {
+        self.store
+            .append(self.session, self.epoch, Some(self.turn), Some(self.cause), bodies)
+            .await
+            .map_err(port_error)
+    }
+
+    fn live(&self, delta: LiveDelta) {
+        self.store.live(self.session, delta);
+    }
+
+    async fn put_blob(&self, bytes: Vec<u8>, truncated: bool) -> Result<BlobRef, PortError> {
+        self.store.put_blob(self.session, bytes, truncated).await.map_err(port_error)
+    }
+
+    async fn ask(&self, text: String, options: Vec<QuestionOption>) -> Result<Answer, PortError> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(Ask { text, options, answer }).await.map_err(|_| PortError::Closed)?;
+        answered.await.map_err(|_| PortError::Closed)
+    }
+}
+
+fn port_error(error: StoreError) -> PortError {
+    match error {
+        StoreError::Fenced { .. } | StoreError::NoSession(_) | StoreError::Closed => PortError::Closed,
+        other => PortError::Store(other.to_string()),
+    }
+}

@@ -1,0 +1,160 @@
+//! Putting right what a crash left, before a driver takes requests.
+//!
+//! ```text
+//!  log ── open turn? ──▶ results for open calls, turn.ended(interrupted)
+//!      ── open step? ──▶ step.finished(error)
+//!  host ─ sandbox lives and was ready? ─▶ adopt: hello, kill what ran for the dead turn
+//!       ─ lives but was half made?    ─▶ destroy
+//! ```
+//!
+//! Prompts that wait stay; the driver takes them up as if they had just come.
+
+use std::collections::BTreeSet;
+
+use protocol::event::{Event, EventBody, Step, ToolResult};
+use protocol::ids::{Epoch, SessionId, TurnId};
+use protocol::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
+use protocol::view::SessionView;
+use sandbox::guest_link::GuestLink;
+use store::StoreError;
+
+use crate::driver::LiveSandbox;
+use crate::machine::Machine;
+use crate::registry::Shared;
+
+/// Writes the ends that are missing and finds the living sandbox.
+pub(crate) async fn reconcile(
+    shared: &Shared,
+    session: SessionId,
+    epoch: Epoch,
+    events: &[Event],
+) -> Result<Option<LiveSandbox>, StoreError> {
+    let Some(view) = SessionView::fold(events) else { return Err(StoreError::NoSession(session)) };
+    let live = adopt(shared, &view).await;
+    let (turn, mut bodies) = missing_ends(events);
+    let waiting = u32::try_from(view.queued_prompts).unwrap_or(u32::MAX);
+    let machine = Machine {
+        sandbox: sandbox_phase(view.sandbox, live.is_some()),
+        turn: if waiting > 0 { TurnPhase::Queued } else { TurnPhase::Idle },
+        waiting_prompts: waiting,
+    };
+    if machine.status() != view.status || machine.sandbox != view.sandbox || machine.turn != view.turn {
+        bodies.push(EventBody::SessionStatus(machine.change(reason(&view, live.is_some()))));
+    }
+    if !bodies.is_empty() {
+        shared.store.append(session, epoch, turn, None, bodies).await?;
+    }
+    Ok(live)
+}
+
+fn sandbox_phase(recorded: SandboxPhase, lives: bool) -> SandboxPhase {
+    match (recorded, lives) {
+        (_, true) => SandboxPhase::Ready,
+        (SandboxPhase::Failed, false) => SandboxPhase::Failed,
+        (SandboxPhase::None, false) => SandboxPhase::None,
+        _ => SandboxPhase::Suspended,
+    }
+}
+
+fn reason(view: &SessionView, lives: bool) -> Option<String> {
+    (view.sandbox == SandboxPhase::Ready && !lives && view.status != SessionStatus::Suspended).then(|| {
+        "the sandbox did not survive; the next prompt starts a new one from the last checkpoint".to_owned()
+    })
+}
+
+/// The sandbox of a session, if it lives and its workspace was whole.
+async fn adopt(shared: &Shared, view: &SessionView) -> Option<LiveSandbox> {
+    let attachments = match shared.host.list().await {
+        Ok(attachments) => attachments,
+        Err(error) => {
+            tracing::warn!(session = %view.id, %error, "the living sandboxes could not be listed");
+            return None;
+        }
+    };
+    let mut adopted = None;
+    for attachment in attachments.into_iter().filter(|attachment| attachment.session == view.id) {
+        let sandbox = attachment.sandbox;
+        let link = match view.sandbox {
+            SandboxPhase::Ready if adopted.is_none() => GuestLink::connect(&attachment).await.ok(),
+            _ => None,
+        };
+        let Some(link) = link else {
+            shared.reap(sandbox);
+            continue;
+        };
+        if let Err(error) = link.kill_all().await {
+            tracing::warn!(session = %view.id, %sandbox, %error, "the sandbox could not be adopted");
+            shared.reap(sandbox);
+            continue;
+        }
+        tracing::info!(session = %view.id, %sandbox, "adopted a living sandbox");
+        adopted = Some(LiveSandbox { attachment, link });
+    }
+    adopted
+}
+
+/// What has to be written so that nothing in the log is open, and the turn that it belongs to.
+fn missing_ends(events: &[Event]) -> (Option<TurnId>, Vec<EventBody>) {
+    let mut bodies = Vec::new();
+    for step in open_steps(events) {
+        let error = Some("the server stopped while this ran".to_owned());
+        bodies.push(EventBody::StepFinished { step, duration_ms: 0, error });
+    }
+    let turn = open_turn(events);
+    if turn.is_some() {
+        bodies.extend(results_for_open_calls(events, "interrupted: the server stopped while this ran"));
+        bodies.push(EventBody::TurnInterrupted { reason: StopReason::ServerRestart });
+        let message = "The server stopped while this turn ran. Send a prompt to go on.".to_owned();
+        let ended = crate::turn::ended(TurnStatus::Interrupted, StopReason::ServerRestart, Some(message), 0);
+        bodies.push(EventBody::TurnEnded(ended));
+    }
+    (turn, bodies)
+}
+
+fn open_turn(events: &[Event]) -> Option<TurnId> {
+    events.iter().rev().find_map(|event| match event.body {
+        EventBody::TurnStarted { .. } => Some(event.turn),
+        EventBody::TurnEnded(_) => Some(None),
+        _ => None,
+    })?
+}
+
+fn open_steps(events: &[Event]) -> Vec<Step> {
+    let mut open = Vec::new();
+    for event in events {
+        match event.body {
+            EventBody::StepStarted { step } => open.push(step),
+            EventBody::StepFinished { step, .. } => open.retain(|started| *started != step),
+            _ => {}
+        }
+    }
+    open
+}
+
+/// One error result for every call that has none.
+pub(crate) fn results_for_open_calls(events: &[Event], why: &str) -> Vec<EventBody> {
+    let answered: BTreeSet<&str> = events
+        .iter()
+        .filter_map(|event| match &event.body {
+            EventBody::ToolResult(result) => Some(result.call.as_str()),
+            _ => None,
+        })
+        .collect();
+    events
+        .iter()
+        .filter_map(|event| match &event.body {
+            EventBody::ToolCall(call) if !answered.contains(call.call.as_str()) => Some(call),
+            _ => None,
+        })
+        .map(|call| {
+            EventBody::ToolResult(ToolResult {
+                call: call.call.clone(),
+                content: why.to_owned(),
+                is_error: true,
+                duration_ms: 0,
+                detail: serde_json::json!({ "interrupted": true }),
+                full_output: None,
+            })
+        })
+        .collect()
+}

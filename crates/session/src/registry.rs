@@ -1,0 +1,153 @@
+//! All sessions of a server.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use git_proxy::Repositories;
+use protocol::ids::{SandboxId, SessionId};
+use protocol::status::SandboxPhase;
+use protocol::view::SessionView;
+use sandbox::client::SandboxHost;
+use store::Store;
+use tokio::sync::Mutex;
+
+use crate::agents::Agents;
+use crate::config::SessionConfig;
+use crate::driver::{Driver, Handle};
+use crate::error::SessionError;
+
+/// What all drivers use.
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) repositories: Repositories,
+    pub(crate) host: SandboxHost,
+    pub(crate) agents: Agents,
+    pub(crate) config: SessionConfig,
+}
+
+impl Shared {
+    /// Takes a sandbox down and says in the server's log when that fails; the next start of
+    /// `sandbox-host` finds what is left.
+    pub(crate) async fn destroy(&self, sandbox: SandboxId) {
+        if let Err(error) = self.host.destroy(sandbox).await {
+            tracing::warn!(%sandbox, %error, "a sandbox could not be taken down");
+        }
+    }
+
+    /// Takes a sandbox down in the background.
+    pub(crate) fn reap(&self, sandbox: SandboxId) {
+        let host = self.host.clone();
+        tokio::spawn(async move {
+            if let Err(error) = host.destroy(sandbox).await {
+                tracing::warn!(%sandbox, %error, "a sandbox could not be taken down");
+            }
+        });
+    }
+}
+
+/// The registry: finds or starts the driver of a session. Cheap to clone.
+#[derive(Clone)]
+pub struct Sessions {
+    pub(crate) shared: Arc<Shared>,
+    live: Arc<Mutex<HashMap<SessionId, Handle>>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Sessions {
+    /// Sessions over these parts. Call [`Self::recover`] before serving requests.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        repositories: Repositories,
+        host: SandboxHost,
+        agents: Agents,
+        config: SessionConfig,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared { store, repositories, host, agents, config }),
+            live: Arc::default(),
+            stopping: Arc::default(),
+        }
+    }
+
+    /// The names of the agents, the default first.
+    #[must_use]
+    pub fn agent_names(&self) -> Vec<String> {
+        self.shared.agents.names()
+    }
+
+    /// The live handle of a session that exists; its driver starts when it does not run.
+    pub async fn handle(&self, id: SessionId) -> Result<Handle, SessionError> {
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err(SessionError::Stopping);
+        }
+        let mut live = self.live.lock().await;
+        if let Some(handle) = live.get(&id).filter(|handle| !handle.is_over()) {
+            return Ok(handle.clone());
+        }
+        self.shared.store.session(id).await?;
+        let handle = Driver::start(Arc::clone(&self.shared), id);
+        live.insert(id, handle.clone());
+        Ok(handle)
+    }
+
+    /// Deletes a session and everything that belongs to it.
+    pub async fn delete(&self, id: SessionId) -> Result<(), SessionError> {
+        let handle = self.handle(id).await?;
+        handle.delete().await?;
+        self.live.lock().await.remove(&id);
+        Ok(())
+    }
+
+    /// After a start: drivers for all sessions that a crash left busy or whose sandbox lives, and
+    /// an end for sandboxes and repositories that no session knows.
+    pub async fn recover(&self) -> Result<(), SessionError> {
+        let views = self.all_views().await?;
+        let known: HashMap<SessionId, &SessionView> = views.iter().map(|view| (view.id, view)).collect();
+        for view in &views {
+            let busy = view.status.is_busy() || view.current_turn.is_some();
+            let has_sandbox = view.sandbox == SandboxPhase::Ready;
+            if busy || has_sandbox || view.queued_prompts > 0 {
+                self.handle(view.id).await?;
+            }
+        }
+        match self.shared.host.list().await {
+            Ok(attachments) => {
+                for attachment in attachments {
+                    if !known.contains_key(&attachment.session) {
+                        self.shared.reap(attachment.sandbox);
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the living sandboxes could not be listed"),
+        }
+        for session in self.shared.repositories.sessions().await? {
+            if !known.contains_key(&session) {
+                self.shared.repositories.delete(session).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn all_views(&self) -> Result<Vec<SessionView>, SessionError> {
+        let mut views = Vec::new();
+        for archived in [false, true] {
+            let mut before = None;
+            loop {
+                let page = self.shared.store.sessions(archived, before, 500).await?;
+                let Some(last) = page.last() else { break };
+                before = Some(last.id);
+                views.extend(page);
+            }
+        }
+        Ok(views)
+    }
+
+    /// Ends all turns, records the workspaces and takes the sandboxes down. Nothing starts after.
+    pub async fn shut_down(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let handles: Vec<Handle> = self.live.lock().await.drain().map(|(_, handle)| handle).collect();
+        futures::future::join_all(handles.iter().map(Handle::shut_down)).await;
+    }
+}
