@@ -1,33 +1,180 @@
-//! placeholder while the adapter is written
+//! The adapter for agents of others: ACP (Agent Client Protocol, version 1) on the standard streams
+//! of a command in the sandbox.
+//!
+//! ```text
+//!  turn ─▶ AcpAgent ─ session/prompt ─▶ connection ═ pump ═ exec in the sandbox: the agent
+//!             ▲                             │ session/update
+//!             └──── events ◀── Translator ◀─┘
+//! ```
+//!
+//! The agent is started with the first turn and lives on between turns. It runs freely inside the
+//! sandbox: what it asks permission for is allowed, because the sandbox is the wall. Everything that
+//! it says is hostile: lines are capped, and what is no ACP ends the turn, not the server.
+
+mod connection;
+mod translate;
+
 use std::time::Duration;
 
+use agent_client_protocol::v1::schema::{
+    CancelNotification, ContentBlock, PromptRequest, StopReason as AcpStop, TextContent,
+};
 use async_trait::async_trait;
 use protocol::agent_port::{Agent, AgentPort, PortError, TurnEnd, TurnInput};
-use protocol::event::Event;
-use protocol::status::StopReason;
+use protocol::event::{Event, EventBody, SessionError};
+use protocol::status::{StopReason, TurnStatus};
 use tokio_util::sync::CancellationToken;
 
 use crate::agents::{AgentSpec, Place};
+use connection::Connection;
+use translate::Translator;
 
+/// How long an agent may take to answer a cancel before it is ended.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// An agent in the sandbox.
 pub(crate) struct AcpAgent {
     spec: AgentSpec,
     place: Place,
-    start: Duration,
+    start_deadline: Duration,
+    connection: Option<Connection>,
+    /// Whether turns came before this process of the agent: it does not remember them.
+    forgot: bool,
 }
 
 impl AcpAgent {
-    pub(crate) fn new(spec: AgentSpec, place: Place, start: Duration) -> Self {
-        Self { spec, place, start }
+    pub(crate) fn new(spec: AgentSpec, place: Place, start_deadline: Duration) -> Self {
+        Self { spec, place, start_deadline, connection: None, forgot: false }
+    }
+
+    /// The live connection, started when there is none.
+    async fn connect(&mut self, port: &dyn AgentPort) -> Result<Connection, TurnEnd> {
+        if let Some(connection) = self.connection.take().filter(|connection| !connection.is_over()) {
+            return Ok(connection);
+        }
+        let start = Connection::start(&self.spec, &self.place);
+        let connection = match tokio::time::timeout(self.start_deadline, start).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(reason)) => {
+                return Err(TurnEnd::failed(
+                    StopReason::Agent,
+                    format!("the agent `{}` did not start: {reason}", self.spec.name),
+                ));
+            }
+            Err(_) => {
+                return Err(TurnEnd::failed(
+                    StopReason::Deadline,
+                    format!(
+                        "the agent `{}` did not start within {} s",
+                        self.spec.name,
+                        self.start_deadline.as_secs()
+                    ),
+                ));
+            }
+        };
+        if self.forgot {
+            let message = format!(
+                "The agent `{}` was started anew and does not remember the turns before this one.",
+                self.spec.name
+            );
+            let notice = SessionError { code: "agent_restarted".into(), message, retry_in_ms: None };
+            port.append(vec![EventBody::Error(notice)]).await.map_err(|error| port_closed(&error))?;
+        }
+        self.forgot = true;
+        Ok(connection)
     }
 }
 
 #[async_trait]
 impl Agent for AcpAgent {
-    async fn restore(&mut self, _events: &[Event]) -> Result<(), PortError> {
+    async fn restore(&mut self, events: &[Event]) -> Result<(), PortError> {
+        self.forgot = events.iter().any(|event| matches!(event.body, EventBody::TurnStarted { .. }));
         Ok(())
     }
-    async fn turn(&mut self, _input: TurnInput, _port: &dyn AgentPort, _stop: CancellationToken) -> TurnEnd {
-        let _ = (&self.spec, &self.place.workspace, self.start);
-        TurnEnd::failed(StopReason::Agent, "not yet")
+
+    async fn turn(&mut self, input: TurnInput, port: &dyn AgentPort, stop: CancellationToken) -> TurnEnd {
+        let mut connection = match self.connect(port).await {
+            Ok(connection) => connection,
+            Err(end) => return end,
+        };
+        let mut translator = Translator::new(input.turn);
+        let end = match prompt(&mut connection, input, port, &mut translator, stop).await {
+            Ok(end) => end,
+            Err(error) => port_closed(&error),
+        };
+        // The turn's open messages and calls are closed whatever happened.
+        if let Err(error) = port.append(translator.finish()).await {
+            return port_closed(&error);
+        }
+        if !connection.is_over() {
+            self.connection = Some(connection);
+        }
+        end
     }
+}
+
+async fn prompt(
+    connection: &mut Connection,
+    input: TurnInput,
+    port: &dyn AgentPort,
+    translator: &mut Translator,
+    stop: CancellationToken,
+) -> Result<TurnEnd, PortError> {
+    let text = ContentBlock::Text(TextContent::new(input.text));
+    let request = PromptRequest::new(connection.session.clone(), vec![text]);
+    let mut answer = Box::pin(connection.agent.send_request(request).block_task());
+    let mut cancelled = false;
+    let mut patience = Box::pin(tokio::time::sleep(Duration::MAX));
+    let end = loop {
+        tokio::select! {
+            // Updates first: they came before the answer on the wire.
+            biased;
+            Some(update) = connection.updates.recv() => translator.update(update, port).await?,
+            answer = &mut answer => break match answer {
+                Ok(answer) => turn_end(answer.stop_reason, cancelled),
+                Err(error) => {
+                    let words: String = error.to_string().chars().take(500).collect();
+                    TurnEnd::failed(StopReason::Agent, format!("the agent answered with an error: {words}"))
+                }
+            },
+            () = connection.over.cancelled() => break TurnEnd::failed(
+                StopReason::Agent,
+                format!("the agent ended in the middle of the turn: {}", connection.last_words()),
+            ),
+            () = stop.cancelled(), if !cancelled => {
+                cancelled = true;
+                let _ = connection.agent.send_notification(CancelNotification::new(connection.session.clone()));
+                patience = Box::pin(tokio::time::sleep(CANCEL_PATIENCE));
+            }
+            () = &mut patience, if cancelled => {
+                connection.end();
+                break TurnEnd::interrupted();
+            }
+        }
+    };
+    while let Ok(update) = connection.updates.try_recv() {
+        translator.update(update, port).await?;
+    }
+    Ok(end)
+}
+
+fn turn_end(reason: AcpStop, cancelled: bool) -> TurnEnd {
+    let limit = |stop_reason, message: &str| TurnEnd {
+        status: TurnStatus::Limit,
+        stop_reason,
+        message: Some(message.into()),
+    };
+    match reason {
+        _ if cancelled => TurnEnd::interrupted(),
+        AcpStop::Cancelled => TurnEnd::interrupted(),
+        AcpStop::MaxTokens => limit(StopReason::MaxTokens, "the agent's model reached its token limit"),
+        AcpStop::MaxTurnRequests => limit(StopReason::MaxRequests, "the agent reached its limit of requests"),
+        AcpStop::Refusal => TurnEnd::failed(StopReason::Refusal, "the agent's model refused"),
+        // EndTurn, and reasons of newer versions: it said that it is done.
+        _ => TurnEnd::completed(),
+    }
+}
+
+fn port_closed(error: &PortError) -> TurnEnd {
+    TurnEnd::failed(StopReason::Agent, error.to_string())
 }

@@ -1,0 +1,228 @@
+//! A running agent and the JSON-RPC connection to it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use agent_client_protocol::schema::ProtocolVersion;
+use agent_client_protocol::v1::ConnectionTo;
+use agent_client_protocol::v1::schema::{
+    InitializeRequest, NewSessionRequest, PermissionOptionKind, RequestPermissionOutcome,
+    RequestPermissionRequest, RequestPermissionResponse, SelectedPermissionOutcome, SessionId,
+    SessionNotification, SessionUpdate,
+};
+use agent_client_protocol::{Agent, ByteStreams, Client};
+use protocol::hands::{ExecEvent, ExecSignal, ExecSpec, Execution};
+use protocol::ids::ExecId;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+
+use crate::agents::{AgentSpec, Place};
+
+/// The longest line that an agent may send: one message with a large file in it.
+const MAX_LINE: usize = 16 * 1024 * 1024;
+
+/// What is kept of the agent's standard error, to say why it ended.
+const MAX_STDERR: usize = 8 * 1024;
+
+/// Bytes between the pump and the protocol.
+const PIPE: usize = 64 * 1024;
+
+/// Updates that wait to be logged before the agent waits too.
+const UPDATES: usize = 256;
+
+/// A started agent with one ACP session.
+pub(super) struct Connection {
+    pub(super) agent: ConnectionTo<Agent>,
+    pub(super) session: SessionId,
+    pub(super) updates: mpsc::Receiver<SessionUpdate>,
+    /// Cancelled when the agent's process is gone.
+    pub(super) over: CancellationToken,
+    /// Cancelled to end it.
+    kill: CancellationToken,
+    stderr: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Connection {
+    /// Starts the command in the sandbox and opens a session in the workspace.
+    pub(super) async fn start(spec: &AgentSpec, place: &Place) -> Result<Self, String> {
+        let command = ExecSpec {
+            exec: ExecId::from(Ulid::generate()),
+            argv: spec.command.clone(),
+            cwd: place.workspace.clone(),
+            env: place.environment.clone(),
+            stdin: true,
+            timeout: None,
+        };
+        let execution = place.hands.start(command).await.map_err(|error| error.to_string())?;
+        let (over, kill) = (CancellationToken::new(), CancellationToken::new());
+        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let (ours, theirs) = tokio::io::duplex(PIPE);
+        let pump = Pump { execution, pipe: theirs, kill: kill.clone(), stderr: Arc::clone(&stderr) };
+        let ended = over.clone();
+        tokio::spawn(async move {
+            pump.run().await;
+            ended.cancel();
+        });
+        let (updates_in, updates) = mpsc::channel(UPDATES);
+        let agent = open(ours, updates_in, over.clone()).await;
+        let mut this = match agent {
+            Some(agent) => Self { agent, session: SessionId::new(""), updates, over, kill, stderr },
+            None => return Err(words(&stderr)),
+        };
+        let opened = tokio::select! {
+            opened = this.open_session(place) => opened,
+            () = this.over.cancelled() => Err(this.last_words()),
+        };
+        opened.map(|session| {
+            this.session = session;
+            this
+        })
+    }
+
+    async fn open_session(&self, place: &Place) -> Result<SessionId, String> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what} failed: {error}");
+        self.agent
+            .send_request(InitializeRequest::new(ProtocolVersion::V1))
+            .block_task()
+            .await
+            .map_err(|error| failed("initialize", &error))?;
+        let opened = self
+            .agent
+            .send_request(NewSessionRequest::new(&place.workspace))
+            .block_task()
+            .await
+            .map_err(|error| failed("session/new", &error))?;
+        Ok(opened.session_id)
+    }
+
+    /// Whether the agent's process is gone.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    /// Ends the agent with everything that it started.
+    pub(super) fn end(&self) {
+        self.kill.cancel();
+        self.over.cancel();
+    }
+
+    /// The last thing that it said on standard error.
+    pub(super) fn last_words(&self) -> String {
+        words(&self.stderr)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.kill.cancel();
+    }
+}
+
+fn words(stderr: &Mutex<Vec<u8>>) -> String {
+    let bytes = stderr.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");
+    line.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// Runs the protocol over our end of the pipe; `None` when it ends before it begins.
+async fn open(
+    pipe: DuplexStream,
+    updates: mpsc::Sender<SessionUpdate>,
+    over: CancellationToken,
+) -> Option<ConnectionTo<Agent>> {
+    let (ready, opened) = oneshot::channel();
+    let (read, write) = tokio::io::split(pipe);
+    let transport = ByteStreams::new(write.compat_write(), read.compat());
+    let ended = over.clone();
+    tokio::spawn(async move {
+        let run = Client
+            .v1()
+            .on_receive_notification(
+                async move |notification: SessionNotification, _connection| {
+                    // Nobody listens between turns: what comes then belongs to no turn.
+                    let _ = updates.send(notification.update).await;
+                    Ok(())
+                },
+                agent_client_protocol::on_receive_notification!(),
+            )
+            .on_receive_request(
+                async move |request: RequestPermissionRequest, responder, _connection| {
+                    responder.respond(RequestPermissionResponse::new(allow(&request)))
+                },
+                agent_client_protocol::on_receive_request!(),
+            )
+            .connect_with(transport, async move |connection: ConnectionTo<Agent>| {
+                let _ = ready.send(connection.clone());
+                over.cancelled().await;
+                Ok(())
+            });
+        if let Err(error) = run.await {
+            tracing::debug!(%error, "an agent's connection ended");
+        }
+        ended.cancel();
+    });
+    opened.await.ok()
+}
+
+/// The narrowest permission that lets the agent go on.
+fn allow(request: &RequestPermissionRequest) -> RequestPermissionOutcome {
+    [PermissionOptionKind::AllowOnce, PermissionOptionKind::AllowAlways]
+        .iter()
+        .find_map(|kind| request.options.iter().find(|option| option.kind == *kind))
+        .map_or(RequestPermissionOutcome::Cancelled, |option| {
+            RequestPermissionOutcome::Selected(SelectedPermissionOutcome::new(option.option_id.clone()))
+        })
+}
+
+/// Carries bytes between the agent's standard streams and the protocol.
+struct Pump {
+    execution: Box<dyn Execution>,
+    pipe: DuplexStream,
+    kill: CancellationToken,
+    stderr: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Pump {
+    async fn run(mut self) {
+        let mut line = 0usize;
+        let mut buffer = vec![0; PIPE];
+        loop {
+            tokio::select! {
+                biased;
+                () = self.kill.cancelled() => break,
+                read = self.pipe.read(&mut buffer) => match read {
+                    Ok(length) if length > 0 => {
+                        if self.execution.write_stdin(&buffer[..length]).await.is_err() {
+                            break;
+                        }
+                    }
+                    _ => break,
+                },
+                event = self.execution.next() => match event {
+                    Ok(ExecEvent::Stdout(bytes)) => {
+                        line = match bytes.iter().rposition(|byte| *byte == b'\n') {
+                            Some(last) => bytes.len() - last - 1,
+                            None => line + bytes.len(),
+                        };
+                        if line > MAX_LINE || self.pipe.write_all(&bytes).await.is_err() {
+                            break;
+                        }
+                    }
+                    Ok(ExecEvent::Stderr(bytes)) => self.keep(&bytes),
+                    Ok(ExecEvent::Exited(_)) | Err(_) => return,
+                },
+            }
+        }
+        let _ = self.execution.signal(ExecSignal::Kill).await;
+    }
+
+    fn keep(&self, bytes: &[u8]) {
+        let mut kept = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend_from_slice(bytes);
+        let surplus = kept.len().saturating_sub(MAX_STDERR);
+        kept.drain(..surplus);
+    }
+}
