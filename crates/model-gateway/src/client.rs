@@ -53,16 +53,21 @@ impl ModelClient {
         })?;
         value.set_sensitive(true);
         headers.insert(name, value);
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .default_headers(headers)
             .user_agent(concat!("patchyard/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(config.connect_timeout)
             // A redirect would carry the key to wherever it points.
             .redirect(redirect::Policy::none())
             // Proxies are configured, not found in the environment.
-            .no_proxy()
-            .build()
-            .map_err(|error| ModelError::Config(error.to_string()))?;
+            .no_proxy();
+        if let Some(proxy) = &config.proxy {
+            // The address may hold a password, so it is not repeated.
+            let proxy = reqwest::Proxy::all(proxy)
+                .map_err(|_| ModelError::Config("the configured proxy is no URL".into()))?;
+            builder = builder.proxy(proxy);
+        }
+        let http = builder.build().map_err(|error| ModelError::Config(error.to_string()))?;
         Ok(Self { http, config: Arc::new(config), retry: RetryPolicy::default() })
     }
 
@@ -209,7 +214,8 @@ impl ModelClient {
                 ModelError::NoSuchModel { url, model: self.config.model.clone(), message }
             }
             404 | 405 => ModelError::NotAnEndpoint { url, what: format!("it answered {status}: {message}") },
-            400 | 413 if is_too_long(&message) => ModelError::PromptTooLong { message },
+            413 => ModelError::PromptTooLong { message },
+            400 if is_too_long(&message) => ModelError::PromptTooLong { message },
             408 | 409 | 429 | 500..=599 => ModelError::Busy { status, message, retry_after },
             _ => ModelError::BadRequest { status, message },
         }

@@ -88,6 +88,9 @@ pub struct ModelConfig {
     pub max_tokens: u32,
     /// What is asked of the model's thinking.
     pub thinking: Thinking,
+    /// An HTTP proxy on the way, such as `http://proxy.example:3128`; without one the client connects
+    /// directly, whatever the environment says.
+    pub proxy: Option<String>,
     /// How long a connection may take to come up.
     pub connect_timeout: Duration,
     /// How long the stream may be silent; any byte starts it anew.
@@ -105,6 +108,7 @@ impl ModelConfig {
             max_tokens: 32_000,
             thinking: Thinking::for_model(&model),
             model,
+            proxy: None,
             connect_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(120),
         }

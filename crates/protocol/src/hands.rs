@@ -160,7 +160,8 @@ pub trait Hands: Send + Sync {
 /// A running command.
 #[async_trait]
 pub trait Execution: Send {
-    /// The next thing that it says; [`ExecEvent::Exited`] is the last.
+    /// The next thing that it says; [`ExecEvent::Exited`] is the last. Dropped before it is ready it
+    /// loses nothing, so that it can be waited for beside a signal or a deadline.
     async fn next(&mut self) -> Result<ExecEvent, HandsError>;
 
     /// Writes to its standard input.

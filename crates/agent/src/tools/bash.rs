@@ -1,7 +1,7 @@
 //! `Bash`: a command in a new shell.
 //!
 //! ```text
-//!  sh -c:  exec 2>&1 ─▶ on exit, note the folder in a file ─▶ the command as it stands
+//!  sh -c:  exec 2>&1; trap 'note the folder in a file' EXIT; the command as it stands
 //! ```
 //!
 //! Standard error is merged by the shell, so that the order is that of the writes. The folder is
@@ -45,7 +45,7 @@ pub(super) async fn run(input: BashInput, with: Run<'_>) -> Outcome {
     let shell = shell(bench).await;
     if input.run_in_background {
         // A background task has no folder to carry over.
-        let spec = bench.spec(vec![shell.into(), "-c".into(), format!("exec 2>&1\n{}", input.command)]);
+        let spec = bench.spec(vec![shell.into(), "-c".into(), format!("exec 2>&1; {}", input.command)]);
         return bench.tasks.start(bench, spec, &input.command).await;
     }
     let limit = input.timeout.map_or(DEFAULT_TIMEOUT, Duration::from_millis).min(MAX_TIMEOUT);
@@ -90,11 +90,12 @@ async fn shell(bench: &Workbench) -> &'static str {
 }
 
 /// The text that the shell runs. Nothing stands after the command, so that an unfinished quote or a
-/// comment at its end is the command's own affair.
+/// comment at its end is the command's own affair; no line before it, so that line numbers in errors
+/// are the command's.
 fn script(command: &str, scratch: &str, cwd_file: &str, id: &str) -> String {
     let (scratch, file) = (quoted(scratch), quoted(cwd_file));
     let note = format!("{{ mkdir -p {scratch} && {{ echo {id}; pwd -P; }} >{file}; }} 2>/dev/null");
-    format!("exec 2>&1\ntrap {} EXIT\n{command}", quoted(&note))
+    format!("exec 2>&1; trap {} EXIT; {command}", quoted(&note))
 }
 
 fn quoted(text: &str) -> String {

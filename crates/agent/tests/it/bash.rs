@@ -80,6 +80,15 @@ async fn the_folder_carries_over_and_variables_do_not() {
 }
 
 #[tokio::test]
+async fn an_image_without_bash_has_its_sh() {
+    let hands = LocalHands { no_bash: true, ..LocalHands::default() };
+    let inputs = commands(&["mkdir d; cd d; echo \"$0\" >&2; exit 9", "pwd"]);
+    let (stage, results) = results(hands, &inputs).await;
+    assert_eq!(results[0].content, "Exit code 9\nsh");
+    assert_eq!(results[1].content, stage.full("d"));
+}
+
+#[tokio::test]
 async fn a_folder_that_vanished_between_commands_is_told() {
     let inputs = commands(&["mkdir x && cd x", "rmdir \"$PWD\"", "pwd", "pwd"]);
     let (stage, results) = results(LocalHands::default(), &inputs).await;

@@ -1,17 +1,18 @@
 use std::process::Command;
 
+use model_gateway::ModelClient;
 use model_gateway::scripted::{ScriptedServer, demo};
 use protocol::agent_port::TurnEnd;
 use protocol::event::EventBody;
 use testkit::model::Script;
 
 use crate::hands::LocalHands;
-use crate::stage::{Stage, client};
+use crate::stage::Stage;
 
 async fn stage(hands: LocalHands) -> (Stage, ScriptedServer) {
     let server = demo::start().await.unwrap();
     let stage = Stage::with(Script::default(), hands, |config| {
-        config.model = client(server.base_url(), |_| {});
+        config.model = ModelClient::new(demo::config(&server)).unwrap();
     })
     .await;
     for (name, content) in demo::FILES {

@@ -33,6 +33,8 @@ pub(crate) struct LocalHands {
     pub(crate) gone: Mutex<bool>,
     /// Added to the end that a command reports.
     pub(crate) out_of_memory: bool,
+    /// Acts as an image without bash.
+    pub(crate) no_bash: bool,
     /// Spoils what `write_file` is given.
     pub(crate) spoil: Option<Spoil>,
     pub(crate) started: Mutex<Vec<ExecSpec>>,
@@ -130,6 +132,9 @@ impl Hands for LocalHands {
 
     async fn stat(&self, path: &str) -> Result<FileStat, HandsError> {
         self.check()?;
+        if self.no_bash && path == "/bin/bash" {
+            return Err(HandsError::NotFound { path: path.into() });
+        }
         let metadata = fs::metadata(path).map_err(|cause| error(path, &cause))?;
         let kind = if metadata.is_dir() { FileKind::Directory } else { FileKind::File };
         Ok(FileStat { kind, size: metadata.len(), mode: metadata.permissions().mode(), modified_ms: 0 })

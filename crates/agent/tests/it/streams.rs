@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::agent_port::{Agent, TurnEnd};
@@ -13,25 +14,30 @@ fn append_line() -> Turn {
     Turn::text("Now.").and_tool("Bash", json!({ "command": "echo x >> ran" })).chunk(200)
 }
 
-#[tokio::test]
-async fn a_cut_at_any_byte_runs_the_tool_exactly_once() {
-    // One server for all cuts; each agent is a conversation of its own.
-    let turns = (0..3_000).flat_map(|cut| [append_line().cut_after(cut), append_line(), Turn::text("done")]);
-    let model = ScriptedModel::start(Script::turns(turns).many_conversations()).await;
-    let shared = client(model.base_url(), |_| {});
-    for cut in 0..3_000 {
-        let mut stage = Stage::with(Script::turns([]), LocalHands::default(), |config| {
-            config.model = shared.clone();
-            config.environment.branch = format!("cut-{cut}");
-        })
-        .await;
+/// A cut at any byte runs the tool exactly once: the bytes from `first` on, every third. Three tests
+/// share the work, so that they run at the same time.
+async fn cut_at_every_third_byte(first: usize) {
+    let whole = || {
+        let input = json!({ "file_path": "count", "old_string": "end", "new_string": "x end" });
+        Turn::text("Now.").and_tool("Edit", input).chunk(200)
+    };
+    let turns =
+        (first..3_000).step_by(3).flat_map(|cut| [whole().cut_after(cut), whole(), Turn::text("done")]);
+    let mut stage =
+        Stage::with(Script::turns(turns).many_conversations(), LocalHands::default(), |_| {}).await;
+    for cut in (first..3_000).step_by(3) {
+        // Each agent is a conversation of its own, which the server tells by the branch.
+        stage.config.environment.branch = format!("cut-{cut}");
+        stage.port = Arc::default();
+        stage.restart(&[]).await;
+        stage.write("count", "end\n");
         assert_eq!(stage.turn("go").await, TurnEnd::completed(), "cut at {cut}");
         if stage.port.errors().is_empty() {
             assert!(cut > 1_000, "the stream is longer than {cut} bytes");
-            model.assert_clean();
+            stage.model.assert_clean();
             return;
         }
-        assert_eq!(stage.read("ran"), "x\n", "cut at {cut}");
+        assert_eq!(stage.read("count"), "x end\n", "cut at {cut}");
         assert_eq!(stage.port.calls().len(), 1, "cut at {cut}");
         let live = stage.port.live_deltas();
         let discarded = live.iter().any(|delta| matches!(delta, LiveDelta::Discard { .. }));
@@ -41,6 +47,21 @@ async fn a_cut_at_any_byte_runs_the_tool_exactly_once() {
         assert_eq!(discarded, shown, "what was shown of a void message is taken back");
     }
     panic!("the stream never ended");
+}
+
+#[tokio::test]
+async fn a_cut_at_any_byte_runs_the_tool_exactly_once_0() {
+    cut_at_every_third_byte(0).await;
+}
+
+#[tokio::test]
+async fn a_cut_at_any_byte_runs_the_tool_exactly_once_1() {
+    cut_at_every_third_byte(1).await;
+}
+
+#[tokio::test]
+async fn a_cut_at_any_byte_runs_the_tool_exactly_once_2() {
+    cut_at_every_third_byte(2).await;
 }
 
 #[tokio::test]

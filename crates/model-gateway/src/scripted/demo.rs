@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::config::{Auth, ModelConfig, Secret};
+
 use super::demo_text::{Done, calls, last_line, shown_line};
 use super::reply::Reply;
 use super::server::{Call, Player, ScriptedServer};
@@ -48,6 +50,12 @@ pub fn outcome_ok(final_text: &str) -> bool {
 /// Starts the server that plays the demo.
 pub async fn start() -> std::io::Result<ScriptedServer> {
     ScriptedServer::start(Arc::new(Demo)).await
+}
+
+/// The way to that server. The key is a word: the played model asks for none.
+#[must_use]
+pub fn config(server: &ScriptedServer) -> ModelConfig {
+    ModelConfig::new(server.base_url(), Auth::ApiKey(Secret::new("scripted")), MODEL)
 }
 
 /// The player of the demo's rules.

@@ -56,6 +56,16 @@ async fn the_client_says_who_it_is_and_authenticates_either_way() {
 }
 
 #[tokio::test]
+async fn a_configured_proxy_is_used() {
+    let proxy = ScriptedModel::start(Script::turns([Turn::text("through the proxy")])).await;
+    let mut config = ModelConfig::new("http://model.invalid", Auth::ApiKey(Secret::new("k")), "m");
+    config.proxy = Some(proxy.base_url().to_owned());
+    let response = ask(&ModelClient::new(config).unwrap(), &mut Notes::default()).await.unwrap();
+    assert_eq!(response.text(), "through the proxy");
+    assert_eq!(proxy.requests()[0].header("host"), Some("model.invalid"));
+}
+
+#[tokio::test]
 async fn a_call_with_half_an_input_is_no_call() {
     let turn = Turn::tool("Bash", json!("{\"command\": \"rm -rf bui")).stop_reason("max_tokens");
     let model = ScriptedModel::start(Script::turns([turn])).await;

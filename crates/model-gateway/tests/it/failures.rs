@@ -83,6 +83,7 @@ async fn failures_that_stay_end_at_once_with_a_clear_word() {
         (Turn::error(403, "not allowed"), "model_auth", "the base URL"),
         (Turn::error(400, "messages: must not be empty"), "model_bad_request", "messages: must not be empty"),
         (Turn::error(400, "prompt is too long: 1 > 0"), "model_prompt_too_long", "start a new session"),
+        (Turn::error(413, "Request too large"), "model_prompt_too_long", "start a new session"),
         (Turn::error(404, "model: claude-opus-5"), "model_unknown", "check the model's name"),
         (Turn::raw(404, "text/html", "<h1>nope</h1>"), "model_not_an_endpoint", "check the base URL"),
         (Turn::raw(200, "text/html", "<h1>hi</h1>"), "model_not_an_endpoint", "text/html"),
