@@ -102,7 +102,7 @@ impl Commands {
             ExecSignal::Interrupt => Signal::SIGINT,
             ExecSignal::Terminate => Signal::SIGTERM,
             ExecSignal::Kill => {
-                kill::command(exec, pid).await;
+                kill::command(exec, pid, &self.reaper).await;
                 return Ok(());
             }
         };
@@ -110,6 +110,11 @@ impl Commands {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
             Err(error) => Err(HandsError::Io { path: exec.to_string(), reason: error.to_string() }),
         }
+    }
+
+    /// Kills everything; returns once it is gone.
+    pub async fn kill_all(&self) {
+        kill::everything(&self.reaper).await;
     }
 
     /// Allows more output. Unknown commands have just ended.
@@ -174,6 +179,6 @@ async fn expire(commands: std::rc::Weak<Commands>, exec: ExecId, after: Duration
     let running = commands.table.borrow().get(&exec).map(Rc::clone);
     if let Some(running) = running {
         running.timed_out.set(true);
-        kill::command(exec, running.pid).await;
+        kill::command(exec, running.pid, &commands.reaper).await;
     }
 }

@@ -21,7 +21,6 @@ use tokio::time::timeout;
 
 use crate::commands::{Commands, InputOverrun};
 use crate::files::Files;
-use crate::kill;
 
 /// Frames that may wait for the socket: what does not fit waits where it came from.
 const WAITING_FRAMES: usize = 8;
@@ -142,9 +141,9 @@ async fn answer(id: u64, request: Request, commands: &Rc<Commands>, outbox: &Out
             return;
         }
         Request::KillAll => {
-            let outbox = outbox.clone();
+            let (commands, outbox) = (Rc::clone(commands), outbox.clone());
             tokio::task::spawn_local(async move {
-                kill::everything().await;
+                commands.kill_all().await;
                 outbox.send(&FromGuest::Reply { id, reply: Ok(Reply::Done) }).await;
             });
             return;

@@ -46,6 +46,7 @@ struct PartFile {
     part: PathBuf,
     target: PathBuf,
     written: u64,
+    mode: u32,
     placed: bool,
 }
 
@@ -106,6 +107,8 @@ impl Files {
         part.file.write_all(bytes).map_err(failed)?;
         part.written += bytes.len() as u64;
         if last {
+            // Only now: a write takes special bits away.
+            part.file.set_permissions(fs::Permissions::from_mode(part.mode)).map_err(failed)?;
             fs::rename(&part.part, &part.target).map_err(failed)?;
             part.placed = true;
         } else {
@@ -154,7 +157,7 @@ impl Files {
     }
 }
 
-/// Makes the part file beside the file that is really meant, with its permissions and owner.
+/// Makes the part file beside the file that is really meant, with its owner.
 fn begin(path: &str) -> Result<PartFile, HandsError> {
     let failed = |error: io::Error| refusal(path, &error);
     let target = follow(path)?;
@@ -172,15 +175,12 @@ fn begin(path: &str) -> Result<PartFile, HandsError> {
     fs::create_dir_all(folder).map_err(failed)?;
     let part = folder.join(part_name(name).map_err(failed)?);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(failed)?;
-    let part = PartFile { file, part, target, written: 0, placed: false };
     if let Some(old) = &old {
-        // The owner is kept where that is possible; the permissions always, and after the owner,
-        // because a change of owner takes special bits away.
-        let _ = std::os::unix::fs::fchown(&part.file, Some(old.uid()), Some(old.gid()));
+        // Kept where that is possible.
+        let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
     }
     let mode = old.map_or(0o644, |old| old.mode() & 0o7777);
-    part.file.set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
-    Ok(part)
+    Ok(PartFile { file, part, target, written: 0, mode, placed: false })
 }
 
 /// The file behind a path, links followed, also where it does not exist yet.

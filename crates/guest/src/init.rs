@@ -42,6 +42,7 @@ pub enum InitError {
 /// Runs process 1; returns only when it could not begin.
 pub fn run() -> Result<(), InitError> {
     environment::hide_from_tools();
+    environment::let_go_of_output();
     environment::loopback_up();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let runtime =

@@ -22,6 +22,7 @@ use protocol::ids::ExecId;
 
 use crate::environment::MARKER;
 use crate::procfs::{self, Process};
+use crate::reaper::Reaper;
 
 /// Looks for still running members before the stopped ones are killed anyway. Each round freezes
 /// whatever ran at its start, so a bomb needs a few.
@@ -34,7 +35,7 @@ const DEATH_POLL: Duration = Duration::from_millis(2);
 const DEATH_ROUNDS: usize = 2_500;
 
 /// Kills what belongs to this command and returns once it is dead.
-pub async fn command(exec: ExecId, leader: Pid) {
+pub async fn command(exec: ExecId, leader: Pid, reaper: &Reaper) {
     let marker = format!("{MARKER}={exec}");
     for _ in 0..DEATH_ROUNDS {
         for _ in 0..STOP_ROUNDS {
@@ -49,20 +50,22 @@ pub async fn command(exec: ExecId, leader: Pid) {
         }
         let left = members(leader, marker.as_bytes());
         if left.is_empty() {
-            return;
+            break;
         }
         send_all(&left, Signal::SIGKILL);
         tokio::time::sleep(DEATH_POLL).await;
     }
+    // The dead count against the process limit until they are collected.
+    reaper.collect();
 }
 
-/// Kills every process of the sandbox but this one and returns once they are dead.
-pub async fn everything() {
+/// Kills every process of the sandbox but this one and returns once they are gone.
+pub async fn everything(reaper: &Reaper) {
     for _ in 0..DEATH_ROUNDS {
         // The kernel walks all processes under its own lock, so nothing forks away from this.
-        if kill(Pid::from_raw(-1), Signal::SIGKILL) == Err(Errno::ESRCH)
-            || !procfs::processes().iter().any(Process::is_alive)
-        {
+        let none_left = kill(Pid::from_raw(-1), Signal::SIGKILL) == Err(Errno::ESRCH);
+        reaper.collect();
+        if none_left || procfs::processes().is_empty() {
             return;
         }
         tokio::time::sleep(DEATH_POLL).await;

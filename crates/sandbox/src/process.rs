@@ -6,6 +6,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,15 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// How a program ended, and the end of what it said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// How.
+    pub(crate) outcome: Outcome,
+    /// Its last words.
+    pub(crate) said: String,
+}
+
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -81,7 +91,13 @@ pub(crate) enum Outcome {
     TimedOut,
 }
 
-/// Runs a program with nothing but `/dev/null` on its descriptors, and `pass` as descriptor 3.
+/// The most of a program's output that is looked at.
+const MAX_SAID: u64 = 4096;
+
+/// Runs a program with no input, with `pass` as descriptor 3, and with its output in memory of its own.
+///
+/// A runtime gives its standard descriptors to the sandbox's root, by a change of owner: so they must
+/// be nothing that anybody else uses, `/dev/null` least of all.
 ///
 /// Not by the standard library, which cannot promise that descriptor 3 is free for us between fork
 /// and exec.
@@ -90,7 +106,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = S>,
     pass: Option<BorrowedFd<'_>>,
     at_most: Duration,
-) -> io::Result<Outcome> {
+) -> io::Result<Ended> {
     let c_string = |text: &OsStr| CString::new(text.as_bytes());
     let mut words = vec![c_string(program.as_os_str())?];
     for argument in arguments {
@@ -100,31 +116,37 @@ pub(crate) fn run<S: AsRef<OsStr>>(
     argv.push(std::ptr::null());
     let path = c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let environment = [path.as_ptr(), std::ptr::null()];
-    let null: OwnedFd = std::fs::File::options().read(true).write(true).open("/dev/null")?.into();
-    // Both are moved out of the way of the numbers that the child gives away.
-    let null = nix::fcntl::fcntl(&null, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(10))?;
-    let pass = match pass {
-        Some(fd) => nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(10))?,
-        None => -1,
-    };
+    // Its other end closes here, so that the program reads the end of its input at once.
+    let (input, _) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let output = nix::sys::memfd::memfd_create(c"output", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+    // All are moved out of the way of the numbers that the child gives away.
+    let [input, output] = [away(input.as_fd())?, away(output.as_fd())?];
+    let pass = pass.map(away).transpose()?;
+    let raw = [input.as_raw_fd(), output.as_raw_fd(), pass.as_ref().map_or(-1, AsRawFd::as_raw_fd)];
     // SAFETY: the child only makes system calls on values that were prepared above, then executes the
     // program or ends.
     let child = unsafe { libc::fork() };
     if child == 0 {
         // SAFETY: as above; all pointers live, because the child has its own copy of this memory.
-        unsafe { become_program(null, pass, &argv, &environment) }
-    }
-    let failed = Errno::last();
-    for fd in [null, pass] {
-        if fd >= 0 {
-            // SAFETY: these two were made by us above and are used nowhere else.
-            drop(unsafe { OwnedFd::from_raw_fd(fd) });
-        }
+        unsafe { become_program(raw, &argv, &environment) }
     }
     if child < 0 {
-        return Err(failed.into());
+        return Err(io::Error::last_os_error());
     }
-    wait_for(Pid::from_raw(child), at_most)
+    drop((input, pass));
+    let outcome = wait_for(Pid::from_raw(child), at_most)?;
+    let output = std::fs::File::from(output);
+    let length = output.metadata()?.len();
+    let mut said = vec![0; usize::try_from(length.min(MAX_SAID)).unwrap_or(0)];
+    output.read_exact_at(&mut said, length.saturating_sub(MAX_SAID))?;
+    Ok(Ended { outcome, said: String::from_utf8_lossy(&said).into_owned() })
+}
+
+/// A copy of a descriptor with a higher number than any that a child is given.
+fn away(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let raw = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(10))?;
+    // SAFETY: the kernel has just given this descriptor to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 fn wait_for(pid: Pid, at_most: Duration) -> io::Result<Outcome> {
@@ -145,19 +167,19 @@ fn wait_for(pid: Pid, at_most: Duration) -> io::Result<Outcome> {
 
 /// # Safety
 ///
-/// Only in a forked child, with arrays of valid strings that end in a null pointer.
+/// Only in a forked child, with open descriptors above 3 (the last one may be -1 for none), and with
+/// arrays of valid strings that end in a null pointer.
 unsafe fn become_program(
-    null: RawFd,
-    pass: RawFd,
+    [input, output, pass]: [RawFd; 3],
     argv: &[*const libc::c_char],
     environment: &[*const libc::c_char],
 ) -> ! {
     // SAFETY: system calls on open descriptors and valid pointers.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        for standard in 0..3 {
-            libc::dup2(null, standard);
-        }
+        libc::dup2(input, 0);
+        libc::dup2(output, 1);
+        libc::dup2(output, 2);
         let first_free = if pass >= 0 { libc::dup2(pass, 3) + 1 } else { 3 };
         libc::close_range(first_free.cast_unsigned(), libc::c_uint::MAX, 0);
         libc::execve(argv[0], argv.as_ptr(), environment.as_ptr());

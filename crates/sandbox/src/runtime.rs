@@ -154,13 +154,16 @@ impl Runtime {
     ) -> Result<(), RuntimeError> {
         let name = self.kind.name;
         let log = bundle.join("log");
-        let outcome = process::run(&self.path, self.order(order, Some(&log)), pass, PATIENCE)
+        let ended = process::run(&self.path, self.order(order, Some(&log)), pass, PATIENCE)
             .map_err(|source| RuntimeError::Spawn { name, source })?;
-        match outcome {
+        match ended.outcome {
             Outcome::Success => Ok(()),
             Outcome::TimedOut => Err(RuntimeError::Slow { name }),
             Outcome::Failure(status) => {
-                let words = last_words(&String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()));
+                let log = fs::read(&log).unwrap_or_default();
+                let words = last_words(&String::from_utf8_lossy(&log))
+                    .or_else(|| last_words(&ended.said))
+                    .unwrap_or_else(|| "it gave no reason".to_owned());
                 Err(RuntimeError::Refused { name, status, words })
             }
         }
@@ -177,16 +180,14 @@ impl Runtime {
     }
 }
 
-/// The last error of a runtime's log, without time stamps and quoting.
-fn last_words(log: &str) -> String {
-    let Some(line) = log.lines().rfind(|line| !line.trim().is_empty()) else {
-        return "it gave no reason".to_owned();
-    };
+/// The last error of a runtime's log, without time stamps and quoting; nothing when it says nothing.
+fn last_words(log: &str) -> Option<String> {
+    let line = log.lines().rfind(|line| !line.trim().is_empty())?;
     let words = match line.split_once("msg=\"") {
         Some((_, quoted)) => quoted.trim_end().trim_end_matches('"').replace("\\\"", "\""),
         None => line.trim().to_owned(),
     };
-    words.chars().take(MAX_WORDS).collect()
+    Some(words.chars().take(MAX_WORDS).collect())
 }
 
 #[cfg(test)]
@@ -196,8 +197,8 @@ mod tests {
     #[test]
     fn the_last_words_are_the_reason() {
         let runc = "time=\"x\" level=warning msg=\"a\"\ntime=\"x\" level=error msg=\"no \\\"b\\\" here\"\n\n";
-        assert_eq!(last_words(runc), "no \"b\" here");
-        assert_eq!(last_words("2026 cgroups in hybrid mode\n"), "2026 cgroups in hybrid mode");
-        assert_eq!(last_words(" \n"), "it gave no reason");
+        assert_eq!(last_words(runc).unwrap(), "no \"b\" here");
+        assert_eq!(last_words("2026 cgroups in hybrid mode\n").unwrap(), "2026 cgroups in hybrid mode");
+        assert_eq!(last_words(" \n"), None);
     }
 }

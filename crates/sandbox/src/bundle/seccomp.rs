@@ -36,10 +36,17 @@ const NAMESPACE_FLAGS: &[u64] = &[
 /// `CLONE_NEWTIME`: `clone` reads these bits as the exit signal, `unshare` as the flag.
 const NEW_TIME: u64 = 0x80;
 
+/// `EPROTONOSUPPORT`.
+const NO_SUCH_PROTOCOL: u32 = 93;
+
+/// `EAFNOSUPPORT`.
+const NO_SUCH_FAMILY: u32 = 97;
+
 /// Families of sockets: unix, IPv4, IPv6.
 const SOCKET_FAMILIES: &[u64] = &[1, 2, 10];
 
-/// `AF_NETLINK`, allowed for `NETLINK_ROUTE`, 0, only: that is how programs list interfaces.
+/// `AF_NETLINK`, allowed for `NETLINK_ROUTE`, 0, only: that is how programs list interfaces. The
+/// highest family that is allowed at all.
 const NETLINK: u64 = 16;
 
 /// `TIOCSTI` and `TIOCLINUX`, which type into a terminal; both are 0x541?.
@@ -424,8 +431,7 @@ pub fn profile() -> Value {
     ];
     rules.extend(namespace_rules("clone", 0));
     rules.extend(namespace_rules("unshare", NEW_TIME));
-    rules.extend(SOCKET_FAMILIES.iter().map(|family| allow("socket", &[equal(0, *family)])));
-    rules.push(allow("socket", &[equal(0, NETLINK), equal(2, 0)]));
+    rules.extend(socket_rules());
     rules.extend(PERSONALITIES.iter().map(|value| allow("personality", &[equal(0, *value)])));
     rules.extend(terminal_rules());
     json!({
@@ -445,7 +451,26 @@ fn namespace_rules(call: &'static str, more: u64) -> Vec<Value> {
     let flags: Vec<u64> = NAMESPACE_FLAGS.iter().copied().chain((more != 0).then_some(more)).collect();
     let all = flags.iter().fold(0, |all, flag| all | flag);
     let mut rules = vec![allow(call, &[masked(0, all, 0)])];
-    rules.extend(flags.iter().map(|flag| refuse_with(call, &masked(0, *flag, *flag))));
+    rules.extend(flags.iter().map(|flag| refuse_with(call, &[masked(0, *flag, *flag)], NOT_PERMITTED)));
+    rules
+}
+
+/// Other families look like those that a kernel was built without, which programs are ready for: the
+/// audit library, say, takes nothing else for an answer.
+fn socket_rules() -> Vec<Value> {
+    let mut rules: Vec<Value> = (0..NETLINK)
+        .map(|family| {
+            let exactly = [equal(0, family)];
+            if SOCKET_FAMILIES.contains(&family) {
+                allow("socket", &exactly)
+            } else {
+                refuse_with("socket", &exactly, NO_SUCH_FAMILY)
+            }
+        })
+        .collect();
+    rules.push(allow("socket", &[equal(0, NETLINK), equal(2, 0)]));
+    rules.push(refuse_with("socket", &[equal(0, NETLINK), greater(2, 0)], NO_SUCH_PROTOCOL));
+    rules.push(refuse_with("socket", &[greater(0, NETLINK)], NO_SUCH_FAMILY));
     rules
 }
 
@@ -459,7 +484,7 @@ fn terminal_rules() -> Vec<Value> {
     for request in PREFIX..PREFIX + 16 {
         let exactly = masked(1, 0xffff_ffff, request);
         rules.push(if TERMINAL_INPUT.contains(&request) {
-            refuse_with("ioctl", &exactly)
+            refuse_with("ioctl", &[exactly], NOT_PERMITTED)
         } else {
             allow("ioctl", &[exactly])
         });
@@ -475,12 +500,16 @@ fn refuse(calls: &[&str], errno: u32) -> Value {
     json!({ "names": calls, "action": "SCMP_ACT_ERRNO", "errnoRet": errno })
 }
 
-fn refuse_with(call: &str, argument: &Value) -> Value {
-    json!({ "names": [call], "action": "SCMP_ACT_ERRNO", "errnoRet": NOT_PERMITTED, "args": [argument] })
+fn refuse_with(call: &str, arguments: &[Value], errno: u32) -> Value {
+    json!({ "names": [call], "action": "SCMP_ACT_ERRNO", "errnoRet": errno, "args": arguments })
 }
 
 fn equal(index: u32, value: u64) -> Value {
     json!({ "index": index, "value": value, "op": "SCMP_CMP_EQ" })
+}
+
+fn greater(index: u32, value: u64) -> Value {
+    json!({ "index": index, "value": value, "op": "SCMP_CMP_GT" })
 }
 
 /// The argument's bits under `mask` are `value`.

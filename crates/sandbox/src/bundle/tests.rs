@@ -100,6 +100,7 @@ fn outcomes(call: &str, arguments: [u64; 3]) -> HashSet<(String, Option<u64>)> {
         let value = argument["value"].as_u64().unwrap();
         match argument["op"].as_str().unwrap() {
             "SCMP_CMP_EQ" => given == value,
+            "SCMP_CMP_GT" => given > value,
             "SCMP_CMP_MASKED_EQ" => given & value == argument["valueTwo"].as_u64().unwrap(),
             other => panic!("{other}"),
         }
@@ -118,6 +119,8 @@ fn outcomes(call: &str, arguments: [u64; 3]) -> HashSet<(String, Option<u64>)> {
 fn arguments_decide_and_no_two_rules_disagree() {
     let allowed = HashSet::from([("SCMP_ACT_ALLOW".to_owned(), None)]);
     let refused = HashSet::from([("SCMP_ACT_ERRNO".to_owned(), Some(1))]);
+    let no_family = HashSet::from([("SCMP_ACT_ERRNO".to_owned(), Some(97))]);
+    let no_protocol = HashSet::from([("SCMP_ACT_ERRNO".to_owned(), Some(93))]);
     let default = HashSet::new();
     let upper = 1_u64 << 32;
     let cases = [
@@ -130,10 +133,13 @@ fn arguments_decide_and_no_two_rules_disagree() {
         ("socket", [1, 1, 0], &allowed),
         ("socket", [2, 3, 0], &allowed),
         ("socket", [16, 3, 0], &allowed),
-        ("socket", [16, 3, 12], &default),
-        ("socket", [38, 5, 0], &default),
-        ("socket", [upper | 38, 5, 0], &default),
-        ("socket", [40, 1, 0], &default),
+        ("socket", [16, 3, 12], &no_protocol),
+        ("socket", [16, 3, upper], &no_protocol),
+        ("socket", [0, 1, 0], &no_family),
+        ("socket", [15, 3, 2], &no_family),
+        ("socket", [38, 5, 0], &no_family),
+        ("socket", [upper | 38, 5, 0], &no_family),
+        ("socket", [upper | 2, 1, 0], &no_family),
         ("personality", [0x4_0000, 0, 0], &allowed),
         ("personality", [0x40_0000, 0, 0], &default),
         ("ioctl", [0, 0x5412, 0], &refused),
