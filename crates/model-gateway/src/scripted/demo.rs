@@ -22,6 +22,7 @@ use super::server::{Call, Player, ScriptedServer};
 
 /// The bundled repository: path and content.
 pub const FILES: &[(&str, &str)] = &[
+    (".gitignore", include_str!("demo_repository/.gitignore")),
     ("README.md", include_str!("demo_repository/README.md")),
     ("slugify.py", include_str!("demo_repository/slugify.py")),
     ("test_slugify.py", include_str!("demo_repository/test_slugify.py")),

@@ -1,0 +1,53 @@
+# make demo    sets up, builds, and runs one whole task
+# make test    sets up, and runs every test
+# make build   leaves target/release/patchyard with the page inside
+SHELL := /bin/sh
+export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/node/bin:$(PATH)
+
+# Sandboxes need root; a user with sudo is asked once.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
+
+.PHONY: demo test build setup guest web lint test-rust test-web bench clean
+
+demo: build
+	@$(AS_ROOT) target/release/patchyard demo $(DEMO_FLAGS)
+
+build: setup guest web
+	@cargo build --quiet --release --package cli --bin patchyard
+
+setup:
+	@scripts/setup
+
+guest: setup
+	@scripts/build-guest
+
+# The page is built anew only when something of it changed.
+web: setup web/dist/index.html
+
+web/dist/index.html: $(shell find web/src web/index.html web/vite.config.ts web/package-lock.json web/scripts -type f 2>/dev/null)
+	@npm --prefix web run --silent build
+	@touch $@
+
+test: lint test-web test-rust
+
+lint: setup guest web
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- --deny warnings
+
+test-rust: setup guest web
+	cargo test --quiet --workspace --no-run
+	$(AS_ROOT) cargo test --quiet --workspace
+
+test-web: setup web
+	npm --prefix web run --silent check
+	npm --prefix web test --silent
+	npm --prefix web run --silent size
+	npm --prefix web run --silent e2e
+
+# Figures for docs/PERFORMANCE.md, one JSON line each.
+bench: build
+	@$(AS_ROOT) cargo run --quiet --release --package benches -- --patchyard target/release/patchyard
+
+clean:
+	cargo clean
+	rm -rf web/dist
