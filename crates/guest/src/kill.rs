@@ -1,14 +1,17 @@
 //! Ends everything that a command started.
 //!
 //! ```text
-//!   find members ──▶ SIGSTOP the running ones ──▶ until a look finds no running one
-//!        ▲                                            │ a fork bomb stands still now
-//!        └────────────── any left alive? ◀── SIGKILL all
+//!   SIGSTOP to all ──▶ who belongs to the command? ──▶ SIGKILL to those, SIGCONT to the rest
+//!                          nothing moves meanwhile          └── any left alive? once more
 //! ```
 //!
 //! A member is a process of the command's group or session, a descendant by parent, or one whose
 //! environment carries the command's marker, which daemons inherit. Who clears its environment, leaves
 //! the session and is orphaned can hide from this, but not from [`everything`].
+//!
+//! All is stopped first, bystanders for some milliseconds too: against a fork bomb, looking while it
+//! runs is a race, and one in which the bomb has nearly all of the processor. (A bystander that somebody
+//! had stopped before is stopped no more afterwards.)
 //!
 //! Nothing here forks: it works when the sandbox has no process left to give.
 
@@ -24,9 +27,8 @@ use crate::environment::MARKER;
 use crate::procfs::{self, Process};
 use crate::reaper::Reaper;
 
-/// Looks for still running members before the stopped ones are killed anyway. Each round freezes
-/// whatever ran at its start, so a bomb needs a few.
-const STOP_ROUNDS: usize = 64;
+/// All processes that there are but process 1, which is the one that asks.
+const ALL: Pid = Pid::from_raw(-1);
 
 /// Between two looks at processes that are about to die.
 const DEATH_POLL: Duration = Duration::from_millis(2);
@@ -38,32 +40,35 @@ const DEATH_ROUNDS: usize = 2_500;
 pub async fn command(exec: ExecId, leader: Pid, reaper: &Reaper) {
     let marker = format!("{MARKER}={exec}");
     for _ in 0..DEATH_ROUNDS {
-        for _ in 0..STOP_ROUNDS {
-            let running: Vec<Process> = members(leader, marker.as_bytes())
-                .into_iter()
-                .filter(|member| !member.is_stopped())
-                .collect();
-            if running.is_empty() {
-                break;
-            }
-            send_all(&running, Signal::SIGSTOP);
-        }
+        // Without an `await` until all go on again.
+        let _ = kill(ALL, Signal::SIGSTOP);
         let left = members(leader, marker.as_bytes());
+        send_all(&left, Signal::SIGKILL);
+        let _ = kill(ALL, Signal::SIGCONT);
         if left.is_empty() {
             break;
         }
-        send_all(&left, Signal::SIGKILL);
-        tokio::time::sleep(DEATH_POLL).await;
+        wait_for(&left).await;
     }
     // The dead count against the process limit until they are collected.
     reaper.collect();
+}
+
+/// Waits for the death of the killed, without stopping anybody else for it.
+async fn wait_for(killed: &[Process]) {
+    for _ in 0..DEATH_ROUNDS {
+        if !killed.iter().any(|process| procfs::is_alive(process.pid)) {
+            return;
+        }
+        tokio::time::sleep(DEATH_POLL).await;
+    }
 }
 
 /// Kills every process of the sandbox but this one and returns once they are gone.
 pub async fn everything(reaper: &Reaper) {
     for _ in 0..DEATH_ROUNDS {
         // The kernel walks all processes under its own lock, so nothing forks away from this.
-        let none_left = kill(Pid::from_raw(-1), Signal::SIGKILL) == Err(Errno::ESRCH);
+        let none_left = kill(ALL, Signal::SIGKILL) == Err(Errno::ESRCH);
         reaper.collect();
         if none_left || procfs::processes().is_empty() {
             return;

@@ -24,12 +24,6 @@ impl Process {
     pub fn is_alive(&self) -> bool {
         !matches!(self.state, b'Z' | b'X')
     }
-
-    /// Whether it is stopped, by a signal or a tracer.
-    #[must_use]
-    pub fn is_stopped(&self) -> bool {
-        matches!(self.state, b'T' | b't')
-    }
 }
 
 /// Every process of the sandbox but process 1.
@@ -40,8 +34,18 @@ pub fn processes() -> Vec<Process> {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| *pid != 1)
-        .filter_map(|pid| parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+        .filter_map(process)
         .collect()
+}
+
+/// Whether this process still could do something.
+#[must_use]
+pub fn is_alive(pid: i32) -> bool {
+    process(pid).is_some_and(|process| process.is_alive())
+}
+
+fn process(pid: i32) -> Option<Process> {
+    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Reads a line of `/proc/<pid>/stat`. The name in it is the process's own choice and may hold

@@ -34,7 +34,7 @@ use crate::reaper::Ended;
 const QUIET: Duration = Duration::from_millis(300);
 
 /// The most time after the end of the main process during which output still counts as its own.
-const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// The most bytes of one frame: what a pipe holds.
 const PIECE: usize = 64 * 1024;

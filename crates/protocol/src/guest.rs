@@ -61,7 +61,11 @@ pub enum ToGuest {
     /// Allows so many more bytes of output.
     Credit { exec: ExecId, bytes: u64 },
     /// Bytes for a command's standard input; empty closes it.
-    Stdin { exec: ExecId, bytes: Vec<u8> },
+    Stdin {
+        exec: ExecId,
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
 }
 
 /// What a host can ask.
@@ -76,7 +80,13 @@ pub enum Request {
     /// Reads a part of a file.
     ReadFile { path: String, offset: u64, limit: u64 },
     /// Writes a part of a file's new content; the last part puts it in place.
-    WriteFile { path: String, offset: u64, bytes: Vec<u8>, last: bool },
+    WriteFile {
+        path: String,
+        offset: u64,
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+        last: bool,
+    },
     /// Facts of a path.
     Stat { path: String },
     /// Entries of a folder.
@@ -91,7 +101,12 @@ pub enum FromGuest {
     /// The one answer to a request.
     Reply { id: u64, reply: Result<Reply, HandsError> },
     /// Output of a command.
-    Output { exec: ExecId, stderr: bool, bytes: Vec<u8> },
+    Output {
+        exec: ExecId,
+        stderr: bool,
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
     /// A command ended and all its output was sent.
     Exited { exec: ExecId, end: ExecEnd },
     /// So many more bytes of standard input may come: the command took them, or never will.

@@ -97,6 +97,7 @@ pub enum ExecSignal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChunk {
     /// The bytes, at most as many as were asked for.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
     /// The whole file's size when it was read.
     pub size: u64,

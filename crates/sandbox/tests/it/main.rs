@@ -4,7 +4,7 @@
 //! (`scripts/build-slim`) and the guest program (`scripts/build-guest`).
 
 // The lints know helpers of tests only inside of `#[test]`.
-#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod commands;
 mod exhaustion;
@@ -13,4 +13,5 @@ mod hostile;
 mod isolation;
 mod kernel;
 mod lifecycle;
+mod measure;
 mod world;

@@ -1,0 +1,99 @@
+//! Figures, printed: `cargo nextest run -p sandbox --run-ignored all -E 'test(measure)' --no-capture`.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use protocol::hands::Hands;
+use sandbox::guest_link::GuestLink;
+
+use crate::world::{World, is_root, limits, run, sandbox_id, shell};
+
+const ROUNDS: usize = 20;
+
+fn print(name: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
+    let (least, middle, high) = (times[0], times[times.len() / 2], times[times.len() * 9 / 10]);
+    println!("{name:<44} min {:7.2}  p50 {:7.2}  p90 {:7.2} ms", ms(least), ms(middle), ms(high));
+}
+
+/// The bundle that the runtime itself proposes, on the same image, running `true`.
+fn bare(runtime: &str) -> Vec<Duration> {
+    let bundle = tempfile::tempdir().unwrap();
+    let spec = Command::new(runtime).args(["spec"]).current_dir(bundle.path()).status().unwrap();
+    assert!(spec.success());
+    let path = bundle.path().join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["process"]["terminal"] = false.into();
+    config["process"]["args"] = serde_json::json!(["true"]);
+    config["root"]["path"] = "/var/lib/patchyard/images/slim/rootfs".into();
+    std::fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
+    (0..ROUNDS)
+        .map(|round| {
+            let id = format!("bare-{}-{round}", std::process::id());
+            let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec 3>&1; date +%s%N; \"$@\" >/dev/null; date +%s%N";
+            let output = Command::new("unshare")
+                .args(["-m", "sh", "-c", script, "sh", runtime, "run", "--bundle"])
+                .arg(bundle.path())
+                .arg(&id)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            let words = String::from_utf8(output.stdout).unwrap();
+            let times: Vec<u64> = words.lines().map(|line| line.parse().unwrap()).collect();
+            assert_eq!(times.len(), 2, "{}", String::from_utf8_lossy(&output.stderr));
+            Duration::from_nanos(times[1] - times[0])
+        })
+        .collect()
+}
+
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn measure_starts_ends_and_calls() {
+    if !is_root() {
+        return;
+    }
+    for runtime in ["crun", "runc"] {
+        let world = World::with_runtime(Some(runtime));
+        world.host.probe().await.unwrap();
+        let (mut made, mut greeted, mut first, mut ended) = (vec![], vec![], vec![], vec![]);
+        for _ in 0..ROUNDS {
+            let session = world.session();
+            let start = Instant::now();
+            let (attachment, _) = world.host.create(sandbox_id(), session, "slim", limits()).await.unwrap();
+            made.push(start.elapsed());
+            let link = GuestLink::connect(&attachment).await.unwrap();
+            greeted.push(start.elapsed());
+            assert!(run(&link, shell("true")).await.end.is_success());
+            first.push(start.elapsed());
+            let start = Instant::now();
+            world.host.destroy(attachment.sandbox).await.unwrap();
+            ended.push(start.elapsed());
+        }
+        print(&format!("{runtime}: bare bundle, run true"), bare(runtime));
+        print(&format!("{runtime}: create"), made);
+        print(&format!("{runtime}: create to guest's hello"), greeted);
+        print(&format!("{runtime}: create to end of `sh -c true`"), first);
+        print(&format!("{runtime}: destroy"), ended);
+    }
+    let world = World::start();
+    let (_, link) = world.sandbox().await;
+    let mut calls = Vec::new();
+    let mut stats = Vec::new();
+    for _ in 0..200 {
+        let start = Instant::now();
+        let mut spec = shell("");
+        spec.argv = vec!["/bin/true".into()];
+        assert!(run(&link, spec).await.end.is_success());
+        calls.push(start.elapsed());
+        let start = Instant::now();
+        link.stat("/etc/passwd").await.unwrap();
+        stats.push(start.elapsed());
+    }
+    print("run /bin/true through the guest", calls);
+    print("stat through the guest", stats);
+    let start = Instant::now();
+    let said = run(&link, shell("head -c 200000000 /dev/zero")).await;
+    assert_eq!(said.stdout.len(), 200_000_000);
+    println!("output through the guest {:.0} MB/s", 200.0 / start.elapsed().as_secs_f64());
+}
