@@ -71,8 +71,10 @@ const SCREENS = [
 ];
 
 async function openAll(page) {
-  for (const button of await page.locator(".item button[aria-expanded=false]").all()) await button.click();
-  for (const more of await page.locator(".item button:has-text('more line')").all()) await more.click();
+  for (const closed of [".item button[aria-expanded=false]", ".item button:has-text('more line')"]) {
+    const first = page.locator(closed).first();
+    while (await first.count()) await first.click();
+  }
 }
 
 for (const theme of ["light", "dark"]) {

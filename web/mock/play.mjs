@@ -12,16 +12,17 @@ const ANSWER = [
   "Now I run the suite.",
 ];
 
-/** Plays one turn for each queued prompt. `pace`: milliseconds between two moves. */
+/** Plays one turn for each queued prompt. */
 export class Player {
   #world;
-  #pace;
+  /** Milliseconds between two moves. */
+  pace;
   #busy = new Set();
   stopped = new Set();
 
   constructor(world, pace) {
     this.#world = world;
-    this.#pace = pace;
+    this.pace = pace;
   }
 
   async prepare(session) {
@@ -29,9 +30,9 @@ export class Player {
     world.status(session, "creating", "queued");
     for (const step of ["sandbox", "workspace"]) {
       world.append(session, "step.started", { step });
-      await sleep(this.#pace * 3);
+      await sleep(this.pace * 3);
       if (step === "workspace") world.append(session, "step.output", { step, text: "Cloning into 'web'…\ndone.\n" });
-      world.append(session, "step.finished", { step, duration_ms: this.#pace * 3 });
+      world.append(session, "step.finished", { step, duration_ms: this.pace * 3 });
     }
     world.status(session, "ready", "queued");
   }
@@ -66,7 +67,7 @@ export class Player {
     world.append(session, "turn.started", { prompt });
     world.status(session, "ready", "running");
     for (const text of ANSWER) {
-      await sleep(this.#pace);
+      await sleep(this.pace);
       world.live(session, { type: "text", message, block: 0, text });
     }
     world.append(session, "agent.message", { message, text: ANSWER.join("") });
@@ -74,7 +75,7 @@ export class Player {
     world.append(session, "tool.call", { message, call, name: "Bash", title: "cargo test", input: { command: "cargo test" } });
     let output = "";
     for (let i = 1; i <= 20 && !this.stopped.has(session.id); i += 1) {
-      await sleep(this.#pace);
+      await sleep(this.pace);
       const text = `\u001b[32mtest case_${i} ... ok\u001b[0m\n`;
       output += text;
       world.live(session, { type: "tool_output", call, text });

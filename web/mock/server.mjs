@@ -69,7 +69,7 @@ class Mock {
     for (const stream of this.streams) stream.destroy();
   }
 
-  /** The next call whose `METHOD path` contains `match` answers with this problem; null breaks the connection. */
+  /** The next call whose `METHOD path` contains `match` answers with this problem. */
   failNext(match, problem) {
     this.#failures.push({ match, problem });
   }
@@ -82,7 +82,6 @@ class Mock {
     const at = this.#failures.findIndex((failure) => name.includes(failure.match));
     if (at >= 0) {
       const [{ problem }] = this.#failures.splice(at, 1);
-      if (problem === null) return response.destroy();
       throw new Refused(problem.status, problem.code, problem.title, problem.next, problem.detail);
     }
     const body = await readBody(request);

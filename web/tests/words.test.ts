@@ -175,6 +175,22 @@ describe("drafts", () => {
     expect(new Draft("ses_b").text).toBe("first\n\nsecond");
   });
 
+  test("are settled when the log brings the text, but only an untouched one", () => {
+    store.clear();
+    const draft = new Draft("ses_e");
+    draft.edit("x");
+    draft.failed(draft.send(), true);
+    expect(draft.confirm("y")).toBe(false);
+    expect(draft.confirm("x")).toBe(true);
+    expect(draft.text).toBe("");
+    expect(store.size).toBe(0);
+    draft.edit("x");
+    draft.failed(draft.send(), true);
+    draft.edit("x, edited");
+    expect(draft.confirm("x")).toBe(false);
+    expect(draft.text).toBe("x, edited");
+  });
+
   test("keep the key only where the outcome is unknown and the text is the same", () => {
     store.clear();
     const draft = new Draft("ses_c");

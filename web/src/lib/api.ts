@@ -126,7 +126,13 @@ async function send(method: string, parts: string[], options: CallOptions = {}):
 }
 
 async function json<T>(method: string, parts: string[], options?: CallOptions): Promise<T> {
-  return (await (await send(method, parts, options)).json()) as T;
+  const response = await send(method, parts, options);
+  try {
+    return (await response.json()) as T;
+  } catch (error) {
+    if (options?.signal?.aborted) throw error;
+    throw new ApiError(UNREACHABLE);
+  }
 }
 
 async function done(method: string, parts: string[], options?: CallOptions): Promise<void> {

@@ -75,6 +75,15 @@ export class Draft {
     this.flush();
   }
 
+  /** The log holds a text whose answer was lost: it needs no second try. Says whether the draft changed. */
+  confirm(text: string): boolean {
+    if (this.#unconfirmed?.text !== text || this.#text !== text) return false;
+    this.#unconfirmed = null;
+    this.#text = "";
+    this.flush();
+    return true;
+  }
+
   flush(): void {
     clearTimeout(this.#timer);
     const sending = this.#sending ?? this.#pending();

@@ -149,6 +149,12 @@ export class SessionModel {
       this.#accepted(sending.key, accepted.prompt);
     } catch (error) {
       const problem = problemOf(error);
+      const shown = !this.#optimistic.some((other) => other.item.key === sending.key);
+      if (shown && isUncertain(problem)) {
+        // The answer was lost, but the log has brought the prompt: it was accepted.
+        this.#draft.accepted(sending);
+        return;
+      }
       this.#draft.failed(sending, isUncertain(problem));
       this.#optimistic = this.#optimistic.filter((other) => other.item.key !== sending.key);
       this.text = this.#draft.text;
@@ -232,6 +238,10 @@ export class SessionModel {
       (other) => other.prompt === prompt || (other.prompt === null && other.item.text === text),
     );
     if (at >= 0) this.#optimistic.splice(at, 1);
+    else if (this.#draft.confirm(text)) {
+      this.text = "";
+      this.sendProblem = null;
+    }
   }
 
   /** After the snapshot was loaded anew: bubbles whose prompts it holds go. */
