@@ -168,8 +168,8 @@ impl Scratch {
     fn uncommitted(&self, repository: &Repository, head: &str) -> Result<Option<String>, BundleError> {
         let index = self.dir.join("index");
         let theirs = repository.git(&["rev-parse", "--path-format=absolute", "--git-path", "index"])?;
-        match std::fs::copy(&theirs, &index) {
-            Ok(_) => {}
+        match copy_with_time(Path::new(&theirs), &index) {
+            Ok(()) => {}
             // No index yet: nothing is tracked beyond HEAD.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(BundleError::Temp(error)),
@@ -267,6 +267,14 @@ impl Scratch {
         command.arg("--git-dir").arg(&self.dir).args(args);
         run(&mut command, args, None)
     }
+}
+
+/// Copies an index with its time: git compares that with the files' times to know which of them
+/// could have changed in the same moment unseen.
+fn copy_with_time(from: &Path, to: &Path) -> std::io::Result<()> {
+    let modified = std::fs::metadata(from)?.modified()?;
+    std::fs::copy(from, to)?;
+    std::fs::File::options().write(true).open(to)?.set_modified(modified)
 }
 
 fn run(command: &mut Command, args: &[&str], input: Option<&[u8]>) -> Result<String, BundleError> {
