@@ -334,8 +334,6 @@ describe("reading", () => {
     assert.equal(await page.locator(".item.start").count(), 1);
     const all = await entries();
     assert.equal(all.filter((text) => text.startsWith("File 1 is next")).length, 1);
-    const nodes = await page.evaluate(() => document.querySelectorAll("*").length);
-    assert.ok(nodes > 1000, `${nodes} nodes`);
   });
 
   test("prepending keeps the entry in view at its place", async () => {

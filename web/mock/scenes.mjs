@@ -65,6 +65,11 @@ class Scene {
     this.call(name, title, input);
     const duration_ms = result.duration_ms ?? 300;
     const body = { call: this.open, content, is_error: false, duration_ms, ...result };
+    // The model reads plain text; the page gets the colours beside it.
+    if (/[\u001b\r]/.test(content)) {
+      body.content = content.replace(/\u001b\[[\d;]*m/g, "").replace(/[^\n]*\r/g, "");
+      body.detail = { ...body.detail, output_ansi: content.replace(/^Exit code \d+\n/, "") };
+    }
     return this.add("tool.result", body, duration_ms);
   }
 

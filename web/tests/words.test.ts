@@ -5,7 +5,7 @@ import { Draft } from "../src/lib/draft.ts";
 import { commandOf } from "../src/lib/keys.ts";
 import { changedPart, pairRows, patchRows } from "../src/lib/patch.ts";
 import { activityPhrase, age, duration, groupOf, statusOf } from "../src/lib/phrases.ts";
-import { explorePhrase } from "../src/lib/tools.ts";
+import { explorePhrase, outputOf } from "../src/lib/tools.ts";
 import type { ToolState } from "../src/lib/items.ts";
 import { ulid } from "../src/lib/ulid.ts";
 
@@ -109,6 +109,34 @@ test("what was explored", () => {
   expect(
     explorePhrase([tool("Read", { file_path: "a" }), tool("Read", { file_path: "b" }), tool("Read", { file_path: "a" }), tool("Grep", { pattern: "x" })]),
   ).toBe("read 2 files, searched “x”");
+});
+
+describe("output", () => {
+  const bash = (output: string, detail: Record<string, unknown>): ToolState => ({
+    call: "c",
+    name: "Bash",
+    title: "t",
+    input: {},
+    at: "",
+    state: "failed",
+    output,
+    durationMs: 1,
+    detail,
+    full: null,
+  });
+
+  test("does not repeat the exit code", () => {
+    expect(outputOf(bash("Exit code 2\nno rule", { exit_code: 2 }))).toBe("no rule");
+    expect(outputOf(bash("Exit code 2\nno rule", { exit_code: null }))).toBe("Exit code 2\nno rule");
+  });
+
+  test("keeps colours and the platform's remarks", () => {
+    const content = "Exit code 143\nred\n[done]\n[the command timed out after 2 s and was stopped]";
+    const coloured = "\x1b[31mred\x1b[0m\n[done]\n";
+    expect(outputOf(bash(content, { exit_code: 143, output_ansi: coloured }))).toBe(
+      "\x1b[31mred\x1b[0m\n[done]\n[the command timed out after 2 s and was stopped]",
+    );
+  });
 });
 
 describe("patches", () => {

@@ -10,6 +10,7 @@ import type {
   AnswerQuestion,
   CreateSession,
   Diff,
+  DiffFile,
   EventPage,
   FileDiff,
   Problem,
@@ -162,7 +163,9 @@ export const api = {
     json<EventPage>("GET", ["sessions", id, "events"], { query }),
   diff: (id: SessionId, signal?: AbortSignal) =>
     json<Diff>("GET", ["sessions", id, "diff"], signal ? { signal } : {}),
-  fileDiff: (id: SessionId, file: string, signal?: AbortSignal) =>
-    json<FileDiff>("GET", ["sessions", id, "diff", "file"], { query: { path: file }, ...(signal ? { signal } : {}) }),
+  fileDiff: (id: SessionId, file: Pick<DiffFile, "path" | "old_path">, signal: AbortSignal) => {
+    const query = { path: file.path, old_path: file.old_path };
+    return json<FileDiff>("GET", ["sessions", id, "diff", "file"], { query, signal });
+  },
   blob: async (id: SessionId, blob: string) => (await send("GET", ["sessions", id, "blobs", blob])).text(),
 };

@@ -34,9 +34,21 @@ export function explorePhrase(tools: readonly ToolState[]): string {
   return parts.join(", ");
 }
 
-/** The output without what the line above it says already. */
+/**
+ * What to show of a tool's output: with its colours where the platform kept them, without the exit
+ * code that the line above says already, with the remarks of the platform at the end.
+ */
 export function outputOf(tool: ToolState): string {
   const exit = tool.detail["exit_code"];
   const first = typeof exit === "number" ? `Exit code ${exit}\n` : "";
-  return first !== "" && tool.output.startsWith(first) ? tool.output.slice(first.length) : tool.output;
+  const plain = first !== "" && tool.output.startsWith(first) ? tool.output.slice(first.length) : tool.output;
+  const coloured = tool.detail["output_ansi"];
+  if (tool.name !== "Bash" || typeof coloured !== "string") return plain;
+  const body = coloured.trimEnd();
+  const remarks: string[] = [];
+  for (const line of plain.trimEnd().split("\n").reverse()) {
+    if (!/^\[.+\]$/.test(line) || body.includes(line)) break;
+    remarks.unshift(line);
+  }
+  return [body, ...remarks].join("\n");
 }
