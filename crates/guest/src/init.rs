@@ -32,26 +32,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// Started by hand, or by a host that does not know how.
-    #[error("descriptor {LISTENER} is no listening socket; this program is started by sandbox-host")]
+    #[error("descriptor {LISTENER} is no listening socket ({0}); this program is started by sandbox-host")]
     NoListener(#[source] io::Error),
     /// The event loop.
-    #[error("could not start the event loop")]
+    #[error("could not start the event loop: {0}")]
     Runtime(#[source] io::Error),
 }
 
 /// Runs process 1; returns only when it could not begin.
 pub fn run() -> Result<(), InitError> {
+    // Before anything else opens a descriptor, which could be the third.
+    let listener = inherited_listener().map_err(InitError::NoListener)?;
     environment::hide_from_tools();
     environment::let_go_of_output();
     environment::loopback_up();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(InitError::Runtime)?;
-    LocalSet::new().block_on(&runtime, serve())
+    LocalSet::new().block_on(&runtime, serve(listener))
 }
 
-async fn serve() -> Result<(), InitError> {
-    let listener = inherited_listener().map_err(InitError::NoListener)?;
+async fn serve(listener: std::os::unix::net::UnixListener) -> Result<(), InitError> {
+    let listener = UnixListener::from_std(listener).map_err(InitError::Runtime)?;
     let reaper = Rc::new(Reaper::default());
     let signals = reaper::listen().map_err(InitError::Runtime)?;
     tokio::task::spawn_local(reaper::run(Rc::clone(&reaper), signals));
@@ -72,7 +74,7 @@ async fn serve() -> Result<(), InitError> {
     }
 }
 
-fn inherited_listener() -> io::Result<UnixListener> {
+fn inherited_listener() -> io::Result<std::os::unix::net::UnixListener> {
     // SAFETY: sets a flag of a descriptor; one that is not open gives an error.
     if unsafe { libc::fcntl(LISTENER, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
         return Err(io::Error::last_os_error());
@@ -82,5 +84,5 @@ fn inherited_listener() -> io::Result<UnixListener> {
     let listener = std::os::unix::net::UnixListener::from(socket);
     listener.local_addr()?;
     listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
+    Ok(listener)
 }

@@ -1,8 +1,10 @@
 //! Files through the link.
 
+use std::os::unix::process::CommandExt;
+
 use protocol::hands::{FileKind, Hands, HandsError};
 
-use crate::world::{World, is_root, sh};
+use crate::world::{Setting, World, is_root, limits, sh};
 
 #[tokio::test]
 async fn five_megabytes_go_in_and_come_out_the_same() {
@@ -95,6 +97,34 @@ async fn facts_and_entries() {
     assert!((1_000..=10_000).contains(&many.len()), "{}", many.len());
     assert!(many.is_sorted_by(|a, b| a.name < b.name));
     assert!(matches!(link.list("/l/f").await, Err(HandsError::WrongKind { .. })));
+}
+
+#[tokio::test]
+async fn git_clones_the_session_repository() {
+    if !is_root() {
+        return;
+    }
+    let world = World::with(Setting { server: 23_456, ..Setting::default() });
+    let session = world.session();
+    let repository = world.data.path().join("repos").join(format!("{session}.git"));
+    let script = "
+        set -e
+        git init -q --bare -b main .
+        tree=$(printf '100644 blob %s\\tfile\\n' $(echo text | git hash-object -w --stdin) | git mktree)
+        commit=$(git -c user.name=a -c user.email=a@b.test commit-tree -m first $tree)
+        git update-ref refs/heads/main $commit";
+    let mut git = std::process::Command::new("sh");
+    let made =
+        git.args(["-c", script]).current_dir(&repository).env("HOME", "/").uid(23_456).gid(23_456).status();
+    assert!(made.unwrap().success());
+    let (attachment, _) =
+        world.host.create(crate::world::sandbox_id(), session, "slim", limits()).await.unwrap();
+    let link = sandbox::guest_link::GuestLink::connect(&attachment).await.unwrap();
+    let clone = format!(
+        "git clone -q {} /w && cd /w && cat file && git log --format=%s",
+        protocol::sandbox_host::REPOSITORY_MOUNT
+    );
+    assert_eq!(sh(&link, &clone).await, "text\nfirst");
 }
 
 #[tokio::test]

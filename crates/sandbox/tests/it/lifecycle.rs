@@ -10,7 +10,7 @@ use protocol::sandbox_host::{HostErrorCode, Limits};
 use sandbox::client::SandboxHostError;
 use sandbox::guest_link::GuestLink;
 
-use crate::world::{World, eventually, is_root, limits, run, sandbox_id, sh, shell, tree};
+use crate::world::{Setting, World, eventually, is_root, limits, run, sandbox_id, sh, shell, tree};
 
 /// Everything on this machine that bears the name of a sandbox.
 fn traces(world: &World, sandbox: SandboxId) -> Vec<String> {
@@ -51,7 +51,7 @@ async fn comes_and_goes(runtime: &'static str) {
     // So that there is something to leave behind.
     sh(&link, "mkdir -p /a/b; echo x >/a/b/c; (setsid sleep 1000 >/dev/null 2>&1 &)").await;
     assert!(!traces(&world, attachment.sandbox).is_empty());
-    assert_eq!(world.host.list().await.unwrap(), [attachment.clone()]);
+    assert_eq!(world.host.list().await.unwrap(), std::slice::from_ref(&attachment));
 
     world.host.destroy(attachment.sandbox).await.unwrap();
     assert_eq!(traces(&world, attachment.sandbox), Vec::<String>::new());
@@ -97,6 +97,68 @@ async fn the_probe_tells_what_works_and_what_is_enforced() {
         report.limits.iter().map(|limit| (&*limit.name, limit.enforced)).collect();
     assert_eq!(limits, [("memory", true), ("pids", true), ("cpu", true)], "{report:?}");
     assert!(report.images.contains(&"slim".to_owned()));
+}
+
+#[tokio::test]
+async fn an_ordinary_user_is_told_why_there_are_no_sandboxes() {
+    if !is_root() {
+        return;
+    }
+    let nobody = 65_534;
+    let world = World::with(Setting { server: nobody, host_user: nobody, ..Setting::default() });
+    let report = world.host.probe().await.unwrap();
+    assert_eq!(report.runtimes.len(), 2);
+    for runtime in report.runtimes {
+        assert!(!runtime.chosen && runtime.why_not.unwrap().contains("start it as root"));
+    }
+    let failure = world.host.create(sandbox_id(), world.session(), "slim", limits()).await.unwrap_err();
+    assert!(matches!(failure, SandboxHostError::Failed { code: HostErrorCode::NoRuntime, .. }));
+    assert!(world.host.list().await.unwrap().is_empty());
+    world.host.destroy(sandbox_id()).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_the_servers_user_can_ask_and_reach_the_guest() {
+    if !is_root() {
+        return;
+    }
+    let (server, stranger) = (23_456, 23_457);
+    let world = World::with(Setting { server, ..Setting::default() });
+    let (attachment, link) = world.sandbox().await;
+    assert_eq!(sh(&link, "cat /run/patchyard/repository.git/HEAD").await, "ref: refs/heads/main");
+    let connects = |user: u32, path: &Path| {
+        use std::os::unix::process::CommandExt;
+        let program = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\
+                       s.sendall(b'\\1\\0\\0\\0x')\nsys.exit(0 if s.recv(1) else 1)";
+        let mut command = std::process::Command::new("/usr/bin/python3");
+        command.args(["-c", program]).arg(path).uid(user).gid(user).stderr(std::process::Stdio::null());
+        command.status().unwrap().success()
+    };
+    let host = world.data.path().join("host.sock");
+    fs::set_permissions(world.data.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    assert!(connects(server, &host) && !connects(stranger, &host));
+    let mode = fs::metadata(&attachment.guest_socket).unwrap();
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!((mode.uid(), mode.mode() & 0o777), (server, 0o600));
+    // Somebody else's repository is not mounted, even if it lies where the server's would.
+    let session = world.session();
+    let path = world.data.path().join("repos").join(format!("{session}.git"));
+    std::os::unix::fs::chown(path, Some(stranger), None).unwrap();
+    assert!(world.host.create(sandbox_id(), session, "slim", limits()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_second_sandbox_host_for_the_same_data_gives_up() {
+    if !is_root() {
+        return;
+    }
+    let mut world = World::start();
+    let (_, link) = world.sandbox().await;
+    let first = world.replace_host();
+    assert!(!world.wait_for_host().success());
+    world.put_back(first);
+    assert_eq!(sh(&link, "echo unharmed").await, "unharmed");
+    assert_eq!(world.host.list().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -158,7 +220,7 @@ async fn a_killed_sandbox_host_is_not_missed() {
     assert!(!mounts.contains(&attachment.sandbox.to_string()));
 
     world.start_host();
-    assert_eq!(world.host.list().await.unwrap(), [attachment.clone()]);
+    assert_eq!(world.host.list().await.unwrap(), std::slice::from_ref(&attachment));
     let (other, other_link) = world.sandbox().await;
     assert_eq!(sh(&other_link, "echo there").await, "there");
     assert_eq!(sh(&link, "echo here").await, "here");
@@ -180,6 +242,8 @@ async fn debris_of_the_dead_is_removed_at_the_next_start() {
     let pid = i32::try_from(state["init"]["pid"].as_i64().unwrap()).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
     link.closed().await;
+    // Its socket closes while it still dies.
+    eventually("process 1 is gone", || !Path::new(&format!("/proc/{pid}")).exists()).await;
     world.start_host();
     assert!(world.host.list().await.unwrap().is_empty());
     assert_eq!(traces(&world, attachment.sandbox), Vec::<String>::new());

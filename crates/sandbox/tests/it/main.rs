@@ -4,7 +4,13 @@
 //! (`scripts/build-slim`) and the guest program (`scripts/build-guest`).
 
 // The lints know helpers of tests only inside of `#[test]`.
-#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout)]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout
+)]
 
 mod commands;
 mod exhaustion;

@@ -1,6 +1,6 @@
 //! Figures, printed: `cargo nextest run -p sandbox --run-ignored all -E 'test(measure)' --no-capture`.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use protocol::hands::Hands;
@@ -17,8 +17,15 @@ fn print(name: &str, mut times: Vec<Duration>) {
     println!("{name:<44} min {:7.2}  p50 {:7.2}  p90 {:7.2} ms", ms(least), ms(middle), ms(high));
 }
 
+/// `run` to the end, or `create` and `start` only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bare {
+    Run,
+    Start,
+}
+
 /// The bundle that the runtime itself proposes, on the same image, running `true`.
-fn bare(runtime: &str) -> Vec<Duration> {
+fn bare(runtime: &str, what: Bare) -> Vec<Duration> {
     let bundle = tempfile::tempdir().unwrap();
     let spec = Command::new(runtime).args(["spec"]).current_dir(bundle.path()).status().unwrap();
     assert!(spec.success());
@@ -31,12 +38,19 @@ fn bare(runtime: &str) -> Vec<Duration> {
     (0..ROUNDS)
         .map(|round| {
             let id = format!("bare-{}-{round}", std::process::id());
-            let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec 3>&1; date +%s%N; \"$@\" >/dev/null; date +%s%N";
+            let order = match what {
+                Bare::Run => "$0 run --bundle $1 $2",
+                Bare::Start => "$0 create --bundle $1 $2 && $0 start $2",
+            };
+            let script = format!(
+                "umount /sys/fs/cgroup/unified 2>/dev/null; date +%s%N; ({order}) >/dev/null; date +%s%N; \
+                 $0 delete --force $2 2>/dev/null"
+            );
             let output = Command::new("unshare")
-                .args(["-m", "sh", "-c", script, "sh", runtime, "run", "--bundle"])
+                .args(["-m", "sh", "-c", &script, runtime])
                 .arg(bundle.path())
                 .arg(&id)
-                .stdin(Stdio::null())
+                .stdin(std::io::pipe().unwrap().0)
                 .output()
                 .unwrap();
             let words = String::from_utf8(output.stdout).unwrap();
@@ -70,7 +84,8 @@ async fn measure_starts_ends_and_calls() {
             world.host.destroy(attachment.sandbox).await.unwrap();
             ended.push(start.elapsed());
         }
-        print(&format!("{runtime}: bare bundle, run true"), bare(runtime));
+        print(&format!("{runtime}: bare bundle, run true"), bare(runtime, Bare::Run));
+        print(&format!("{runtime}: bare bundle, create and start true"), bare(runtime, Bare::Start));
         print(&format!("{runtime}: create"), made);
         print(&format!("{runtime}: create to guest's hello"), greeted);
         print(&format!("{runtime}: create to end of `sh -c true`"), first);

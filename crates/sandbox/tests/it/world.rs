@@ -1,5 +1,6 @@
 //! A `sandbox-host` of a test's own: a child process with its own data directory.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,13 +17,17 @@ use tempfile::TempDir;
 /// The variable by which this binary knows that it is to be `sandbox-host`.
 const DATA: &str = "PATCHYARD_TEST_DATA";
 
+/// The variable that tells it the server's user and group.
+const SERVER: &str = "PATCHYARD_TEST_SERVER";
+
 /// Not a test: what [`World::start`] runs in a process of its own.
 #[test]
 #[ignore = "run by the other tests as their sandbox-host"]
 fn sandbox_host_process() {
     let Some(data) = std::env::var_os(DATA).map(PathBuf::from) else { return };
     let socket = data.join("host.sock");
-    let (server_uid, server_gid) = (0, 0);
+    let server = std::env::var(SERVER).unwrap().parse().unwrap();
+    let (server_uid, server_gid) = (server, server);
     let config = HostConfig { data_dir: data, socket, server_uid, server_gid, guest: GuestProgram::Embedded };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(sandbox::host::run(config)).unwrap();
@@ -65,20 +70,37 @@ pub struct World {
     pub data: TempDir,
     pub host: SandboxHost,
     child: Option<Child>,
-    runtime: Option<&'static str>,
+    setting: Setting,
+}
+
+/// What is special about a world.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setting {
+    /// Only this runtime.
+    pub runtime: Option<&'static str>,
+    /// The server's user and group.
+    pub server: u32,
+    /// The user that `sandbox-host` itself is.
+    pub host_user: u32,
 }
 
 impl World {
     pub fn start() -> Self {
-        Self::with_runtime(None)
+        Self::with(Setting::default())
     }
 
     /// With only this runtime.
     pub fn with_runtime(runtime: Option<&'static str>) -> Self {
+        Self::with(Setting { runtime, ..Setting::default() })
+    }
+
+    /// With something special.
+    pub fn with(setting: Setting) -> Self {
         assert!(sandbox::guest_binary().is_some(), "run scripts/build-guest first");
         let data = tempfile::Builder::new().prefix("py-").tempdir().unwrap();
         let host = SandboxHost::connect(&data.path().join("host.sock"));
-        let mut world = Self { data, host, child: None, runtime };
+        std::os::unix::fs::chown(data.path(), Some(setting.server), Some(setting.server)).unwrap();
+        let mut world = Self { data, host, child: None, setting };
         world.start_host();
         world
     }
@@ -89,12 +111,32 @@ impl World {
         command
             .args(["--exact", "world::sandbox_host_process", "--ignored", "--nocapture"])
             .env(DATA, self.data.path())
+            .env(SERVER, self.setting.server.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        if let Some(runtime) = self.runtime {
+        if let Some(runtime) = self.setting.runtime {
             command.env("PATCHYARD_RUNTIME", runtime);
         }
+        if self.setting.host_user != 0 {
+            command.uid(self.setting.host_user).gid(self.setting.host_user);
+        }
         self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Starts another `sandbox-host` beside the one that runs, and gives the latter.
+    pub fn replace_host(&mut self) -> Child {
+        let first = self.child.take().unwrap();
+        self.start_host();
+        first
+    }
+
+    /// Waits until `sandbox-host` ends by itself.
+    pub fn wait_for_host(&mut self) -> std::process::ExitStatus {
+        self.child.as_mut().unwrap().wait().unwrap()
+    }
+
+    pub fn put_back(&mut self, child: Child) {
+        self.child = Some(child);
     }
 
     /// Kills `sandbox-host` as nothing else can.
@@ -115,7 +157,16 @@ impl World {
         let path = self.data.path().join("repos").join(format!("{session}.git"));
         std::fs::create_dir_all(&path).unwrap();
         std::fs::write(path.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        self.give_to_server(&path);
         session
+    }
+
+    /// Makes this folder and all in it the server's.
+    pub fn give_to_server(&self, path: &Path) {
+        let owner = Some(self.setting.server);
+        for path in tree(path).iter().map(PathBuf::as_path).chain([path]) {
+            std::os::unix::fs::chown(path, owner, owner).unwrap();
+        }
     }
 
     pub async fn sandbox_with(&self, limits: Limits) -> (Attachment, GuestLink) {
