@@ -10,7 +10,7 @@
 //! HttpOnly cookie for browsers.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
@@ -73,18 +73,20 @@ pub(crate) async fn require(State(state): State<AppState>, mut request: Request,
             request.extensions_mut().insert(via);
             next.run(request).await
         }
-        Ok(None) => unauthorized(request.uri().path()),
+        Ok(None) => {
+            let next = "open the one-time URL that `patchyard serve` printed, or run `patchyard login`";
+            Reply::new(401, "not_signed_in", "you are not signed in", next).into_response()
+        }
         Err(reply) => reply.into_response(),
     }
 }
 
-fn unauthorized(path: &str) -> Response {
-    let next = "open the one-time URL that `patchyard serve` printed, or run `patchyard login`";
-    let mut response = Reply::new(401, "not_signed_in", "you are not signed in", next).into_response();
-    if path.starts_with("/git/")
-        && let Ok(value) = "Basic realm=\"patchyard\"".parse()
-    {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+/// The same for git, which sends its password only after it was asked for it.
+pub(crate) async fn require_for_git(state: State<AppState>, request: Request, next: Next) -> Response {
+    let mut response = require(state, request, next).await;
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let ask = HeaderValue::from_static("Basic realm=\"patchyard\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
     }
     response
 }

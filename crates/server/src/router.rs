@@ -44,7 +44,7 @@ pub(crate) fn router(state: AppState) -> Router {
     let git = Router::new()
         .route("/{repository}/info/refs", get(git::info_refs))
         .route("/{repository}/git-upload-pack", post(git::upload_pack).layer(DefaultBodyLimit::max(64 << 20)))
-        .route_layer(middleware::from_fn_with_state(state.clone(), auth::require));
+        .route_layer(middleware::from_fn_with_state(state.clone(), auth::require_for_git));
     Router::new()
         .nest("/api/v1", signed_in.merge(open).fallback(info::not_found))
         .nest("/git", git)
