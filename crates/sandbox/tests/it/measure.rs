@@ -10,6 +10,9 @@ use crate::world::{World, is_root, limits, run, sandbox_id, shell};
 
 const ROUNDS: usize = 20;
 
+/// Between two rounds of anything.
+const PAUSE: Duration = Duration::from_millis(100);
+
 fn print(name: &str, mut times: Vec<Duration>) {
     times.sort();
     let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
@@ -55,6 +58,7 @@ fn bare(runtime: &str, what: Bare) -> Vec<Duration> {
                 .unwrap();
             let words = String::from_utf8(output.stdout).unwrap();
             let times: Vec<u64> = words.lines().map(|line| line.parse().unwrap()).collect();
+            std::thread::sleep(PAUSE);
             assert_eq!(times.len(), 2, "{}", String::from_utf8_lossy(&output.stderr));
             Duration::from_nanos(times[1] - times[0])
         })
@@ -83,6 +87,8 @@ async fn measure_starts_ends_and_calls() {
             let start = Instant::now();
             world.host.destroy(attachment.sandbox).await.unwrap();
             ended.push(start.elapsed());
+            // The kernel takes network namespaces down later, and lets the next one wait for that.
+            tokio::time::sleep(PAUSE).await;
         }
         print(&format!("{runtime}: bare bundle, run true"), bare(runtime, Bare::Run));
         print(&format!("{runtime}: bare bundle, create and start true"), bare(runtime, Bare::Start));
