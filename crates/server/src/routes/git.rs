@@ -1,9 +1,12 @@
 //! `git fetch` of a session's repository: smart HTTP, read only.
 
+use std::io::Write as _;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use flate2::write::GzDecoder;
 use futures::StreamExt as _;
 use protocol::ids::SessionId;
 use serde::Deserialize;
@@ -48,18 +51,19 @@ pub(crate) async fn upload_pack(
     body: Body,
 ) -> Result<Response, Reply> {
     let session = session(&repository)?;
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
-        let next = "run `git -c http.extraHeader='Accept-Encoding: identity' fetch`, or a newer git";
-        return Err(Reply::new(415, "encoding", "this body encoding is not understood", next));
-    }
+    let mut coding = Coding::of(&headers)?;
     state.store.session(session).await?;
     let git_proxy::UploadPack { mut stdin, stdout, mut child } =
         state.repositories.upload_pack(session, protocol(&headers)).await?;
     let mut chunks = body.into_data_stream();
     tokio::spawn(async move {
-        while let Some(Ok(chunk)) = chunks.next().await {
-            if stdin.write_all(&chunk).await.is_err() {
-                break;
+        'body: while let Some(Ok(chunk)) = chunks.next().await {
+            // Small pieces: what is packed grows a thousandfold at most, and is passed on at once.
+            for piece in chunk.chunks(4096) {
+                let Ok(plain) = coding.plain(piece) else { break 'body };
+                if stdin.write_all(&plain).await.is_err() {
+                    break 'body;
+                }
             }
         }
         drop(stdin);
@@ -67,6 +71,37 @@ pub(crate) async fn upload_pack(
     });
     let stream = Body::from_stream(ReaderStream::with_capacity(stdout, 64 * 1024));
     Ok((answer_headers("application/x-git-upload-pack-result"), stream).into_response())
+}
+
+/// How a body is packed: git does it with requests of more than a kilobyte.
+enum Coding {
+    Plain,
+    Gzip(Box<GzDecoder<Vec<u8>>>),
+}
+
+impl Coding {
+    fn of(headers: &HeaderMap) -> Result<Self, Reply> {
+        match headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes()) {
+            None | Some(b"identity") => Ok(Self::Plain),
+            Some(b"gzip" | b"x-gzip") => Ok(Self::Gzip(Box::new(GzDecoder::new(Vec::new())))),
+            Some(_) => {
+                let next = "send it plain or with gzip, as git does";
+                Err(Reply::new(415, "encoding", "this body encoding is not understood", next))
+            }
+        }
+    }
+
+    /// What a piece of the body says.
+    fn plain(&mut self, piece: &[u8]) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::Plain => Ok(piece.to_vec()),
+            Self::Gzip(decoder) => {
+                decoder.write_all(piece)?;
+                decoder.flush()?;
+                Ok(std::mem::take(decoder.get_mut()))
+            }
+        }
+    }
 }
 
 fn session(repository: &str) -> Result<SessionId, Reply> {
