@@ -1,9 +1,11 @@
-//! Test doubles for the far edges of patchyard, and what checks them.
+//! Test doubles for the far edges of patchyard, what checks them, and the real thing in between.
 //!
 //! ```text
-//!  model   a scripted model behind real HTTP: turns, faults, gates; every request is checked
+//!  model    a scripted model behind real HTTP: turns, faults, gates; every request is checked
+//!  harness  the real binary on a free port with a data directory of its own, and a user's repositories
 //! ```
 
 #![forbid(unsafe_code)]
 
+pub mod harness;
 pub mod model;

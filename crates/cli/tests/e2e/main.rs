@@ -1,0 +1,21 @@
+//! patchyard from end to end: the real binary, real sandboxes, real git, and a scripted model.
+//!
+//! ```text
+//!  test ─┬─ cli · HTTP · SSE ─▶ serve (supervisor, sandbox-host, server) ─▶ sandbox
+//!        └─ ScriptedModel ◀────────────── Messages API ──────┘
+//! ```
+//!
+//! Needs what a server needs: root, a runtime, the image `slim`. Every test has a server of its own.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "helpers of tests fail like tests do"
+)]
+
+mod crash;
+mod job;
+mod log;
+mod world;
