@@ -46,6 +46,7 @@ test-web: setup web
 
 # Figures for docs/PERFORMANCE.md, one JSON line each.
 bench: build
+	@scripts/bench-peers
 	@$(AS_ROOT) cargo run --quiet --release --package benches -- --patchyard target/release/patchyard
 
 clean:
