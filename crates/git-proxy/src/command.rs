@@ -115,7 +115,7 @@ impl Git {
         let out = out.map_err(|error| failed(error.to_string()))?;
         match status {
             Ok(status) if status.success() => Ok(out),
-            Ok(_) => Err(failed(last_words(&err.unwrap_or_default()))),
+            Ok(_) => Err(failed(reason(&err.unwrap_or_default()))),
             Err(error) => Err(failed(error.to_string())),
         }
     }
@@ -137,14 +137,15 @@ async fn read_capped(pipe: Option<impl AsyncRead + Unpin>, cap: u64) -> std::io:
     Ok(bytes)
 }
 
-/// git's last error line, or the last line at all, cut.
-pub(crate) fn last_words(stderr: &[u8]) -> String {
+/// git's first error line, which has the reason (later ones say what it led to), or the last line at
+/// all, cut.
+pub(crate) fn reason(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines()
-        .rfind(|line| line.starts_with("fatal:") || line.starts_with("error:"))
+        .find(|line| line.starts_with("fatal:") || line.starts_with("error:"))
         .or_else(|| lines().next_back())
         .unwrap_or("it gave no reason");
     let line = line.trim_start_matches("fatal: ").trim_start_matches("error: ");
-    line.chars().filter(|c| !c.is_control()).take(300).collect()
+    line.trim_end_matches('.').chars().filter(|c| !c.is_control()).take(300).collect()
 }

@@ -58,6 +58,14 @@ pub enum GitError {
         #[source]
         source: std::io::Error,
     },
+    /// The folder that an address names cannot be used.
+    #[error("cannot open {}: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     /// The address must not be dialled.
     #[error(
         "{host} resolves to {address}, which {reason}; an operator can open it in [[repositories.allow]]"

@@ -19,6 +19,10 @@ use crate::command::Git;
 use crate::error::GitError;
 use crate::repositories::{Repositories, init};
 
+/// For folders: they may belong to another account, since the operator opened them. The other side of
+/// a fetch runs no program that a repository's own configuration names.
+const FOREIGN: &str = "--upload-pack=git -c safe.directory=* upload-pack";
+
 /// What the operator allows when the server fetches.
 #[derive(Debug, Clone, Default)]
 pub struct FetchRules {
@@ -55,7 +59,7 @@ impl Repositories {
             git
         };
         let advertised = remote("ls-remote")
-            .args(["ls-remote", "--symref", "--", &address, "HEAD", "refs/heads/*"])
+            .args(["ls-remote", "--symref", FOREIGN, "--", &address, "HEAD", "refs/heads/*"])
             .text()
             .await?;
         remote("fetch")
@@ -66,6 +70,7 @@ impl Repositories {
                 "--no-write-fetch-head",
                 "--no-tags",
                 "--force",
+                FOREIGN,
                 "--",
                 &address,
             ])
@@ -83,7 +88,9 @@ impl Repositories {
 async fn vet(url: &RepositoryUrl, rules: &FetchRules) -> Result<(String, Option<String>), GitError> {
     match url {
         RepositoryUrl::File { path } => {
-            let real = fs::canonicalize(path).await.map_err(|source| GitError::io("open", path, source))?;
+            let real = fs::canonicalize(path)
+                .await
+                .map_err(|source| GitError::Folder { path: path.clone(), source })?;
             if !below_any(&real, &rules.file_roots) {
                 let shown = real.display().to_string();
                 return Err(policy::repository::RepositoryUrlError::OutsideRoots(shown).into());

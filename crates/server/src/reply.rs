@@ -114,7 +114,7 @@ impl From<GitError> for Reply {
             }
             GitError::Empty(_) => Self::new(400, "empty_repository", text, "commit something and push it"),
             GitError::Url(_) => Self::new(400, "bad_repository_url", text, "give another address"),
-            GitError::Resolve { .. } | GitError::Git { .. } => Self::new(
+            GitError::Resolve { .. } | GitError::Folder { .. } | GitError::Git { .. } => Self::new(
                 502,
                 "repository_unreachable",
                 text,
