@@ -100,8 +100,7 @@ async fn a_killed_supervisor_takes_its_children_along_and_the_next_one_goes_on()
     server.kill(Part::Supervisor).await;
     server.start_again().await;
     let events = server.until_rest(session, 1).await;
-    let restarted =
-        |body: &EventBody| matches!(body, EventBody::TurnEnded(end) if end.stop_reason == StopReason::ServerRestart);
+    let restarted = |body: &EventBody| matches!(body, EventBody::TurnEnded(end) if end.stop_reason == StopReason::ServerRestart);
     assert!(events.iter().any(|event| restarted(&event.body)));
     server.prompt(session, "look").await;
     let events = server.until_rest(session, 2).await;
@@ -152,7 +151,8 @@ async fn a_prompt_that_was_accepted_survives_the_death_of_the_server() {
     let mut server = serve().model(&model).start().await;
     let session = server.create(&small_repo("queue"), "begin").await;
     model.wait_for_requests(1).await;
-    let queued = [server.prompt(session, "second").await.prompt, server.prompt(session, "third").await.prompt];
+    let queued =
+        [server.prompt(session, "second").await.prompt, server.prompt(session, "third").await.prompt];
     server.kill(Part::Server).await;
     let events = server.until_rest(session, 3).await;
     let taken: Vec<_> = events

@@ -16,6 +16,9 @@
 )]
 
 mod crash;
+mod inside;
 mod job;
 mod log;
+mod repository;
+mod together;
 mod world;

@@ -84,6 +84,7 @@ async fn cgi(root: PathBuf, request: Request) -> std::io::Result<Response> {
         .env("GIT_PROTOCOL", text(header::HeaderName::from_static("git-protocol")))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
