@@ -7,7 +7,7 @@ export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/node/bin:$(PATH)
 # Sandboxes need root; a user with sudo is asked once.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 
-.PHONY: demo test build setup guest web lint test-rust test-web bench clean
+.PHONY: demo test build setup guest web lint test-rust test-web test-served bench clean
 
 demo: build
 	@$(AS_ROOT) target/release/patchyard demo $(DEMO_FLAGS)
@@ -28,7 +28,7 @@ web/dist/index.html: $(shell find web/src web/index.html web/vite.config.ts web/
 	@npm --prefix web run --silent build
 	@touch $@
 
-test: lint test-web test-rust
+test: lint test-web test-rust test-served
 
 lint: setup guest web
 	cargo fmt --all --check
@@ -43,6 +43,11 @@ test-web: setup web
 	npm --prefix web test --silent
 	npm --prefix web run --silent size
 	npm --prefix web run --silent e2e
+
+# The page as the real binary serves it, over a real session in a real browser.
+test-served: setup guest web
+	cargo build --quiet --package cli --bin patchyard
+	cd web && $(AS_ROOT) node --test e2e/served/served.test.mjs
 
 # Figures for docs/PERFORMANCE.md, one JSON line each.
 bench: build
