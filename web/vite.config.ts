@@ -1,4 +1,5 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { brotliCompressSync, constants } from "node:zlib";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig, type Plugin } from "vite";
 
@@ -29,10 +30,29 @@ function themeBoot(): Plugin {
   };
 }
 
+/** Leaves each text file as `.br` too: the server embeds both and compresses nothing while it runs. */
+function brotli(): Plugin {
+  let folder = "dist";
+  return {
+    name: "patchyard-brotli",
+    apply: "build",
+    configResolved: (config) => {
+      folder = config.build.outDir;
+    },
+    writeBundle(_options, bundle) {
+      for (const name of Object.keys(bundle).filter((file) => /\.(js|css|html|svg)$/.test(file))) {
+        const plain = readFileSync(`${folder}/${name}`);
+        const params = { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: plain.length };
+        writeFileSync(`${folder}/${name}.br`, brotliCompressSync(plain, { params }));
+      }
+    },
+  };
+}
+
 const server = process.env["PATCHYARD_SERVER"] ?? "http://127.0.0.1:7878";
 
 export default defineConfig({
-  plugins: [themeBoot(), svelte()],
+  plugins: [themeBoot(), svelte(), brotli()],
   build: {
     target: ["chrome123", "firefox120", "safari17.5"],
     // Everything is its own hashed file: the content policy allows no inline data but images.

@@ -313,6 +313,18 @@ describe("reading", () => {
     await pill.waitFor({ state: "detached" });
   });
 
+  test("sending a prompt leads to the end from wherever one reads", async () => {
+    await open("long");
+    await transcript().hover();
+    await page.mouse.wheel(0, -600);
+    await page.locator(".pill").waitFor();
+    await composer().fill("and then?");
+    await composer().press("Enter");
+    await page.locator(".pill").waitFor({ state: "detached" });
+    await page.locator(".item:has-text('The suite passes')").waitFor();
+    assert.ok((await fromEnd()) < 4);
+  });
+
   test("earlier events come in above and what is read stays where it is", async () => {
     await open("long");
     const count = (await entries()).length;

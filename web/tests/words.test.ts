@@ -105,7 +105,7 @@ test("what was explored", () => {
     detail: {},
     full: null,
   });
-  expect(explorePhrase([tool("Read", { file_path: "a" })])).toBe("read a");
+  expect(explorePhrase([tool("Read", { file_path: "/workspace/web/t" })])).toBe("read t");
   expect(
     explorePhrase([tool("Read", { file_path: "a" }), tool("Read", { file_path: "b" }), tool("Read", { file_path: "a" }), tool("Grep", { pattern: "x" })]),
   ).toBe("read 2 files, searched “x”");

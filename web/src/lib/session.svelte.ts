@@ -41,6 +41,8 @@ export class SessionModel {
   text = $state("");
   sendProblem = $state.raw<Problem | null>(null);
   stopping = $state(false);
+  /** Prompts that were sent from here: the view goes to the end with each. */
+  sent = $state(0);
   /** Set by the view: whether the reader is at the tail. */
   following = true;
 
@@ -142,6 +144,7 @@ export class SessionModel {
     this.text = "";
     this.sendProblem = null;
     this.#optimistic.push({ item, prompt: null });
+    this.sent += 1;
     this.#flush();
     try {
       const accepted = await api.prompt(this.id, text, sending.key);

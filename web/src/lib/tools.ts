@@ -17,16 +17,16 @@ export function titleOf(tool: ToolState): string {
 
 /** "read 6 files, searched “session_expiry”": a group of read-only calls. */
 export function explorePhrase(tools: readonly ToolState[]): string {
-  const files = new Set<string>();
+  const files = new Map<string, string>();
   const searched: string[] = [];
   let other = 0;
   for (const tool of tools) {
-    if (tool.name === "Read") files.add(field(tool, "file_path") ?? tool.title);
+    if (tool.name === "Read") files.set(field(tool, "file_path") ?? tool.title, tool.title);
     else if (tool.name === "Grep" || tool.name === "Glob") searched.push(field(tool, "pattern") ?? tool.title);
     else other += 1;
   }
   const parts: string[] = [];
-  if (files.size === 1) parts.push(`read ${[...files][0]}`);
+  if (files.size === 1) parts.push(`read ${[...files.values()][0]}`);
   else if (files.size > 1) parts.push(`read ${plural(files.size, "file")}`);
   if (searched.length > 2) parts.push(plural(searched.length, "search", "searches"));
   else if (searched.length > 0) parts.push(`searched ${searched.map((text) => `“${text}”`).join(", ")}`);
