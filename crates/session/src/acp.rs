@@ -93,7 +93,11 @@ impl Agent for AcpAgent {
     }
 
     async fn turn(&mut self, input: TurnInput, port: &dyn AgentPort, stop: CancellationToken) -> TurnEnd {
-        let mut connection = match self.connect(port).await {
+        let connected = tokio::select! {
+            connected = self.connect(port) => connected,
+            () = stop.cancelled() => Err(TurnEnd::interrupted()),
+        };
+        let mut connection = match connected {
             Ok(connection) => connection,
             Err(end) => return end,
         };
