@@ -234,8 +234,7 @@ impl Driver {
         let made = match self.job.take() {
             None => return false,
             Some(Job::Sandbox { sandbox, task, .. }) => {
-                task.abort();
-                let _ = task.await;
+                end(task).await;
                 Some(sandbox)
             }
             Some(Job::Workspace { task, .. }) => {
@@ -243,8 +242,7 @@ impl Driver {
                 self.sandbox.take().map(|sandbox| sandbox.attachment.sandbox)
             }
             Some(Job::Turn { task, .. }) => {
-                task.abort();
-                let _ = task.await;
+                end(task).await;
                 None
             }
         };
@@ -252,6 +250,15 @@ impl Driver {
             self.shared.destroy(sandbox).await;
         }
         true
+    }
+}
+
+/// Ends a task and waits for its end. One that is over may have been asked for its outcome before,
+/// and must not be asked again.
+async fn end<T>(task: JoinHandle<T>) {
+    if !task.is_finished() {
+        task.abort();
+        let _ = task.await;
     }
 }
 
