@@ -8,7 +8,7 @@ use protocol::ids::SessionId;
 
 /// A self-hosted home for coding agents.
 #[derive(Debug, Parser)]
-#[command(name = "patchyard", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(name = "patchyard", version, arg_required_else_help = true)]
 #[command(after_help = "Start with `patchyard serve`, or see one whole task with `patchyard demo`.")]
 pub(crate) struct Args {
     #[command(subcommand)]

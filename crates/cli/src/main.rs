@@ -52,6 +52,9 @@ fn report(failure: &Failure) -> ExitCode {
 
 async fn dispatch(args: Args) -> Result<ExitCode, Failure> {
     let Args { command, global, remote } = args;
+    if command.is_some() && remote.remote.is_some() {
+        return Err(Failure::Usage("give a task with --remote, or a command, not both".into()));
+    }
     match command {
         None => commands::remote::run(&global, remote).await,
         Some(Command::Serve(serve)) => serve::supervisor::run(serve).await,

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use protocol::api::ServerInfo;
+use protocol::sandbox_host::HostReport;
 
 use crate::reply::Reply;
 use crate::state::AppState;
@@ -13,12 +14,13 @@ use crate::state::AppState;
 pub(crate) async fn server(State(state): State<AppState>) -> Json<ServerInfo> {
     let default = state.settings.default_image.clone();
     let mut missing = state.settings.missing.clone();
-    let images = match state.host.images().await {
-        Ok(names) => {
-            if !names.contains(&default) {
+    let images = match state.host.probe().await {
+        Ok(report) => {
+            missing.extend(no_runtime(&report));
+            if !report.images.contains(&default) {
                 missing.push(format!("There is no image `{default}`: run scripts/setup, or `patchyard image import {default} PATH`."));
             }
-            let others = names.into_iter().filter(|name| *name != default);
+            let others = report.images.into_iter().filter(|name| *name != default);
             std::iter::once(default.clone()).chain(others).collect()
         }
         Err(error) => {
@@ -33,6 +35,17 @@ pub(crate) async fn server(State(state): State<AppState>) -> Json<ServerInfo> {
         model: state.settings.model.clone(),
         missing,
     })
+}
+
+/// Why no runtime works, where none does.
+fn no_runtime(report: &HostReport) -> Option<String> {
+    if report.runtimes.iter().any(|runtime| runtime.chosen) {
+        return None;
+    }
+    let reasons =
+        report.runtimes.iter().filter_map(|runtime| Some((&runtime.name, runtime.why_not.as_ref()?)));
+    let reasons: Vec<String> = reasons.map(|(name, reason)| format!("{name}: {reason}")).collect();
+    Some(format!("No sandbox runtime works here: {}. `patchyard doctor` says more.", reasons.join("; ")))
 }
 
 /// This API, as OpenAPI 3.1.
