@@ -15,10 +15,12 @@
     reason = "helpers of tests fail like tests do"
 )]
 
+mod bad_input;
 mod crash;
 mod inside;
 mod job;
 mod log;
 mod repository;
+mod stop;
 mod together;
 mod world;

@@ -59,7 +59,11 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub(super) async fn open(request: reqwest::RequestBuilder) -> Option<Self> {
+    /// Opens a stream; `None` when the server does not answer.
+    ///
+    /// # Panics
+    /// When it answers something else.
+    pub async fn open(request: reqwest::RequestBuilder) -> Option<Self> {
         let response = request.header("accept", "text/event-stream").send().await.ok()?;
         assert_eq!(response.status(), 200, "a stream");
         let frames = response.bytes_stream().eventsource().map(|frame| {
