@@ -158,7 +158,8 @@ async fn wrong_requests() {
         let body = with(&|body| body["repository"]["upload"] = upload.into());
         server.post("/sessions", &body).await.is_problem(400, "upload_not_found");
     }
-    for session in ["nonsense", "ses_01JD3Q4F7Z8XK2M5N6P7R8S9TV", "ses_01jd3q4f7z8xk2m5n6p7r8s9tv", "%2e%2e%2fetc"]
+    for session in
+        ["nonsense", "ses_01JD3Q4F7Z8XK2M5N6P7R8S9TV", "ses_01jd3q4f7z8xk2m5n6p7r8s9tv", "%2e%2e%2fetc"]
     {
         server.get(&format!("/sessions/{session}")).await.is_problem(404, "session_not_found");
     }

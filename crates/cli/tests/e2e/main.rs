@@ -21,6 +21,7 @@ mod inside;
 mod job;
 mod log;
 mod repository;
+mod security;
 mod stop;
 mod together;
 mod world;
