@@ -99,16 +99,24 @@ impl Driver {
     /// re-attaches to a living sandbox, and then takes requests.
     pub(crate) fn start(shared: Arc<Shared>, id: SessionId) -> Handle {
         let (sender, requests) = mpsc::channel(REQUESTS);
-        tokio::spawn(async move {
-            let result = match Self::recover(shared, id, requests).await {
+        let orphans = shared.orphans.clone();
+        let driver = tokio::spawn(async move {
+            match Self::recover(shared, id, requests).await {
                 Ok(driver) => driver.run().await,
                 Err(error) => Err(error),
-            };
-            match result {
+            }
+        });
+        tokio::spawn(async move {
+            match driver.await {
                 // Deleted under us, or taken over: that is how a driver ends.
-                Ok(()) | Err(StoreError::NoSession(_) | StoreError::Fenced { .. }) => {}
-                Err(error) => {
-                    tracing::error!(session = %id, error = &error as &dyn std::error::Error, "the session's driver stopped");
+                Ok(Ok(()) | Err(StoreError::NoSession(_) | StoreError::Fenced { .. })) => {}
+                Ok(Err(error)) => {
+                    let error = &error as &(dyn std::error::Error + Send + Sync);
+                    tracing::error!(session = %id, error = %error, "the session's driver stopped");
+                }
+                Err(died) => {
+                    tracing::error!(session = %id, %died, "the session's driver died; a new one takes over");
+                    let _ = orphans.send(id);
                 }
             }
         });

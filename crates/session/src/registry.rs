@@ -10,7 +10,7 @@ use protocol::status::SandboxPhase;
 use protocol::view::SessionView;
 use sandbox::client::SandboxHost;
 use store::Store;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::agents::Agents;
 use crate::config::SessionConfig;
@@ -24,7 +24,12 @@ pub(crate) struct Shared {
     pub(crate) host: SandboxHost,
     pub(crate) agents: Agents,
     pub(crate) config: SessionConfig,
+    /// Sessions whose driver died of a bug of ours.
+    pub(crate) orphans: mpsc::UnboundedSender<SessionId>,
 }
+
+/// How long a session rests whose driver died, so that a bug that comes back costs little.
+const REST: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Shared {
     /// Takes a sandbox down and says in the server's log when that fails; the next start of
@@ -64,11 +69,28 @@ impl Sessions {
         agents: Agents,
         config: SessionConfig,
     ) -> Self {
-        Self {
-            shared: Arc::new(Shared { store, repositories, host, agents, config }),
+        let (orphans, mut orphaned) = mpsc::unbounded_channel();
+        let this = Self {
+            shared: Arc::new(Shared { store, repositories, host, agents, config, orphans }),
             live: Arc::default(),
             stopping: Arc::default(),
-        }
+        };
+        // A driver that died left its session as a crash would: a new one mends it. The task holds
+        // no more than it needs, so that the store closes with the last handle to it.
+        let (shared, live, stopping) =
+            (Arc::downgrade(&this.shared), Arc::downgrade(&this.live), Arc::downgrade(&this.stopping));
+        tokio::spawn(async move {
+            while let Some(session) = orphaned.recv().await {
+                tokio::time::sleep(REST).await;
+                let parts = (shared.upgrade(), live.upgrade(), stopping.upgrade());
+                let (Some(shared), Some(live), Some(stopping)) = parts else { return };
+                let sessions = Self { shared, live, stopping };
+                if let Err(error) = sessions.handle(session).await {
+                    tracing::warn!(%session, %error, "the session's driver could not be started again");
+                }
+            }
+        });
+        this
     }
 
     /// The names of the agents, the default first.

@@ -78,8 +78,8 @@ impl Drop for Task {
 impl Tasks {
     /// Starts a command and returns at once.
     pub(super) async fn start(&self, bench: &Workbench, spec: ExecSpec, command: &str) -> Outcome {
-        if let Err(refusal) = self.make_room() {
-            return refusal;
+        if let Err(reason) = self.make_room() {
+            return Outcome::failed(reason);
         }
         let id = format!("task_{}", spec.exec.short());
         let execution = match bench.hands.start(spec).await {
@@ -130,26 +130,24 @@ impl Tasks {
     }
 
     /// Drops the oldest ended task where there are too many.
-    fn make_room(&self) -> Result<(), Outcome> {
+    fn make_room(&self) -> Result<(), String> {
         let mut list = lock(&self.list);
         if list.len() < MAX_TASKS {
             return Ok(());
         }
         let Some(ended) = list.iter().position(|task| task.end.borrow().is_some()) else {
-            return Err(Outcome::failed(format!(
-                "{MAX_TASKS} background tasks run already; stop one with TaskStop first"
-            )));
+            return Err(format!("{MAX_TASKS} background tasks run already; stop one with TaskStop first"));
         };
         list.remove(ended);
         Ok(())
     }
 
-    fn find(&self, id: &str) -> Result<Arc<Task>, Outcome> {
+    fn find(&self, id: &str) -> Result<Arc<Task>, String> {
         let list = lock(&self.list);
         list.iter().find(|task| task.id == id).cloned().ok_or_else(|| {
             let known: Vec<&str> = list.iter().map(|task| task.id.as_str()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            Outcome::failed(format!("there is no background task `{id}`; known tasks: {known}"))
+            format!("there is no background task `{id}`; known tasks: {known}")
         })
     }
 }
@@ -199,7 +197,7 @@ impl Kept {
 pub(super) async fn output(input: &TaskOutputInput, with: Run<'_>) -> Outcome {
     let task = match with.bench.tasks.find(&input.task_id) {
         Ok(task) => task,
-        Err(outcome) => return outcome,
+        Err(reason) => return Outcome::failed(reason),
     };
     if input.block {
         let wait = input.timeout.map_or(DEFAULT_WAIT, Duration::from_millis).min(MAX_WAIT);
@@ -216,7 +214,7 @@ pub(super) async fn output(input: &TaskOutputInput, with: Run<'_>) -> Outcome {
 pub(super) async fn stop(input: &TaskStopInput, with: Run<'_>) -> Outcome {
     let task = match with.bench.tasks.find(&input.task_id) {
         Ok(task) => task,
-        Err(outcome) => return outcome,
+        Err(reason) => return Outcome::failed(reason),
     };
     task.stop.cancel();
     let mut end = task.end.clone();

@@ -1,6 +1,8 @@
 //! Sessions against a far side that can fall silent at any point: every transient state has a
 //! deadline, a reason in the log, and an exit.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod deadlines;
 mod far_side;
 

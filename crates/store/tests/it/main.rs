@@ -1,5 +1,7 @@
 //! The store through its public door, on real files.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod access;
 mod log;
 mod open;
