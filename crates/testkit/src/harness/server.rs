@@ -165,13 +165,11 @@ impl TestServer {
     // ── HTTP ──
 
     /// A request to a path of the server, without a token.
-    #[must_use]
     pub fn anonymous(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("{}{path}", self.address))
     }
 
     /// A request to a path below `/api/v1`, with the token.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.anonymous(method, &format!("/api/v1{path}")).bearer_auth(&self.token)
     }
