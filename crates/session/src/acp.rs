@@ -19,6 +19,7 @@ use std::time::Duration;
 use agent_client_protocol::v1::schema::{
     CancelNotification, ContentBlock, PromptRequest, StopReason as AcpStop, TextContent,
 };
+use agent_client_protocol::{is_connection_terminated, is_incoming_transport_closed};
 use async_trait::async_trait;
 use protocol::agent_port::{Agent, AgentPort, PortError, TurnEnd, TurnInput};
 use protocol::event::{Event, EventBody, SessionError};
@@ -136,15 +137,14 @@ async fn prompt(
             Some(update) = connection.updates.recv() => translator.update(update, port).await?,
             answer = &mut answer => break match answer {
                 Ok(answer) => turn_end(answer.stop_reason, cancelled),
+                Err(error) if is_incoming_transport_closed(&error) => lost(connection, cancelled, true),
+                Err(error) if is_connection_terminated(&error) => lost(connection, cancelled, false),
                 Err(error) => {
                     let words: String = error.to_string().chars().take(500).collect();
                     TurnEnd::failed(StopReason::Agent, format!("the agent answered with an error: {words}"))
                 }
             },
-            () = connection.over.cancelled() => break TurnEnd::failed(
-                StopReason::Agent,
-                format!("the agent ended in the middle of the turn: {}", connection.last_words()),
-            ),
+            () = connection.over.cancelled() => break lost(connection, cancelled, connection.is_gone()),
             () = stop.cancelled(), if !cancelled => {
                 cancelled = true;
                 let _ = connection.agent.send_notification(CancelNotification::new(connection.session.clone()));
@@ -160,6 +160,20 @@ async fn prompt(
         translator.update(update, port).await?;
     }
     Ok(end)
+}
+
+/// The end of a turn whose agent went away, or was sent away because it does not keep to the protocol.
+fn lost(connection: &Connection, cancelled: bool, by_itself: bool) -> TurnEnd {
+    connection.end();
+    if cancelled {
+        return TurnEnd::interrupted();
+    }
+    let words = connection.last_words();
+    let message = match by_itself {
+        true => format!("the agent ended in the middle of the turn: {words}"),
+        false => format!("the agent sent something that is no ACP, and was ended: {words}"),
+    };
+    TurnEnd::failed(StopReason::Agent, message)
 }
 
 fn turn_end(reason: AcpStop, cancelled: bool) -> TurnEnd {

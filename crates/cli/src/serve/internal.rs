@@ -103,7 +103,8 @@ fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
 
 /// `PATCHYARD_LOG` is a filter such as `info` or `session=debug`.
 fn init_log() {
-    let filter = variable("PATCHYARD_LOG").unwrap_or_else(|| "warn".into());
+    // Agents in sandboxes must not be able to fill the log with lines about what they send.
+    let filter = variable("PATCHYARD_LOG").unwrap_or_else(|| "warn,agent_client_protocol=off".into());
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();

@@ -1,6 +1,7 @@
 //! A running agent and the JSON-RPC connection to it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use agent_client_protocol::schema::ProtocolVersion;
 use agent_client_protocol::v1::ConnectionTo;
@@ -9,7 +10,7 @@ use agent_client_protocol::v1::schema::{
     RequestPermissionRequest, RequestPermissionResponse, SelectedPermissionOutcome, SessionId,
     SessionNotification, SessionUpdate,
 };
-use agent_client_protocol::{Agent, ByteStreams, Client};
+use agent_client_protocol::{Agent, ByteStreams, Client, Error, is_incoming_transport_closed};
 use protocol::hands::{ExecEvent, ExecSignal, ExecSpec, Execution};
 use protocol::ids::ExecId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -26,6 +27,9 @@ const MAX_LINE: usize = 16 * 1024 * 1024;
 /// What is kept of the agent's standard error, to say why it ended.
 const MAX_STDERR: usize = 8 * 1024;
 
+/// How long what a dead agent said may take through the protocol.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Bytes between the pump and the protocol.
 const PIPE: usize = 64 * 1024;
 
@@ -37,8 +41,10 @@ pub(super) struct Connection {
     pub(super) agent: ConnectionTo<Agent>,
     pub(super) session: SessionId,
     pub(super) updates: mpsc::Receiver<SessionUpdate>,
-    /// Cancelled when the agent's process is gone.
+    /// Cancelled when the connection has ended: after the last of what the agent said was read.
     pub(super) over: CancellationToken,
+    /// Cancelled as soon as the agent's process is gone.
+    gone: CancellationToken,
     /// Cancelled to end it.
     kill: CancellationToken,
     stderr: Arc<Mutex<Vec<u8>>>,
@@ -56,19 +62,23 @@ impl Connection {
             timeout: None,
         };
         let execution = place.hands.start(command).await.map_err(|error| error.to_string())?;
-        let (over, kill) = (CancellationToken::new(), CancellationToken::new());
+        let [over, gone, kill] = [(); 3].map(|()| CancellationToken::new());
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let (ours, theirs) = tokio::io::duplex(PIPE);
         let pump = Pump { execution, pipe: theirs, kill: kill.clone(), stderr: Arc::clone(&stderr) };
-        let ended = over.clone();
+        let (ended, exited) = (over.clone(), gone.clone());
         tokio::spawn(async move {
             pump.run().await;
+            exited.cancel();
+            // What it said last is still on its way through the protocol; who waits for an answer
+            // hears of the end when all of it was read.
+            let _ = tokio::time::timeout(LAST_WORDS, ended.cancelled()).await;
             ended.cancel();
         });
         let (updates_in, updates) = mpsc::channel(UPDATES);
         let agent = open(ours, updates_in, over.clone()).await;
         let mut this = match agent {
-            Some(agent) => Self { agent, session: SessionId::new(""), updates, over, kill, stderr },
+            Some(agent) => Self { agent, session: SessionId::new(""), updates, over, gone, kill, stderr },
             None => return Err(words(&stderr)),
         };
         let opened = tokio::select! {
@@ -82,7 +92,10 @@ impl Connection {
     }
 
     async fn open_session(&self, place: &Place) -> Result<SessionId, String> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what} failed: {error}");
+        let failed = |what: &str, error: &Error| match is_incoming_transport_closed(error) {
+            true => self.last_words(),
+            false => format!("{what} failed: {error}"),
+        };
         self.agent
             .send_request(InitializeRequest::new(ProtocolVersion::V1))
             .block_task()
@@ -98,8 +111,13 @@ impl Connection {
     }
 
     /// Whether the agent's process is gone.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.is_cancelled()
+    }
+
+    /// Whether nothing can be asked of it any more.
     pub(super) fn is_over(&self) -> bool {
-        self.over.is_cancelled()
+        self.is_gone() || self.over.is_cancelled()
     }
 
     /// Ends the agent with everything that it started.

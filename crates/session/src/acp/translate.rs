@@ -6,7 +6,7 @@
 //!  plan ─▶ plan                anything else: not part of our log
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use agent_client_protocol::v1::schema::{
     ContentBlock, ContentChunk, Plan, PlanEntryStatus, SessionUpdate, ToolCall as AcpCall, ToolCallContent,
@@ -41,11 +41,13 @@ pub(super) struct Translator {
     messages: u32,
     speech: Option<(Speech, String)>,
     open: BTreeMap<String, OpenCall>,
+    /// Calls that have their result: what is said of them later changes nothing.
+    closed: BTreeSet<String>,
 }
 
 impl Translator {
     pub(super) fn new(turn: TurnId) -> Self {
-        Self { turn, messages: 0, speech: None, open: BTreeMap::new() }
+        Self { turn, messages: 0, speech: None, open: BTreeMap::new(), closed: BTreeSet::new() }
     }
 
     /// Takes an update in.
@@ -119,6 +121,9 @@ impl Translator {
     fn call(&mut self, call: AcpCall) -> Vec<EventBody> {
         let mut bodies = self.flush();
         let id = self.id(&call.tool_call_id.0);
+        if self.closed.contains(&id) {
+            return bodies;
+        }
         if !self.open.contains_key(&id) {
             bodies.push(EventBody::ToolCall(ToolCall {
                 message: self.message(),
@@ -136,6 +141,9 @@ impl Translator {
 
     fn call_update(&mut self, update: ToolCallUpdate) -> Vec<EventBody> {
         let id = self.id(&update.tool_call_id.0);
+        if self.closed.contains(&id) {
+            return Vec::new();
+        }
         let fields = update.fields;
         let mut bodies = Vec::new();
         if !self.open.contains_key(&id) {
@@ -170,6 +178,7 @@ impl Translator {
             _ => return None,
         };
         let open = self.open.remove(id)?;
+        self.closed.insert(id.to_owned());
         Some(EventBody::ToolResult(result(id.to_owned(), &open, is_error)))
     }
 }
