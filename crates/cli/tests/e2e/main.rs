@@ -15,6 +15,7 @@
     reason = "helpers of tests fail like tests do"
 )]
 
+mod acp;
 mod bad_input;
 mod crash;
 mod inside;
