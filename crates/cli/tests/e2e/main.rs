@@ -17,9 +17,11 @@
 
 mod acp;
 mod bad_input;
+mod checkpoint;
 mod crash;
 mod inside;
 mod job;
+mod lifecycle;
 mod log;
 mod repository;
 mod security;
