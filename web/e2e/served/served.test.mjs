@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { axe, launch, openPage } from "../browser.mjs";
 import { findBinary, startDemo } from "./demo-server.mjs";
 
@@ -30,16 +31,22 @@ describe("the served page", { skip: binary.missing }, () => {
   const events = async () => (await api(`/sessions/${session}/events?after=0&limit=1000`)).events;
   const turnsEnded = (log) => log.filter((event) => event.kind === "turn.ended").length;
 
-  /** Waits on the session's own stream until so many turns are over. */
-  async function untilTurns(count) {
+  /** Waits on the session's own stream until so many turns are over; a server that is away comes back. */
+  async function untilTurns(count, tries = 100) {
     const cookie = storageState.cookies.map(({ name, value }) => `${name}=${value}`).join("; ");
     const headers = { cookie, accept: "text/event-stream" };
-    const stream = await fetch(`${demo.url}/api/v1/sessions/${session}/events?after=0`, { headers });
-    let text = "";
-    for await (const bytes of stream.body) {
-      text += Buffer.from(bytes).toString();
-      if (text.split('"kind":"turn.ended"').length > count) return;
+    try {
+      const stream = await fetch(`${demo.url}/api/v1/sessions/${session}/events?after=0`, { headers });
+      let text = "";
+      for await (const bytes of stream.body) {
+        text += Buffer.from(bytes).toString();
+        if (text.split('"kind":"turn.ended"').length > count) return;
+      }
+    } catch (error) {
+      if (tries === 0) throw error;
+      await setTimeout(100);
     }
+    return untilTurns(count, tries - 1);
   }
 
   async function open(path, options = {}) {
