@@ -22,17 +22,31 @@ export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
 cd "$WORKSPACE"
 quiet="-c advice.addEmbeddedRepo=false -c core.fsmonitor=false -c core.safecrlf=false -c gc.auto=0"
 [ -f "$GIT_INDEX_FILE" ] || git read-tree "$TIP"
-if [ -f .git/info/exclude ]; then
-    quiet="$quiet -c core.excludesFile=$WORKSPACE/.git/info/exclude"
-fi
-# A repository without a commit inside the workspace cannot be recorded and would stop everything.
-if ! git $quiet add --all . 2>/dev/null; then
-    find . -mindepth 2 -name .git -prune | while read -r nested; do
-        dir=${nested%/.git}
-        git --git-dir="$nested" rev-parse --quiet --verify HEAD >/dev/null 2>&1 || printf '/%s/\n' "${dir#./}"
-    done > "$own/info-exclude"
-    git $quiet -c core.excludesFile="$own/info-exclude" add --all .
-fi
+
+# Repositories that the agent made inside the workspace. git itself would record no more of them than
+# a commit that nobody else has, or refuse; their files are recorded like all others.
+{ cat .git/info/exclude 2>/dev/null || true; echo; } > "$own/exclude"
+quiet="$quiet -c core.excludesFile=$own/exclude"
+find . -mindepth 2 -name .git -prune | sed 's|^\./||; s|/\.git$||' | while IFS= read -r dir; do
+    # A submodule of the base stays what it is, and what is ignored stays out.
+    [ "$(git ls-tree "$TIP" -- "$dir" | cut -c1-6)" != 160000 ] || continue
+    git $quiet check-ignore --quiet -- "$dir" || printf '%s\n' "$dir"
+done > "$own/nested"
+sed 's/[][*?!#\\]/\\&/g; s|.*|/&/|' "$own/nested" >> "$own/exclude"
+git $quiet add --all .
+while IFS= read -r dir; do
+    git rm -r --quiet --cached --ignore-unmatch -- ":(literal)$dir"
+    (
+        cd "$dir"
+        # What the nested repository ignores stays out; where it is broken, nothing is ignored.
+        env -u GIT_DIR -u GIT_WORK_TREE -u GIT_INDEX_FILE \
+            git ls-files -z --cached --others --exclude-standard 2>/dev/null ||
+            find . -name .git -prune -o -print0
+    ) | (cd "$dir" && DIR=$dir xargs -0 sh -c '
+        for file; do
+            if [ -f "$file" ] || [ -L "$file" ]; then printf "%s/%s\0" "$DIR" "${file#./}"; fi
+        done' sh) | git $quiet update-index --add -z --stdin
+done < "$own/nested"
 tree=$(git write-tree)
 
 # The branch as the agent left it, moved forward to HEAD where HEAD only adds to it.

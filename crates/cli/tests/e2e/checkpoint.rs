@@ -98,14 +98,37 @@ async fn a_rewritten_history_and_another_branch_still_give_the_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nested_repositories_ignored_files_and_a_broken_git_are_dealt_with() {
-    let command = "mkdir nested && git -C nested init -q && echo n > nested/n.txt; \
-                   mkdir target && echo t > target/t; echo l > x.log; echo kept > kept.txt; \
-                   echo garbage > .git/config; echo garbage > .git/index; touch .git/index.lock";
+async fn ignored_files_stay_out_and_a_broken_git_is_dealt_with() {
+    let command = "mkdir target && echo t > target/t; echo l > x.log; echo own >> .git/info/exclude; echo o > own; \
+                   echo kept > kept.txt; echo garbage > .git/config; echo garbage > .git/index; touch .git/index.lock";
     let outcome = after(command, &repo()).await;
     assert_eq!(outcome.paths().await, ["kept.txt"]);
     let copy = outcome.fetched();
     assert!(!copy.path().join("x.log").exists() && !copy.path().join("target").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_repositories_inside_the_workspace_are_recorded_too() {
+    let command = "set -e; for dir in empty 'with [odd] *name' full full/inner target/dep; do mkdir -p \"$dir\"; \
+                   git -C \"$dir\" init -q; echo n > \"$dir/n.txt\"; done; \
+                   for dir in full/inner full; do echo '*.tmp' > $dir/.gitignore; echo t > $dir/t.tmp; \
+                   git -C $dir add .; git -C $dir -c user.name=n -c user.email=n@localhost commit -qm N; done; rm full/inner/n.txt; echo m > full/m.txt; \
+                   mkdir -p broken/.git; echo b > broken/b.txt; ln -s m.txt full/link";
+    let outcome = after(command, &repo()).await;
+    let wanted = [
+        "broken/b.txt",
+        "empty/n.txt",
+        "full/.gitignore",
+        "full/inner/.gitignore",
+        "full/link",
+        "full/m.txt",
+        "full/n.txt",
+        "with [odd] *name/n.txt",
+    ];
+    assert_eq!(outcome.paths().await, wanted);
+    let copy = outcome.fetched();
+    let files = copy.git(&["ls-files", "--stage"]);
+    assert!(!files.contains("160000 "), "no commit that nobody has: {files}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

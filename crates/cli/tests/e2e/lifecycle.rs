@@ -81,6 +81,7 @@ async fn a_deleted_session_is_gone_from_the_disk_and_nothing_was_ever_written_in
     completed(&events);
     // Code lies in the repository and the sandbox; everything else is sealed.
     assert_eq!(holding(&data, CANARY, &["repos", "workspaces"]), Vec::<PathBuf>::new());
+    assert!(!holding(&data.join("workspaces"), CANARY, &[]).is_empty(), "the search finds what is there");
     assert!(!server.log().contains(CANARY), "the server's log");
     assert!(!contains(&std::fs::read(data.join("patchyard.db")).unwrap(), server.token.as_bytes()));
 
