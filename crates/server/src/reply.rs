@@ -87,6 +87,10 @@ impl From<SessionError> for Reply {
             SessionError::NoModel => {
                 Self::new(409, "no_model", text, "set ANTHROPIC_API_KEY for the server and start it again")
             }
+            SessionError::Unrecorded(_) => {
+                Self::new(409, "unrecorded", text, "send a prompt that mends it, or delete the session")
+            }
+            SessionError::Recovering(_) => Self::new(503, "recovering", text, "try again in a moment"),
             SessionError::NothingRuns(_) => Self::new(409, "nothing_runs", text, "nothing has to be done"),
             SessionError::NotAsked(_) => Self::new(409, "question_closed", text, "reload the session"),
             SessionError::NoSuchOption { .. } => {
@@ -114,7 +118,13 @@ impl From<GitError> for Reply {
             }
             GitError::Empty(_) => Self::new(400, "empty_repository", text, "commit something and push it"),
             GitError::Url(_) => Self::new(400, "bad_repository_url", text, "give another address"),
-            GitError::Resolve { .. } | GitError::Folder { .. } | GitError::Git { .. } => Self::new(
+            GitError::ObjectFormat(_) => Self::new(
+                400,
+                "object_format",
+                text,
+                "make a SHA-1 repository of it, such as with git fast-export",
+            ),
+            error if is_away(&error) => Self::new(
                 502,
                 "repository_unreachable",
                 text,
@@ -128,9 +138,14 @@ impl From<GitError> for Reply {
                 "use a public address, or ask the operator to open it",
             ),
             GitError::NoRepository(_) => Self::new(404, "repository_not_found", text, "reload the session"),
-            other @ (GitError::Start(_) | GitError::Io { .. }) => Self::internal(&other),
+            other => Self::internal(&other),
         }
     }
+}
+
+/// Whether it is the repository's address that did not answer, and not a git of ours that failed.
+fn is_away(error: &GitError) -> bool {
+    matches!(error, GitError::Resolve { .. } | GitError::Folder { .. }) || error.is_remote()
 }
 
 /// A JSON body; a bad one is told with its line and column.
@@ -208,5 +223,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
                 reply.detail(rejection.body_text())
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_git_that_asked_elsewhere_blames_the_address() {
+        let status = |action| {
+            let reply = Reply::from(GitError::Git { action, words: "no".into() });
+            (reply.0.status, reply.0.code.clone())
+        };
+        assert_eq!(status("ls-remote"), (502, "repository_unreachable".into()));
+        assert_eq!(status("fetch"), (502, "repository_unreachable".into()));
+        assert_eq!(status("import").0, 500);
+        assert_eq!(status("update-ref").0, 500);
     }
 }

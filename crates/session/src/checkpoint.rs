@@ -48,18 +48,23 @@ pub(crate) enum CheckpointError {
     Hands(#[from] HandsError),
     #[error(transparent)]
     Git(#[from] git_proxy::GitError),
+    #[error("it took too long")]
+    Deadline,
     #[error("the bundle could not be kept")]
     Scratch(#[source] std::io::Error),
 }
 
 /// The event for a state that could not be recorded.
-pub(crate) fn failure(reason: &str) -> EventBody {
+pub(crate) fn failure(error: &CheckpointError) -> EventBody {
+    let what_now = match error {
+        CheckpointError::Hands(HandsError::Gone(_)) => {
+            "What changed since the last checkpoint is lost with the sandbox."
+        }
+        _ => "The files are still in the sandbox; the next turn tries again.",
+    };
     EventBody::Error(SessionError {
         code: "checkpoint_failed".into(),
-        message: format!(
-            "The workspace could not be recorded: {reason}. The files are still in the sandbox; \
-             the next turn tries again."
-        ),
+        message: format!("The workspace could not be recorded: {error}. {what_now}"),
         retry_in_ms: None,
     })
 }

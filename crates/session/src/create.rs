@@ -65,7 +65,15 @@ pub(crate) fn check_prompt(prompt: &str) -> Result<(), SessionError> {
 impl Sessions {
     /// Makes a session: its repository, its log with the first prompt, its driver. The prompt is
     /// durable when this returns.
+    ///
+    /// Goes on to its end also when the caller goes away: half a session is worse than one too many.
     pub async fn create(&self, new: NewSession) -> Result<Accepted<SessionView>, SessionError> {
+        let this = self.clone();
+        let made = tokio::spawn(async move { this.create_whole(new).await }).await;
+        made.unwrap_or(Err(SessionError::Stopping))
+    }
+
+    async fn create_whole(&self, new: NewSession) -> Result<Accepted<SessionView>, SessionError> {
         check_prompt(&new.prompt)?;
         let agent = self.shared.agents.resolve(new.agent.as_deref())?;
         let image = self.image(new.image.as_deref()).await?;

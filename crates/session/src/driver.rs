@@ -20,10 +20,12 @@ mod request;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::agent_port::Agent;
 use protocol::event::{Answer, Event, EventBody, Question};
 use protocol::ids::{Epoch, PromptId, Seq, SessionId};
+use protocol::status::StopReason;
 use protocol::view::SessionView;
 use sandbox::guest_link::GuestLink;
 use store::StoreError;
@@ -80,6 +82,10 @@ pub(crate) struct Driver {
     question: Option<OpenQuestion>,
     /// When the job's phase is over at the latest.
     deadline: Option<Instant>,
+    /// What is left of that while the person is asked.
+    left: Option<Duration>,
+    /// Whether the sandbox has files that no checkpoint holds.
+    unrecorded: bool,
     /// Take the sandbox down as soon as nothing runs; answered then.
     suspend: Option<Suspend>,
     requests: mpsc::Receiver<Request>,
@@ -100,19 +106,15 @@ impl Driver {
     pub(crate) fn start(shared: Arc<Shared>, id: SessionId) -> Handle {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let orphans = shared.orphans.clone();
-        let driver = tokio::spawn(async move {
-            match Self::recover(shared, id, requests).await {
-                Ok(driver) => driver.run().await,
-                Err(error) => Err(error),
-            }
-        });
+        let driver = tokio::spawn(async move { Self::recover(shared, id, requests).await?.run().await });
         tokio::spawn(async move {
             match driver.await {
                 // Deleted under us, or taken over: that is how a driver ends.
                 Ok(Ok(()) | Err(StoreError::NoSession(_) | StoreError::Fenced { .. })) => {}
+                // The log cannot be written: a full disk, for one. A new driver tries until it can.
                 Ok(Err(error)) => {
-                    let error = &error as &(dyn std::error::Error + Send + Sync);
-                    tracing::error!(session = %id, error = %error, "the session's driver stopped");
+                    tracing::error!(session = %id, %error, "the session's driver stopped; a new one takes over");
+                    let _ = orphans.send(id);
                 }
                 Err(died) => {
                     tracing::error!(session = %id, %died, "the session's driver died; a new one takes over");
@@ -139,7 +141,9 @@ impl Driver {
             turn: facts.turn,
             waiting_prompts: u32::try_from(queue.len()).unwrap_or(u32::MAX),
         };
-        Ok(Self {
+        // What the dead server's turn wrote is in the living sandbox and in no checkpoint.
+        let unrecorded = found.is_some();
+        let mut driver = Self {
             shared,
             id,
             epoch,
@@ -152,10 +156,14 @@ impl Driver {
             job: None,
             question: None,
             deadline: None,
+            left: None,
+            unrecorded,
             suspend: None,
             requests,
             asks: mpsc::channel(8),
-        })
+        };
+        driver.record_rest().await?;
+        Ok(driver)
     }
 
     async fn run(mut self) -> Result<(), StoreError> {
@@ -221,11 +229,16 @@ impl Driver {
         let Some(gone) = self.sandbox.take() else { return Ok(()) };
         tracing::warn!(session = %self.id, sandbox = %gone.attachment.sandbox, reason, "the sandbox is gone");
         self.agent = None;
+        self.unrecorded = false;
         self.shared.reap(gone.attachment.sandbox);
         let reason = format!(
             "the sandbox is gone ({reason}); the next prompt starts a new one from the last checkpoint"
         );
         self.advance(Input::Lost, Vec::new(), Some(reason)).await?;
+        if matches!(self.job, Some(Job::Turn { .. })) {
+            // Without hands the agent can only go round in circles.
+            self.stop(StopReason::Sandbox).await?;
+        }
         Ok(())
     }
 }

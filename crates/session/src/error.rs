@@ -32,6 +32,12 @@ pub enum SessionError {
     /// The answer is none of the options.
     #[error("`{given}` is no answer to this question; choose one of {options}")]
     NoSuchOption { given: String, options: String },
+    /// The sandbox has the only copy of some work.
+    #[error("the workspace of session {0} could not be recorded, and its sandbox has the only copy")]
+    Unrecorded(SessionId),
+    /// The session's driver ended over a fault; a new one takes over.
+    #[error("session {0} is being put right after a fault of the server")]
+    Recovering(SessionId),
     /// The server stops.
     #[error("the server is stopping; try again in a moment")]
     Stopping,

@@ -125,19 +125,21 @@ impl Sessions {
     /// After a start: drivers for all sessions that a crash left busy or whose sandbox lives, and
     /// an end for sandboxes and repositories that no session knows.
     pub async fn recover(&self) -> Result<(), SessionError> {
+        self.shared.store.sweep().await?;
         let views = self.all_views().await?;
         let known: HashMap<SessionId, &SessionView> = views.iter().map(|view| (view.id, view)).collect();
         for view in &views {
-            let busy = view.status.is_busy() || view.current_turn.is_some();
-            let has_sandbox = view.sandbox == SandboxPhase::Ready;
-            if busy || has_sandbox || view.queued_prompts > 0 {
+            if needs_driver(view) {
                 self.handle(view.id).await?;
             }
         }
         match self.shared.host.list().await {
             Ok(attachments) => {
                 for attachment in attachments {
-                    if !known.contains_key(&attachment.session) {
+                    // A busy session's driver decides itself; all others own no sandbox unless they
+                    // are ready.
+                    let owner = known.get(&attachment.session);
+                    if !owner.is_some_and(|view| needs_driver(view)) {
                         self.shared.reap(attachment.sandbox);
                     }
                 }
@@ -172,4 +174,12 @@ impl Sessions {
         let handles: Vec<Handle> = self.live.lock().await.drain().map(|(_, handle)| handle).collect();
         futures::future::join_all(handles.iter().map(Handle::shut_down)).await;
     }
+}
+
+/// Whether a session has something to go on with, or to put right, without being asked.
+fn needs_driver(view: &SessionView) -> bool {
+    view.status.is_busy()
+        || view.current_turn.is_some()
+        || view.sandbox == SandboxPhase::Ready
+        || view.queued_prompts > 0
 }

@@ -9,7 +9,7 @@ use protocol::status::{StopReason, TurnStatus};
 use protocol::view::SessionView;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, CheckpointError};
 use crate::driver::LiveSandbox;
 use crate::port::SessionPort;
 use crate::provision;
@@ -56,7 +56,7 @@ pub(crate) async fn run(
         }
         Err(reason) => (None, TurnEnd::failed(StopReason::Agent, reason)),
     };
-    let tip = record(&context, turn, &message).await;
+    let tip = log_record(&context, turn, &message).await;
     TurnDone { agent, end, tip }
 }
 
@@ -65,28 +65,36 @@ pub(crate) async fn after_kill(context: Context, turn: TurnId) -> TurnDone {
     if let Err(error) = context.sandbox.link.kill_all().await {
         tracing::warn!(session = %context.facts.id, %error, "what the turn left running could not be killed");
     }
-    let tip = record(&context, turn, &context.facts.title).await;
+    let tip = log_record(&context, turn, &context.facts.title).await;
     TurnDone { agent: None, end: TurnEnd::interrupted(), tip }
 }
 
-/// Records the workspace; what goes wrong is told in the log and loses nothing in the sandbox.
-async fn record(context: &Context, turn: TurnId, message: &str) -> Option<String> {
-    let deadline = context.shared.config.deadlines.checkpoint;
-    let work = checkpoint::take(&context.shared, &context.facts, &context.sandbox, &context.tip, message);
-    let (bodies, tip) = match tokio::time::timeout(deadline, work).await {
+/// Records the workspace: the new tip, and the events that tell of it or of what went wrong.
+pub(crate) async fn record(
+    shared: &Shared,
+    facts: &SessionView,
+    sandbox: &LiveSandbox,
+    tip: &str,
+    message: &str,
+) -> (Option<String>, Vec<EventBody>) {
+    let work = checkpoint::take(shared, facts, sandbox, tip, message);
+    match tokio::time::timeout(shared.config.deadlines.checkpoint, work).await {
         Ok(Ok(taken)) => {
             let tip = taken.checkpoint.commit.clone();
-            (vec![EventBody::Checkpoint(taken.checkpoint), EventBody::DiffStat(taken.stat)], Some(tip))
+            (Some(tip), vec![EventBody::Checkpoint(taken.checkpoint), EventBody::DiffStat(taken.stat)])
         }
-        Ok(Err(error)) => (vec![checkpoint::failure(&error.to_string())], None),
-        Err(_) => (vec![checkpoint::failure("it took too long")], None),
-    };
-    let appended =
-        context.shared.store.append(context.facts.id, context.epoch, Some(turn), None, bodies).await;
-    match appended {
+        Ok(Err(error)) => (None, vec![checkpoint::failure(&error)]),
+        Err(_) => (None, vec![checkpoint::failure(&CheckpointError::Deadline)]),
+    }
+}
+
+async fn log_record(context: &Context, turn: TurnId, message: &str) -> Option<String> {
+    let Context { shared, facts, epoch, sandbox, tip } = context;
+    let (tip, bodies) = record(shared, facts, sandbox, tip, message).await;
+    match shared.store.append(facts.id, *epoch, Some(turn), None, bodies).await {
         Ok(_) => tip,
         Err(error) => {
-            tracing::warn!(session = %context.facts.id, %error, "a checkpoint could not be logged");
+            tracing::warn!(session = %facts.id, %error, "a checkpoint could not be logged");
             None
         }
     }

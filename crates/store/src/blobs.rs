@@ -96,6 +96,17 @@ impl Blobs {
         key.open(&blob_context(session, name), &sealed, "a blob")
     }
 
+    /// Sessions that have blobs.
+    pub(crate) fn sessions(&self) -> Result<Vec<SessionId>, StoreError> {
+        let failed = |source| StoreError::io("list", &self.dir, source);
+        let mut sessions = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            sessions.extend(name.to_str().and_then(|name| name.parse::<SessionId>().ok()));
+        }
+        Ok(sessions)
+    }
+
     pub(crate) fn delete_session(&self, session: SessionId) -> Result<(), StoreError> {
         let dir = self.dir.join(session.to_string());
         match fs::remove_dir_all(&dir) {

@@ -130,10 +130,11 @@ impl Store {
             write.heads.insert(session, head);
             let head = append_prepared(write, &inner, session, Some(epoch), at, (None, None), prepared)?;
             let answer = (prompt, head.seq);
-            write.heads.insert(session, head);
             if let Some(seen) = &idempotency {
                 seen.remember(write.connection, session, at, &answer)?;
             }
+            // Only what is in the savepoint for good may be remembered here.
+            write.heads.insert(session, head);
             Ok(Accepted { answer, repeated: false })
         })
         .await

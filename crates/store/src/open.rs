@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use protocol::event::LiveDelta;
 use protocol::ids::SessionId;
@@ -16,6 +17,9 @@ use crate::hub::{Hub, Notice, Subscription};
 use crate::seal::master_key;
 use crate::writer::{Write, Writer};
 use crate::{schema, sessions};
+
+/// How long another server's lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Connections that read at the same time.
 const READERS: usize = 4;
@@ -135,12 +139,20 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         .write(true)
         .open(path)
         .map_err(|source| StoreError::io("open", path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => {
-            Err(StoreError::InUse { path: path.parent().unwrap_or(path).to_owned() })
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // A server that was killed a moment ago can leave the lock with a child of its own that
+            // has not become another program yet.
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(StoreError::InUse { path: path.parent().unwrap_or(path).to_owned() });
+            }
+            Err(fs::TryLockError::Error(source)) => return Err(StoreError::io("lock", path, source)),
         }
-        Err(fs::TryLockError::Error(source)) => Err(StoreError::io("lock", path, source)),
     }
 }
 

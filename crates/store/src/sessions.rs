@@ -89,21 +89,22 @@ impl Store {
                     .execute(params![id.to_string(), sealed_key])?;
                 let head = crate::log::append_prepared(write, &inner, id, None, at, (None, None), prepared)?;
                 let view = head.view.clone();
-                write.heads.insert(id, head);
                 if let Some(seen) = &idempotency {
                     seen.remember(write.connection, id, at, &id)?;
                 }
+                // Only what is in the savepoint for good may be remembered here.
+                write.heads.insert(id, head);
                 Ok(Ok(view))
             })
             .await;
         match made {
             Ok(Ok(answer)) => Ok(Accepted { answer, repeated: false }),
             Ok(Err(earlier)) => {
-                self.inner.keys.forget(id);
+                self.forget(id).await?;
                 Ok(Accepted { answer: self.session(earlier).await?, repeated: true })
             }
             Err(error) => {
-                self.inner.keys.forget(id);
+                self.forget(id).await?;
                 Err(error)
             }
         }
@@ -177,11 +178,31 @@ impl Store {
             Ok(())
         })
         .await?;
+        self.forget(session).await
+    }
+
+    /// Removes what a session that is not there has beside the database.
+    async fn forget(&self, session: SessionId) -> Result<(), StoreError> {
         self.inner.keys.forget(session);
         let inner = Arc::clone(&self.inner);
         tokio::task::spawn_blocking(move || inner.blobs.delete_session(session))
             .await
             .map_err(|_| StoreError::Closed)?
+    }
+
+    /// Removes what a crash left of sessions that are not in the database. Call it before sessions
+    /// are made: one that is being made has blobs before it has a row.
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        self.read(|connection, inner| {
+            let mut known = connection.prepare_cached("SELECT 1 FROM sessions WHERE id = ?1")?;
+            for session in inner.blobs.sessions()? {
+                if !known.exists([session.to_string()])? {
+                    inner.blobs.delete_session(session)?;
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Serialises, seals, and moves what is too long for a row into blobs.

@@ -17,11 +17,8 @@ pub(super) async fn passed(deadline: Option<Instant>) {
 
 impl Driver {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let question = self.question.as_ref().map(|open| open.deadline);
-        match (self.deadline, question) {
-            (Some(job), Some(question)) => Some(job.min(question)),
-            (job, question) => job.or(question),
-        }
+        // While the person thinks, the job's own time stands still.
+        self.question.as_ref().map(|open| open.deadline).or(self.deadline)
     }
 
     pub(super) async fn deadline_passed(&mut self) -> Result<(), StoreError> {

@@ -74,7 +74,7 @@ impl Handle {
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, SessionError> {
         let (reply, answer) = oneshot::channel();
-        let gone = || SessionError::Store(store::StoreError::NoSession(self.id));
+        let gone = || SessionError::Recovering(self.id);
         self.requests.send(request(reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }

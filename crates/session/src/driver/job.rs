@@ -7,9 +7,10 @@ use protocol::event::{EventBody, Step};
 use protocol::ids::{SandboxId, TurnId};
 use protocol::status::{StopReason, TurnStatus};
 use store::StoreError;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
 
 use super::{Driver, Flow, LiveSandbox};
@@ -22,18 +23,18 @@ pub(super) enum Job {
     Sandbox {
         sandbox: SandboxId,
         started: Instant,
-        task: JoinHandle<Result<LiveSandbox, String>>,
+        task: AbortOnDropHandle<Result<LiveSandbox, String>>,
     },
     Workspace {
         started: Instant,
-        task: JoinHandle<Result<Box<dyn Agent>, String>>,
+        task: AbortOnDropHandle<Result<Box<dyn Agent>, String>>,
     },
     Turn {
         turn: TurnId,
         started: Instant,
         stop: CancellationToken,
         stopped: Option<StopReason>,
-        task: JoinHandle<TurnDone>,
+        task: AbortOnDropHandle<TurnDone>,
     },
 }
 
@@ -76,7 +77,9 @@ impl Driver {
         self.advance(Input::Provision, vec![EventBody::StepStarted { step: Step::Sandbox }], None).await?;
         let sandbox = SandboxId::from(Ulid::generate());
         let (shared, facts) = (Arc::clone(&self.shared), Arc::clone(&self.facts));
-        let task = tokio::spawn(async move { provision::sandbox(&shared, &facts, sandbox).await });
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            provision::sandbox(&shared, &facts, sandbox).await
+        }));
         self.job = Some(Job::Sandbox { sandbox, started: Instant::now(), task });
         self.deadline = Some(Instant::now() + self.shared.config.deadlines.sandbox);
         Ok(())
@@ -85,7 +88,9 @@ impl Driver {
     async fn start_workspace(&mut self, sandbox: LiveSandbox) -> Result<(), StoreError> {
         let (shared, facts, epoch) = (Arc::clone(&self.shared), Arc::clone(&self.facts), self.epoch);
         let live = sandbox.clone();
-        let task = tokio::spawn(async move { provision::workspace(&shared, &facts, epoch, &live).await });
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            provision::workspace(&shared, &facts, epoch, &live).await
+        }));
         self.sandbox = Some(sandbox);
         self.job = Some(Job::Workspace { started: Instant::now(), task });
         self.deadline = Some(Instant::now() + self.shared.config.deadlines.workspace);
@@ -113,7 +118,9 @@ impl Driver {
         };
         let input = TurnInput { turn, prompt, text };
         let (agent, token) = (self.agent.take(), stop.clone());
-        let task = tokio::spawn(async move { turn::run(context, agent, input, port, token).await });
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            turn::run(context, agent, input, port, token).await
+        }));
         self.job = Some(Job::Turn { turn, started: Instant::now(), stop, stopped: None, task });
         self.deadline = Some(Instant::now() + self.shared.config.deadlines.turn);
         Ok(())
@@ -161,6 +168,7 @@ impl Driver {
 
     async fn turn_done(&mut self, done: TurnDone) -> Result<(), StoreError> {
         self.agent = done.agent.filter(|_| self.sandbox.is_some());
+        self.unrecorded = done.tip.is_none() && self.sandbox.is_some();
         if let Some(tip) = done.tip {
             self.tip = tip;
         }
@@ -170,8 +178,13 @@ impl Driver {
             && end.status == TurnStatus::Interrupted
         {
             end.stop_reason = reason;
-            if reason == StopReason::Deadline {
-                end.status = TurnStatus::Limit;
+            match reason {
+                StopReason::Deadline => end.status = TurnStatus::Limit,
+                StopReason::Sandbox => {
+                    end.status = TurnStatus::Failed;
+                    end.message = Some("The sandbox died in this turn. Send the prompt again.".into());
+                }
+                _ => {}
             }
         }
         let ended = turn::ended(end.status, end.stop_reason, end.message, millis(*started));
@@ -214,7 +227,8 @@ impl Driver {
         };
         if let Some(Job::Turn { task, turn, .. }) = &mut self.job {
             let turn = *turn;
-            *task = tokio::spawn(async move { turn::after_kill(context, turn).await });
+            *task =
+                AbortOnDropHandle::new(tokio::spawn(async move { turn::after_kill(context, turn).await }));
         }
         Ok(())
     }
@@ -255,7 +269,7 @@ impl Driver {
 
 /// Ends a task and waits for its end. One that is over may have been asked for its outcome before,
 /// and must not be asked again.
-async fn end<T>(task: JoinHandle<T>) {
+async fn end<T>(task: AbortOnDropHandle<T>) {
     if !task.is_finished() {
         task.abort();
         let _ = task.await;

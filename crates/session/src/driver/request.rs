@@ -35,14 +35,13 @@ impl Driver {
                 let _ = reply.send(result);
             }
             Request::Archive { archived, reply } => {
-                self.archive(archived).await?;
-                let _ = reply.send(Ok(()));
+                let result = self.archive(archived).await?;
+                let _ = reply.send(result);
             }
             Request::Delete { reply } => {
-                let result = self.delete().await;
-                let done = result.is_ok();
-                let _ = reply.send(result);
-                return Ok(if done { Flow::End } else { Flow::Go });
+                let _ = reply.send(self.delete().await);
+                // Also after a failure: what is left is put right by a new driver, or by the next start.
+                return Ok(Flow::End);
             }
             Request::Shutdown { done } => {
                 self.suspend = Some(Suspend::Shutdown(done));
@@ -92,16 +91,21 @@ impl Driver {
             }
             *stopped = Some(reason);
             stop.cancel();
-            self.deadline = Some(Instant::now() + self.shared.config.deadlines.stop);
             self.append(vec![EventBody::TurnInterrupted { reason }]).await?;
             if self.question.is_some() {
                 self.answer_by_default().await?;
             }
+            self.deadline = Some(Instant::now() + self.shared.config.deadlines.stop);
             return Ok(());
         }
         if self.abort_job().await {
             self.advance(Input::Cancelled, Vec::new(), None).await?;
         }
+        self.drop_waiting(reason).await
+    }
+
+    /// Gives up the prompts that wait, each with a turn that says so.
+    async fn drop_waiting(&mut self, reason: StopReason) -> Result<(), StoreError> {
         while let Some((prompt, _)) = self.queue.pop_front() {
             let turn = Some(Ulid::generate().into());
             let ended = crate::turn::ended(TurnStatus::Interrupted, reason, None, 0);
@@ -119,7 +123,9 @@ impl Driver {
             options: ask.options,
         };
         self.advance(Input::Ask, vec![EventBody::QuestionAsked(question.clone())], None).await?;
-        let deadline = Instant::now() + self.shared.config.deadlines.question;
+        let now = Instant::now();
+        self.left = self.deadline.take().map(|deadline| deadline.saturating_duration_since(now));
+        let deadline = now + self.shared.config.deadlines.question;
         self.question = Some(OpenQuestion { question, answer: ask.answer, deadline });
         Ok(())
     }
@@ -136,6 +142,7 @@ impl Driver {
 
     pub(super) async fn answered(&mut self, answer: Answer) -> Result<(), StoreError> {
         let Some(open) = self.question.take() else { return Ok(()) };
+        self.deadline = self.left.take().map(|left| Instant::now() + left);
         let event = EventBody::QuestionAnswered { question: open.question.question, answer: answer.clone() };
         self.advance(Input::Answer, vec![event], None).await?;
         // The agent may be gone by now; the answer stands in the log.
@@ -150,7 +157,10 @@ impl Driver {
         self.answered(Answer { option, by_deadline: true }).await
     }
 
-    async fn archive(&mut self, archived: bool) -> Result<(), StoreError> {
+    async fn archive(&mut self, archived: bool) -> Result<Result<(), SessionError>, StoreError> {
+        if archived && self.job.is_none() && !self.record_rest().await? {
+            return Ok(Err(SessionError::Unrecorded(self.id)));
+        }
         self.append(vec![EventBody::SessionArchived { archived }]).await?;
         if archived {
             self.suspend = Some(Suspend::Archived);
@@ -159,7 +169,23 @@ impl Driver {
             }
             self.suspend_when_idle().await?;
         }
-        Ok(())
+        Ok(Ok(()))
+    }
+
+    /// Tries once more to record what no checkpoint holds, before the sandbox goes. False when it
+    /// could not be recorded: the sandbox then has the only copy.
+    pub(super) async fn record_rest(&mut self) -> Result<bool, StoreError> {
+        let (true, Some(sandbox)) = (self.unrecorded, self.sandbox.clone()) else { return Ok(true) };
+        let (taken, bodies) =
+            crate::turn::record(&self.shared, &self.facts, &sandbox, &self.tip, &self.facts.title).await;
+        if taken.as_ref() != Some(&self.tip) {
+            self.append(bodies).await?;
+        }
+        if let Some(tip) = taken {
+            self.tip = tip;
+            self.unrecorded = false;
+        }
+        Ok(!self.unrecorded)
     }
 
     /// Takes the sandbox down when nothing runs, if somebody wanted that.
@@ -168,8 +194,12 @@ impl Driver {
             return Ok(Flow::Go);
         }
         let Some(suspend) = self.suspend.take() else { return Ok(Flow::Go) };
+        if matches!(suspend, Suspend::Archived) {
+            self.drop_waiting(StopReason::UserStop).await?;
+        }
         self.agent = None;
-        if let Some(sandbox) = self.sandbox.take() {
+        let recorded = self.record_rest().await?;
+        if recorded && let Some(sandbox) = self.sandbox.take() {
             self.shared.destroy(sandbox.attachment.sandbox).await;
             self.advance(Input::Suspend, Vec::new(), None).await?;
         }
@@ -187,10 +217,19 @@ impl Driver {
         if let Some(sandbox) = self.sandbox.take() {
             self.shared.destroy(sandbox.attachment.sandbox).await;
         }
-        self.shared.repositories.delete(self.id).await?;
         match self.shared.store.delete_session(self.id).await {
-            Ok(()) | Err(StoreError::NoSession(_)) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(()) | Err(StoreError::NoSession(_)) => {}
+            Err(error) => return Err(error.into()),
         }
+        // A git of the dead job may still write: the folder is empty once it is gone, too. What
+        // stays all the same goes at the next start, since no session knows it.
+        for _ in 0..10 {
+            match self.shared.repositories.delete(self.id).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::debug!(session = %self.id, %error, "the repository is still in use"),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod deadlines;
+mod endings;
 mod far_side;
 
 use std::path::Path;

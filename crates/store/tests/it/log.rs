@@ -130,6 +130,19 @@ async fn a_deleted_session_leaves_nothing_to_read() {
 }
 
 #[tokio::test]
+async fn what_a_crash_left_of_an_unknown_session_is_swept() {
+    let fixture = Fixture::new();
+    let known = fixture.session().await;
+    fixture.store.put_blob(known, b"kept".to_vec(), false).await.unwrap();
+    let blobs = fixture.dir.path().join("blobs");
+    let unknown = blobs.join(new_id().to_string());
+    std::fs::create_dir(&unknown).unwrap();
+    std::fs::write(unknown.join("half"), "of a blob").unwrap();
+    fixture.store.sweep().await.unwrap();
+    assert!(!unknown.exists() && blobs.join(known.to_string()).exists());
+}
+
+#[tokio::test]
 async fn content_is_sealed_on_disk() {
     let fixture = Fixture::new();
     let id = fixture.session().await;
