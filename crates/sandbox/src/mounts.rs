@@ -143,8 +143,12 @@ pub(crate) fn open_beneath(folder: BorrowedFd<'_>, path: &str) -> io::Result<Own
     how.flags = (libc::O_DIRECTORY | libc::O_CLOEXEC | libc::O_RDONLY) as u64;
     how.resolve = libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
     // SAFETY: the path and `how` live over the call, whose last argument is the size of `how`.
-    owned(unsafe {
+    let opened = owned(unsafe {
         libc::syscall(libc::SYS_openat2, folder.as_raw_fd(), path.as_ptr(), &raw const how, size_of_val(&how))
+    });
+    opened.map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => io::Error::other("a part of this path is a link; remove the link"),
+        _ => error,
     })
 }
 

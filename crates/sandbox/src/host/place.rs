@@ -15,13 +15,17 @@
 //! The data directory may belong to the server's user, who is not trusted as root is. So our folders
 //! in it are opened once, checked to be root's, and from then on named through the open descriptor.
 
-use std::fs::{self, DirBuilder, File};
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::unistd::Uid;
 use protocol::ids::{SandboxId, SessionId};
 
 use super::config::{GuestProgram, HostConfig, HostError};
@@ -62,13 +66,10 @@ impl Place {
         let data_path =
             fs::canonicalize(&config.data_dir).map_err(tried("find the data directory", &config.data_dir))?;
         let data = mounts::open_path(&data_path).map_err(tried("open", &data_path))?;
-        let folder = |name: &str, mode| {
-            own_folder(&data, name, mode).map_err(tried("use the folder", &data_path.join(name)))
-        };
-        let workspaces = folder("workspaces", 0o700)?;
-        make_folder(&mounts::path_of(&data).join("run"), 0o711)
-            .map_err(tried("make", &data_path.join("run")))?;
-        let sockets = folder("run/sandboxes", 0o711)?;
+        let used = |path: &str| tried("use the folder", &data_path.join(path));
+        let workspaces = own_folder(data.as_fd(), "workspaces", 0o700).map_err(used("workspaces"))?;
+        let run = make_folder(data.as_fd(), "run", 0o711).map_err(used("run"))?;
+        let sockets = own_folder(run.as_fd(), "sandboxes", 0o711).map_err(used("run/sandboxes"))?;
         let lock = mounts::path_of(&workspaces).join(".lock");
         let lock = File::options().create(true).append(true).open(lock).map_err(tried("lock", &data_path))?;
         let only_one = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
@@ -77,7 +78,7 @@ impl Place {
         let machine = Path::new(MACHINE);
         let [ids, runtimes, mounts] = ["ids", "runtime", "mnt"].map(|name| machine.join(name));
         for (path, mode) in [(machine, 0o711), (&ids, 0o700), (&runtimes, 0o700), (&mounts, 0o711)] {
-            make_folder(path, mode).map_err(tried("make", path))?;
+            make_folder_at(path, mode).map_err(tried("make", path))?;
         }
         mounts::memory(&mounts).map_err(tried("mount a file system in memory at", &mounts))?;
         let bin = mounts.join("bin");
@@ -104,7 +105,7 @@ impl Place {
 
     /// Makes a folder that can hold ids without being a sandbox's.
     pub(crate) fn stand_in(&self, name: &str) -> io::Result<PathBuf> {
-        make_folder(&mounts::path_of(&self.workspaces).join(format!("{STAND_IN}{name}")), 0o700)?;
+        make_folder(self.workspaces.as_fd(), &format!("{STAND_IN}{name}"), 0o700)?;
         Ok(self.data_path.join("workspaces").join(format!("{STAND_IN}{name}")))
     }
 
@@ -132,6 +133,11 @@ impl Place {
         mounts::path_of(&self.sockets).join(format!("{sandbox}.sock"))
     }
 
+    /// A sandbox's socket as the opened folder and the name in it.
+    pub(crate) fn socket_at(&self, sandbox: SandboxId) -> (BorrowedFd<'_>, String) {
+        (self.sockets.as_fd(), format!("{sandbox}.sock"))
+    }
+
     /// A sandbox's socket by the name that the server uses.
     pub(crate) fn socket_name(&self, sandbox: SandboxId) -> PathBuf {
         self.data_path.join("run/sandboxes").join(format!("{sandbox}.sock"))
@@ -157,21 +163,34 @@ impl Place {
     }
 }
 
-/// Makes a folder unless it is there.
-fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
-    match DirBuilder::new().mode(mode).create(path) {
-        // The mode that was asked for, whatever the mask is.
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+/// Makes a folder in an opened one, unless it is there, and opens it. A link at its name is an error.
+fn make_folder(parent: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<OwnedFd> {
+    let mode = Mode::from_bits_truncate(mode);
+    let is_new = match mkdirat(parent, name, mode) {
+        Ok(()) => true,
+        Err(Errno::EEXIST) => false,
+        Err(error) => return Err(error.into()),
+    };
+    let folder = mounts::open_beneath(parent, name)?;
+    // The mode that was asked for, whatever the mask is. Only of what is ours: the parent's owner may
+    // have put something else at the name meanwhile.
+    if is_new && fstat(&folder)?.st_uid == Uid::effective().as_raw() {
+        fchmod(&folder, mode)?;
     }
+    Ok(folder)
 }
 
-/// Makes and opens a folder below the data directory that nobody but root can have made.
-fn own_folder(data: &OwnedFd, name: &str, mode: u32) -> io::Result<OwnedFd> {
-    make_folder(&mounts::path_of(data).join(name), mode)?;
-    let folder = mounts::open_beneath(data.as_fd(), name)?;
-    if fs::metadata(mounts::path_of(&folder))?.uid() == 0 {
+/// Makes a folder at a path that only root can change.
+fn make_folder_at(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    let parent = mounts::open_path(path.parent().unwrap_or(Path::new("/")))?;
+    let name = path.file_name().and_then(OsStr::to_str);
+    make_folder(parent.as_fd(), name.ok_or_else(|| io::Error::other("a folder needs a name"))?, mode)
+}
+
+/// Makes and opens a folder that nobody but root can have made.
+fn own_folder(parent: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<OwnedFd> {
+    let folder = make_folder(parent, name, mode)?;
+    if fstat(&folder)?.st_uid == 0 {
         return Ok(folder);
     }
     Err(io::Error::other("it does not belong to root; remove it"))
@@ -188,10 +207,33 @@ fn install_guest(program: &GuestProgram, bin: &Path) -> io::Result<bool> {
         }
     };
     let Some(bytes) = bytes else { return Ok(false) };
-    make_folder(bin, 0o755)?;
+    make_folder_at(bin, 0o755)?;
     let path = bin.join("patchyard-guest");
     fs::write(&path, bytes)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o555))?;
     symlink("patchyard-guest", bin.join("check-tools"))?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_made_with_its_mode_and_a_link_at_its_name_is_an_error() {
+        let data = tempfile::tempdir().unwrap();
+        let opened = mounts::open_path(data.path()).unwrap();
+        let mode = |name: &str| fs::metadata(data.path().join(name)).unwrap().mode() & 0o7777;
+        make_folder(opened.as_fd(), "new", 0o777).unwrap();
+        assert_eq!(mode("new"), 0o777, "whatever the mask is");
+        make_folder(opened.as_fd(), "new", 0o711).unwrap();
+        assert_eq!(mode("new"), 0o777, "what is there stays as it is");
+        for (link, target) in [("run", "new"), ("hanging", "nowhere")] {
+            symlink(target, data.path().join(link)).unwrap();
+            let error = make_folder(opened.as_fd(), link, 0o700).unwrap_err();
+            assert!(error.to_string().contains("is a link"), "{error}");
+        }
+        assert_eq!(mode("new"), 0o777);
+        assert!(!data.path().join("nowhere").exists());
+    }
 }

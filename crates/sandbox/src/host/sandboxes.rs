@@ -146,7 +146,8 @@ impl Sandboxes {
         record.write(home).trying(|| format!("write the record of {sandbox}"))?;
 
         let bench = self.assemble(plan, slot, home)?;
-        let listener = sockets::listen(&self.place.socket(sandbox), self.server_uid, self.server_gid)
+        let (folder, name) = self.place.socket_at(sandbox);
+        let listener = sockets::listen(folder, name.as_ref(), self.server_uid, self.server_gid)
             .trying(|| format!("make the socket of {sandbox}"))?;
         let spec = self.bundle(plan, slot, &bench);
         bench.write_config(&spec).trying(|| format!("write the bundle of {sandbox}"))?;

@@ -9,6 +9,7 @@
 //! inherits and collects it. So the death of `sandbox-host` is nothing to it.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use protocol::sandbox_host::{
@@ -87,12 +88,7 @@ enum Host {
 
 async fn serve(config: &HostConfig, host: Host) -> Result<(), HostError> {
     let failed = |source| HostError::Io { what: format!("listen on {}", config.socket.display()), source };
-    match std::fs::remove_file(&config.socket) {
-        // A dead predecessor's: that no living one is there, the lock on the data directory says.
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let listener = sockets::listen(&config.socket, config.server_uid, config.server_gid).map_err(failed)?;
+    let listener = listener(config).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     let listener = UnixListener::from_std(listener).map_err(failed)?;
     if let Host::Root(sandboxes) = &host {
@@ -122,6 +118,15 @@ async fn serve(config: &HostConfig, host: Host) -> Result<(), HostError> {
             }
         }
     }
+}
+
+/// What the server connects to, in place of a dead predecessor's: that no living one is there, the lock
+/// on the data directory says.
+fn listener(config: &HostConfig) -> io::Result<std::os::unix::net::UnixListener> {
+    let folder = sockets::folder_of(&config.socket, &config.data_dir)?;
+    let name = config.socket.file_name().ok_or_else(|| io::Error::other("a socket needs a name"))?;
+    sockets::remove(folder.as_fd(), name)?;
+    sockets::listen(folder.as_fd(), name, config.server_uid, config.server_gid)
 }
 
 /// One connection: a request, its answer, the next.

@@ -148,6 +148,39 @@ async fn only_the_servers_user_can_ask_and_reach_the_guest() {
 }
 
 #[tokio::test]
+async fn a_link_of_the_server_in_place_of_the_run_folder_changes_nothing_of_roots() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    if !is_root() {
+        return;
+    }
+    let mut world = World::with(Setting { server: 23_456, ..Setting::default() });
+    world.host.list().await.unwrap();
+    world.kill_host();
+    let victim = tempfile::tempdir().unwrap();
+    fs::set_permissions(victim.path(), fs::Permissions::from_mode(0o750)).unwrap();
+    let (run, kept) = (world.data.path().join("run"), world.data.path().join("kept"));
+    fs::rename(&run, &kept).unwrap();
+    symlink(victim.path(), &run).unwrap();
+    world.start_host();
+    assert!(!world.wait_for_host().success(), "it says what is wrong and ends");
+    let found = fs::metadata(victim.path()).unwrap();
+    assert_eq!((found.mode() & 0o7777, found.uid()), (0o750, 0));
+    assert_eq!(fs::read_dir(victim.path()).unwrap().count(), 0, "nothing was made behind the link");
+    fs::remove_file(&run).unwrap();
+    fs::rename(&kept, &run).unwrap();
+    // A link at its own socket's name is only removed.
+    let (socket, file) = (world.data.path().join("host.sock"), victim.path().join("file"));
+    fs::write(&file, "a secret").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let _ = fs::remove_file(&socket);
+    symlink(&file, &socket).unwrap();
+    world.start_host();
+    world.sandbox().await;
+    let found = fs::metadata(&file).unwrap();
+    assert_eq!((found.mode() & 0o7777, found.uid()), (0o640, 0));
+}
+
+#[tokio::test]
 async fn a_second_sandbox_host_for_the_same_data_gives_up() {
     if !is_root() {
         return;
