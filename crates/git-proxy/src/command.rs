@@ -8,13 +8,24 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 
 use crate::error::GitError;
 
 /// What one git may print that is kept in memory.
 const MAX_OUTPUT: u64 = 64 * 1024 * 1024;
 
-/// How long one git may take.
+/// The most memory that one git may ask for at once. A delta says how large its result is, and git
+/// asks for all of it before it looks further: a few kilobytes of a pack can name gigabytes.
+const MAX_ALLOCATION: &str = "1g";
+
+/// So many gits run at once; more wait.
+static TURNS: Semaphore = Semaphore::const_new(8);
+
+/// The same for those that wait for another machine, so that slow ones hold nobody else up.
+static REMOTE_TURNS: Semaphore = Semaphore::const_new(4);
+
+/// How long one git may take once it runs.
 const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Settings of every git. Objects are checked as they come in, but for flaws of old tools that
@@ -63,6 +74,7 @@ impl Git {
             .env("GIT_NO_LAZY_FETCH", "1")
             .env("GIT_OPTIONAL_LOCKS", "0")
             .env("GIT_PROTOCOL_FROM_USER", "0")
+            .env("GIT_ALLOC_LIMIT", MAX_ALLOCATION)
             .current_dir("/")
             .kill_on_drop(true)
             .stdin(Stdio::null());
@@ -98,9 +110,11 @@ impl Git {
         self.command
     }
 
-    /// Runs it; gives what it printed.
+    /// Runs it when it is its turn; gives what it printed.
     pub(crate) async fn run(mut self) -> Result<Vec<u8>, GitError> {
         let action = self.action;
+        let turns = if is_remote(action) { &REMOTE_TURNS } else { &TURNS };
+        let _turn = turns.acquire().await.map_err(|error| GitError::Start(std::io::Error::other(error)))?;
         let mut child =
             self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(GitError::Start)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -124,6 +138,11 @@ impl Git {
     pub(crate) async fn text(self) -> Result<String, GitError> {
         Ok(String::from_utf8_lossy(&self.run().await?).trim().to_owned())
     }
+}
+
+/// Whether git talks to another repository's machine in this action.
+pub(crate) fn is_remote(action: &str) -> bool {
+    matches!(action, "ls-remote" | "fetch")
 }
 
 async fn read_capped(pipe: Option<impl AsyncRead + Unpin>, cap: u64) -> std::io::Result<Vec<u8>> {

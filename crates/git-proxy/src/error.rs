@@ -34,6 +34,9 @@ pub enum GitError {
     /// The upload is not what it should be.
     #[error("the upload is no usable git bundle: {0}")]
     BadBundle(String),
+    /// Objects are named by SHA-256.
+    #[error("{0} names its objects by SHA-256; only repositories with SHA-1 names can be worked on")]
+    ObjectFormat(String),
     /// No such branch.
     #[error("there is no branch `{branch}` in {repository}; it has {known}")]
     NoBranch {
@@ -91,6 +94,12 @@ pub enum GitError {
 }
 
 impl GitError {
+    /// Whether git failed while it talked to the repository that an address names.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Git { action, .. } if crate::command::is_remote(action))
+    }
+
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { action, path: path.into(), source }
     }

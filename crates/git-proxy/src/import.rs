@@ -12,11 +12,19 @@ use policy::repository::RepositoryUrl;
 use protocol::api::{UPLOAD_HEAD_REF, UPLOAD_WIP_REF};
 use protocol::event::Checkpoint;
 use protocol::ids::SessionId;
+use tokio::io::AsyncReadExt as _;
 
 use crate::command::Git;
 use crate::error::GitError;
 use crate::mirror::FetchRules;
 use crate::repositories::Repositories;
+
+/// A branch of the user's that would be a file where `patchyard/…`, the sessions' branches, needs a
+/// folder. It is left out; who starts from it has its commits nevertheless.
+const IN_THE_WAY: &str = "patchyard";
+
+/// The same for git.
+const NOT_IN_THE_WAY: &str = "^refs/heads/patchyard";
 
 /// What was imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +40,11 @@ pub struct Imported {
 impl Repositories {
     /// Makes the session's repository from a bundle that a user uploaded.
     pub async fn import_bundle(&self, session: SessionId, bundle: &Path) -> Result<Imported, GitError> {
+        if has_long_names(bundle).await {
+            return Err(GitError::ObjectFormat("the upload".into()));
+        }
         let repository = self.create(session).await?;
-        let fetched = Git::new("fetch", Some(&repository))
+        let fetched = Git::new("import", Some(&repository))
             .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags", "--force"])
             .arg(bundle)
             .args([
@@ -41,6 +52,7 @@ impl Repositories {
                 "+refs/tags/*:refs/tags/*",
                 "+refs/remotes/*:refs/remotes/*",
                 "+refs/patchyard/upload/*:refs/patchyard/upload/*",
+                NOT_IN_THE_WAY,
             ])
             .run()
             .await;
@@ -75,12 +87,20 @@ impl Repositories {
             return Err(GitError::NoBranch { branch, repository: url.to_string(), known });
         };
         let repository = self.create(session).await?;
-        Git::new("fetch", Some(&repository))
+        Git::new("import", Some(&repository))
             .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags"])
             .arg(&mirror.path)
-            .args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"])
+            .args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", NOT_IN_THE_WAY])
             .run()
             .await?;
+        if branch == IN_THE_WAY {
+            Git::new("import", Some(&repository))
+                .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags"])
+                .arg(&mirror.path)
+                .arg(format!("+refs/heads/{branch}:{UPLOAD_HEAD_REF}"))
+                .run()
+                .await?;
+        }
         Ok(Imported { base: head.clone(), head, branch: Some(branch) })
     }
 
@@ -104,7 +124,7 @@ impl Repositories {
     ) -> Result<Checkpoint, GitError> {
         let repository = self.existing(session).await?;
         let kept = format!("refs/patchyard/checkpoints/{number}");
-        Git::new("fetch", Some(&repository))
+        Git::new("import", Some(&repository))
             .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags", "--force"])
             .arg(bundle)
             .arg(format!("+refs/heads/{branch}:{kept}"))
@@ -134,6 +154,17 @@ impl Repositories {
         Git::new("update-ref", Some(repository)).args(["update-ref", &name, &commit]).run().await?;
         Ok(Checkpoint { commit, tree })
     }
+}
+
+/// Whether a bundle says that its objects have SHA-256 names; git itself would only find them broken.
+async fn has_long_names(bundle: &Path) -> bool {
+    let mut head = Vec::new();
+    if let Ok(file) = tokio::fs::File::open(bundle).await {
+        // What cannot be read git tells better.
+        let _ = file.take(1024).read_to_end(&mut head).await;
+    }
+    let mut lines = head.split(|byte| *byte == b'\n').skip(1).take_while(|line| line.starts_with(b"@"));
+    lines.any(|line| line == b"@object-format=sha256")
 }
 
 /// The object that a name stands for.

@@ -8,12 +8,14 @@
 //! what was checked is what is dialled.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, Weak};
 
 use policy::address::AddressRules;
 use policy::repository::{RepositoryUrl, below_any};
 use sha2::{Digest as _, Sha256};
 use tokio::fs;
+use tokio::sync::Mutex;
 
 use crate::command::Git;
 use crate::error::GitError;
@@ -32,6 +34,25 @@ pub struct FetchRules {
     pub file_roots: Vec<PathBuf>,
 }
 
+/// Who may bring a mirror up to date: two gits in one would trip over its locks, two mirrors have
+/// nothing to do with each other.
+#[derive(Debug, Default)]
+pub(crate) struct MirrorTurns(std::sync::Mutex<BTreeMap<PathBuf, Weak<Mutex<()>>>>);
+
+impl MirrorTurns {
+    /// The lock of one mirror; it is forgotten when nobody has it any more.
+    fn of(&self, mirror: &Path) -> Arc<Mutex<()>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = all.get(mirror).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        all.insert(mirror.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+}
+
 /// A mirror as it was just brought up to date.
 pub(crate) struct Mirror {
     pub(crate) path: PathBuf,
@@ -46,8 +67,9 @@ impl Repositories {
         rules: &FetchRules,
     ) -> Result<Mirror, GitError> {
         let (address, pin) = vet(url, rules).await?;
-        let _one_at_a_time = self.mirroring.lock().await;
         let path = self.mirrors.join(format!("{}.git", short_hash(&address)));
+        let turn = self.mirroring.of(&path);
+        let _one_at_a_time = turn.lock().await;
         if !fs::try_exists(path.join("HEAD")).await.unwrap_or(false) {
             init(&path).await?;
         }
@@ -76,7 +98,13 @@ impl Repositories {
             ])
             .args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"])
             .run()
-            .await?;
+            .await
+            .map_err(|error| match error {
+                GitError::Git { words, .. } if words.contains("mismatched algorithms") => {
+                    GitError::ObjectFormat(url.to_string())
+                }
+                other => other,
+            })?;
         let branches = branches(&path).await?;
         let default_branch = default_branch(&advertised).filter(|branch| branches.contains_key(branch));
         let default_branch = default_branch.or_else(|| branches.keys().next().cloned());
@@ -118,7 +146,7 @@ async fn vet(url: &RepositoryUrl, rules: &FetchRules) -> Result<(String, Option<
     }
 }
 
-async fn branches(mirror: &std::path::Path) -> Result<BTreeMap<String, String>, GitError> {
+async fn branches(mirror: &Path) -> Result<BTreeMap<String, String>, GitError> {
     let listed = Git::new("for-each-ref", Some(mirror))
         .args(["for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads"])
         .text()
@@ -140,4 +168,18 @@ fn default_branch(advertised: &str) -> Option<String> {
 
 fn short_hash(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_same_mirror_has_to_wait() {
+        let turns = MirrorTurns::default();
+        let one = turns.of(Path::new("one.git"));
+        let _held = one.lock().await;
+        assert!(turns.of(Path::new("one.git")).try_lock().is_err());
+        assert!(turns.of(Path::new("two.git")).try_lock().is_ok());
+    }
 }

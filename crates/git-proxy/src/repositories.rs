@@ -5,18 +5,17 @@ use std::sync::Arc;
 
 use protocol::ids::SessionId;
 use tokio::fs;
-use tokio::sync::Mutex;
 
 use crate::command::Git;
 use crate::error::GitError;
+use crate::mirror::MirrorTurns;
 
 /// All session repositories and mirrors of a data directory. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Repositories {
     pub(crate) repos: PathBuf,
     pub(crate) mirrors: PathBuf,
-    /// One mirror is brought up to date at a time: two gits in one mirror would trip over its locks.
-    pub(crate) mirroring: Arc<Mutex<()>>,
+    pub(crate) mirroring: Arc<MirrorTurns>,
 }
 
 impl Repositories {

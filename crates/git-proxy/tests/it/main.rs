@@ -161,3 +161,103 @@ async fn an_address_of_this_machine_is_not_dialled() {
     let refused = fixture.repositories.import_url(session, &url, None, &FetchRules::default()).await;
     assert!(matches!(refused, Err(GitError::Address { .. })), "{refused:?}");
 }
+
+/// A pack entry's data, packed.
+fn deflate(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut packer, bytes).unwrap();
+    packer.finish().unwrap()
+}
+
+/// A number as deltas have it: seven bits a byte, the smallest first.
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+/// Kind and size before a pack entry's data; the size is under 2048.
+fn entry(kind: u8, size: usize) -> [u8; 2] {
+    [0x80 | (kind << 4) | (size & 0x0f) as u8, (size >> 4) as u8]
+}
+
+#[tokio::test]
+async fn a_small_pack_that_names_gigabytes_gets_no_memory() {
+    let fixture = Fixture::new().await;
+    let base = [0u8; 1024];
+    let first = [&entry(3, base.len())[..], &deflate(&base)].concat();
+    // The whole base again and again, to 3 GB as far as it says.
+    let mut delta = [varint(base.len() as u64), varint(3_000_000_000)].concat();
+    delta.extend([0x80 | 0x20, 4].repeat(200));
+    let offset = first.len();
+    let back = if offset < 128 {
+        vec![offset as u8]
+    } else {
+        vec![0x80 | ((offset >> 7) - 1) as u8, (offset & 0x7f) as u8]
+    };
+    let second = [&entry(6, delta.len())[..], &back, &deflate(&delta)].concat();
+    let pack = [&b"PACK\0\0\0\x02\0\0\0\x02"[..], &first, &second].concat();
+    let file = fixture.dir.path().join("hostile.pack");
+    std::fs::write(&file, &pack).unwrap();
+    let sum = Command::new("sha1sum").arg(&file).output().unwrap().stdout;
+    let sum = String::from_utf8(sum).unwrap();
+    let sum: Vec<u8> = (0..20).map(|at| u8::from_str_radix(&sum[at * 2..at * 2 + 2], 16).unwrap()).collect();
+    let head = format!("# v2 git bundle\n{} refs/patchyard/upload/head\n\n", "1".repeat(40));
+    let bundle = fixture.dir.path().join("hostile.bundle");
+    std::fs::write(&bundle, [head.as_bytes(), &pack, &sum].concat()).unwrap();
+    assert!(std::fs::metadata(&bundle).unwrap().len() < 2000);
+
+    let refused = fixture.repositories.import_bundle(SessionId::from(ulid::Ulid::generate()), &bundle).await;
+    let words = refused.unwrap_err().to_string();
+    assert!(words.contains("attempting to allocate 3000000001 over limit"), "{words}");
+}
+
+#[tokio::test]
+async fn a_branch_with_the_name_of_our_folder_is_in_nobodys_way() {
+    let fixture = Fixture::new().await;
+    let user = fixture.user_repository();
+    git(&user, &["checkout", "-q", "-b", "patchyard"]);
+    std::fs::write(user.join("a.txt"), "other\n").unwrap();
+    git(&user, &["commit", "-q", "-a", "-m", "second"]);
+    let (session, imported) = fixture.import(&user).await;
+    assert_eq!(imported.base, git(&user, &["rev-parse", "HEAD"]));
+    assert_eq!(fixture.repositories.paths(session, &imported.base).await.unwrap().len(), 3);
+
+    let roots = vec![fixture.dir.path().canonicalize().unwrap()];
+    let rules = FetchRules { file_roots: roots.clone(), ..FetchRules::default() };
+    let text = format!("file://{}", user.canonicalize().unwrap().display());
+    let url = RepositoryUrl::parse(&text, &roots).unwrap();
+    for (branch, revision) in [("patchyard", "patchyard"), ("main", "main")] {
+        let session = SessionId::from(ulid::Ulid::generate());
+        let imported = fixture.repositories.import_url(session, &url, Some(branch), &rules).await.unwrap();
+        assert_eq!(imported.base, git(&user, &["rev-parse", revision]));
+        fixture.repositories.start_branch(session, "patchyard/work-2", &imported.base).await.unwrap();
+        assert_eq!(fixture.repositories.paths(session, &imported.base).await.unwrap().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn other_names_of_objects_are_refused_in_words() {
+    let fixture = Fixture::new().await;
+    let user = fixture.dir.path().join("long-names");
+    std::fs::create_dir(&user).unwrap();
+    git(&user, &["init", "-q", "-b", "main", "--object-format=sha256"]);
+    git(&user, &["commit", "-q", "--allow-empty", "-m", "first"]);
+    git(&user, &["update-ref", "refs/patchyard/upload/head", "HEAD"]);
+    let bundle = fixture.dir.path().join("long-names.bundle");
+    git(&user, &["bundle", "create", "-q", bundle.to_str().unwrap(), "--all"]);
+    let refused = fixture.repositories.import_bundle(SessionId::from(ulid::Ulid::generate()), &bundle).await;
+    assert!(matches!(refused, Err(GitError::ObjectFormat(_))), "{refused:?}");
+
+    let roots = vec![fixture.dir.path().canonicalize().unwrap()];
+    let rules = FetchRules { file_roots: roots.clone(), ..FetchRules::default() };
+    let text = format!("file://{}", user.canonicalize().unwrap().display());
+    let url = RepositoryUrl::parse(&text, &roots).unwrap();
+    let session = SessionId::from(ulid::Ulid::generate());
+    let refused = fixture.repositories.import_url(session, &url, None, &rules).await;
+    assert!(matches!(refused, Err(GitError::ObjectFormat(_))), "{refused:?}");
+}
