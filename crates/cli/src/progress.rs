@@ -73,7 +73,6 @@ fn line_of(body: &EventBody) -> Option<String> {
             let step = match step {
                 protocol::event::Step::Sandbox => "sandbox ready",
                 protocol::event::Step::Workspace => "workspace ready",
-                protocol::event::Step::Agent => "agent ready",
             };
             Some(format!("✓ {step} ({duration_ms} ms)"))
         }

@@ -191,8 +191,6 @@ pub enum Step {
     Sandbox,
     /// The guest clones the session repository and checks out the branch.
     Workspace,
-    /// The agent starts, for agents that run inside.
-    Agent,
 }
 
 /// Body of `turn.ended`.

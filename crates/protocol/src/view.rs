@@ -196,6 +196,5 @@ fn step_activity(step: Step) -> &'static str {
     match step {
         Step::Sandbox => "starting the sandbox",
         Step::Workspace => "preparing the workspace",
-        Step::Agent => "starting the agent",
     }
 }

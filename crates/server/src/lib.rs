@@ -5,7 +5,7 @@
 //!                                                    └─▶ page (embedded), git (fetch only)
 //! ```
 //!
-//! Handlers are thin: check, call, answer. Only [`wiring`] names the gateways and the sandbox.
+//! Handlers are thin: check, call, answer. [`wiring`] makes the parts and hands them over at the start.
 
 #![forbid(unsafe_code)]
 

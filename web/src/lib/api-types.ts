@@ -85,7 +85,7 @@ export interface StatusChange {
   reason?: string;
 }
 
-export type Step = "sandbox" | "workspace" | "agent";
+export type Step = "sandbox" | "workspace";
 
 export interface TurnEnded {
   status: TurnStatus;

@@ -48,7 +48,7 @@ export function plural(count: number, one: string, many = `${one}s`): string {
 }
 
 export function stepName(step: Step): string {
-  return { sandbox: "Sandbox", workspace: "Workspace", agent: "Agent" }[step] ?? step;
+  return { sandbox: "Sandbox", workspace: "Workspace" }[step] ?? step;
 }
 
 export function stopPhrase(reason: StopReason): string {
