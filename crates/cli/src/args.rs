@@ -34,9 +34,10 @@ pub(crate) struct Global {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Remote {
     /// Give a task to the server: it works on it in a fresh sandbox
-    #[arg(long, alias = "cloud", value_name = "PROMPT")]
+    #[arg(long, visible_alias = "cloud", value_name = "PROMPT")]
     pub(crate) remote: Option<String>,
-    /// The repository: a local path is sent as it is now, a URL is fetched by the server
+    /// The repository: a local path is sent as it is now, always as a bundle (`CCR_FORCE_BUNDLE=1`
+    /// asks for no more, and refuses a URL); a URL is fetched by the server
     #[arg(long, value_name = "PATH|URL", default_value = ".", requires = "remote")]
     pub(crate) repo: String,
     /// The branch to start from [default: the checked-out one, or the remote's default]
@@ -73,7 +74,7 @@ pub(crate) enum Command {
     /// One whole task on a bundled repository, then the URL
     Demo(Demo),
     /// Sessions: list, show, events, diff, stop, archive, delete, pull
-    #[command(alias = "tasks")]
+    #[command(visible_alias = "tasks")]
     Sessions(Sessions),
     /// Sign this terminal in with a one-time code
     Login(Login),
@@ -99,6 +100,9 @@ pub(crate) struct Serve {
     /// The configuration file
     #[arg(long, env = "PATCHYARD_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// End when this process, which must be the parent, ends
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(crate) parent_death: Option<i32>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -9,7 +9,9 @@
 //! tracked files become a commit of their own on top of HEAD, made with a copy of the index;
 //! untracked files stay at home.
 
+use std::fs::Permissions;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -23,6 +25,8 @@ pub(crate) enum BundleError {
     NotRepository(String),
     #[error("{0} has no commit yet; commit something first")]
     NoCommit(String),
+    #[error("{0} names its objects by SHA-256; only repositories with SHA-1 names can be worked on")]
+    ObjectFormat(String),
     #[error("there is no branch `{branch}` in {path}; it has {known}")]
     NoBranch { branch: String, path: String, known: String },
     #[error(
@@ -48,6 +52,10 @@ pub(crate) enum Extent {
     Branch,
     /// One commit without history.
     Snapshot,
+    /// The same, since the clone has no more.
+    Shallow,
+    /// The same, since the clone may lack what is older.
+    Partial,
 }
 
 impl Extent {
@@ -57,6 +65,8 @@ impl Extent {
             Self::All => "all branches and tags",
             Self::Branch => "the current branch only: all of it is over the limit",
             Self::Snapshot => "a snapshot without history: the branch is over the limit",
+            Self::Shallow => "a snapshot: your clone is shallow",
+            Self::Partial => "a snapshot: your clone is partial",
         }
     }
 }
@@ -84,7 +94,13 @@ struct Repository {
 pub(crate) fn make(path: &Path, branch: Option<&str>) -> Result<Bundle, BundleError> {
     let repository = Repository::open(path)?;
     let (head, branch_name) = repository.start(branch)?;
-    let dir = tempfile::Builder::new().prefix("patchyard-").tempdir().map_err(BundleError::Temp)?;
+    // Others of this machine have no business in the user's code.
+    let owner_only = Permissions::from_mode(0o700);
+    let dir = tempfile::Builder::new()
+        .prefix("patchyard-")
+        .permissions(owner_only)
+        .tempdir()
+        .map_err(BundleError::Temp)?;
     let scratch = Scratch::create(dir.path(), &repository)?;
     // Another branch than the checked-out one is sent as it was committed.
     let wip = if branch.is_none() { scratch.uncommitted(&repository, &head)? } else { None };
@@ -92,14 +108,17 @@ pub(crate) fn make(path: &Path, branch: Option<&str>) -> Result<Bundle, BundleEr
     let tip = wip.clone().unwrap_or(head);
     let shallow = repository.git(&["rev-parse", "--is-shallow-repository"])? == "true";
     let partial = repository.git(&["config", "extensions.partialClone"]).is_ok();
-    let mut extents = vec![Extent::Snapshot];
     // A bundle of a shallow or partial clone would lack objects without saying so.
-    if !shallow && !partial {
-        scratch.copy_refs(&repository)?;
-        extents = vec![Extent::All, Extent::Branch, Extent::Snapshot];
-    }
+    let extents = match (shallow, partial) {
+        (true, _) => &[Extent::Shallow][..],
+        (false, true) => &[Extent::Partial],
+        (false, false) => {
+            scratch.copy_refs(&repository)?;
+            &[Extent::All, Extent::Branch, Extent::Snapshot]
+        }
+    };
     let file = dir.path().join("repository.bundle");
-    let (extent, size) = scratch.first_that_fits(&file, &extents, &tip, wip.is_some())?;
+    let (extent, size) = scratch.first_that_fits(&file, extents, &tip, wip.is_some())?;
     let name =
         repository.top.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     Ok(Bundle { _dir: dir, path: file, size, extent, name, branch: branch_name, dirty: wip.is_some() })
@@ -117,6 +136,9 @@ impl Repository {
             other => other,
         })?;
         let objects = git(&["rev-parse", "--path-format=absolute", "--git-path", "objects"])?;
+        if git(&["rev-parse", "--show-object-format"])? == "sha256" {
+            return Err(BundleError::ObjectFormat(top));
+        }
         Ok(Self { top: PathBuf::from(top), objects })
     }
 
@@ -232,7 +254,7 @@ impl Scratch {
         match extent {
             Extent::All => args.push("--all"),
             Extent::Branch => args.push(UPLOAD_HEAD_REF),
-            Extent::Snapshot => {
+            Extent::Snapshot | Extent::Shallow | Extent::Partial => {
                 // Without history there is nothing to tell apart.
                 let tree = format!("{tip}^{{tree}}");
                 let snapshot = self.git(&["commit-tree", &tree, "-m", &format!("Snapshot of {tip}")])?;

@@ -34,6 +34,11 @@ fn main() -> ExitCode {
     {
         return report(&failure);
     }
+    if let Some(Command::Serve(serve)) = &args.command
+        && let Err(failure) = serve::supervisor::tie(serve)
+    {
+        return report(&failure);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::Internal(error.to_string())),
@@ -46,7 +51,7 @@ fn main() -> ExitCode {
 
 /// One line for the person; the exit code for scripts.
 fn report(failure: &Failure) -> ExitCode {
-    output::note(&format!("patchyard: {}", error::chain(failure)));
+    output::note(&output::plain(&format!("patchyard: {}", error::chain(failure))));
     ExitCode::from(failure.exit_code())
 }
 

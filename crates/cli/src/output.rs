@@ -1,5 +1,6 @@
 //! Standard output for results, standard error for remarks.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 
 /// A line of the result. A reader that went away ends nothing: the task goes on without it.
@@ -9,11 +10,19 @@ pub(crate) fn line(text: &str) {
     let _ = out.flush();
 }
 
-/// Bytes of the result.
-pub(crate) fn bytes(bytes: &[u8]) {
+/// Bytes of the result that somebody else wrote: to a terminal without what would steer it, to a
+/// file or a program as they are.
+pub(crate) fn from_elsewhere(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(bytes);
+    let _ = out.write_all(&shown(bytes, out.is_terminal()));
     let _ = out.flush();
+}
+
+fn shown(bytes: &[u8], to_terminal: bool) -> Cow<'_, [u8]> {
+    match to_terminal {
+        true => Cow::Owned(plain(&String::from_utf8_lossy(bytes)).into_bytes()),
+        false => Cow::Borrowed(bytes),
+    }
 }
 
 /// One JSON value on a line.
@@ -51,4 +60,17 @@ pub(crate) fn plain(text: &str) -> String {
             c => c,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_steered_and_a_file_gets_every_byte() {
+        let patch = b"+\ttab \x1b]0;title\x07 \xff\xe2\x80\xae\n-x\r\n";
+        assert_eq!(shown(patch, false), &patch[..]);
+        let text = String::from_utf8(shown(patch, true).into_owned()).unwrap();
+        assert_eq!(text, "+\ttab \u{fffd}]0;title\u{fffd} \u{fffd}\u{fffd}\n-x\u{fffd}\n");
+    }
 }

@@ -6,7 +6,10 @@
 //!       no key: a scripted model ──┘  played by this process, over the same HTTP as a real one
 //! ```
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
@@ -16,8 +19,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use protocol::api::{CreateSession, RepositorySource};
 use protocol::event::{Event, EventBody};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::signal::unix::{SignalKind, signal};
 use ulid::Ulid;
 
 use crate::args::{Demo, OutputFormat};
@@ -25,11 +29,17 @@ use crate::bundle;
 use crate::commands::remote;
 use crate::connection::variable;
 use crate::error::Failure;
-use crate::output::{bytes, line, note, plain};
+use crate::output::{from_elsewhere, line, note, plain};
 
 pub(crate) async fn run(options: Demo) -> Result<ExitCode, Failure> {
     let internal = |error: std::io::Error| Failure::Internal(error.to_string());
-    let dir = tempfile::Builder::new().prefix("patchyard-demo-").tempdir().map_err(internal)?;
+    // The server's account has to get through to its folder, and nobody may look around.
+    let dir = tempfile::Builder::new()
+        .prefix("patchyard-demo-")
+        .permissions(Permissions::from_mode(0o711))
+        .tempdir()
+        .map_err(internal)?;
+    let mut end = ends().map_err(internal)?;
     let scripted = match has_key() {
         true => None,
         false => Some(demo::start().await.map_err(internal)?),
@@ -40,18 +50,46 @@ pub(crate) async fn run(options: Demo) -> Result<ExitCode, Failure> {
         );
         line("sandbox are real. Set ANTHROPIC_API_KEY to see a real model do the work.");
     }
-    let mut server = DemoServer::start(&dir.path().join("data"), scripted.as_ref()).await?;
-    let result = task(&server, dir.path(), scripted.is_some()).await;
-    if options.keep && result.is_ok() {
+    let (mut child, lines) = spawn(&dir.path().join("data"), scripted.as_ref())?;
+    let result = tokio::select! {
+        result = whole(&options, lines, dir.path(), scripted.is_some()) => result,
+        () = &mut end => {
+            note("patchyard: the demo is stopped");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        _ = child.wait() => Err(Failure::Failed("the demo's server ended; see `patchyard doctor`".into())),
+    };
+    stop(&mut child).await;
+    result
+}
+
+/// The exit code of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// Comes when somebody wants the demo to end; watched from now on.
+fn ends() -> std::io::Result<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(Box::pin(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }))
+}
+
+/// The task on a server that was just started, and the time after it with `--keep`.
+async fn whole(options: &Demo, lines: ServerLines, dir: &Path, scripted: bool) -> Result<ExitCode, Failure> {
+    let server = DemoServer::hear(lines, &dir.join("data")).await?;
+    let code = task(&server, dir, scripted).await?;
+    if options.keep {
         line(&format!("the server stays up: {}", server.login_url));
         line("stop it with Ctrl-C");
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = server.child.wait() => {}
-        }
+        std::future::pending::<()>().await;
     }
-    server.stop().await;
-    result
+    Ok(code)
 }
 
 fn has_key() -> bool {
@@ -60,30 +98,50 @@ fn has_key() -> bool {
 
 /// A `serve` of our own on a free port.
 struct DemoServer {
-    child: Child,
     address: String,
     login_url: String,
     token: String,
 }
 
+/// What the server prints.
+type ServerLines = Lines<BufReader<ChildStdout>>;
+
+/// Starts the server; it ends with this process.
+fn spawn(data: &Path, scripted: Option<&ScriptedServer>) -> Result<(Child, ServerLines), Failure> {
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    command.arg("--parent-death").arg(std::process::id().to_string());
+    if let Some(scripted) = scripted {
+        command
+            .env("ANTHROPIC_BASE_URL", scripted.base_url())
+            .env("ANTHROPIC_API_KEY", "scripted")
+            .env("ANTHROPIC_MODEL", demo::MODEL);
+    }
+    command.env_remove("PATCHYARD_CONFIG").stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+    let mut child = command.spawn().map_err(failed)?;
+    let Some(stdout) = child.stdout.take() else {
+        return Err(Failure::Internal("the demo's server has no output".into()));
+    };
+    Ok((child, BufReader::new(stdout).lines()))
+}
+
+/// Ends the server with its sandboxes.
+async fn stop(child: &mut Child) {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+    if tokio::time::timeout(Duration::from_secs(90), child.wait()).await.is_err() {
+        let _ = child.kill().await;
+    }
+}
+
+fn failed(error: std::io::Error) -> Failure {
+    Failure::Internal(format!("the demo's server did not start: {error}"))
+}
+
 impl DemoServer {
-    async fn start(data: &Path, scripted: Option<&ScriptedServer>) -> Result<Self, Failure> {
-        let failed =
-            |error: std::io::Error| Failure::Internal(format!("the demo's server did not start: {error}"));
-        let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
-        if let Some(scripted) = scripted {
-            command
-                .env("ANTHROPIC_BASE_URL", scripted.base_url())
-                .env("ANTHROPIC_API_KEY", "scripted")
-                .env("ANTHROPIC_MODEL", demo::MODEL);
-        }
-        command.env_remove("PATCHYARD_CONFIG").stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
-        let mut child = command.spawn().map_err(failed)?;
-        let Some(stdout) = child.stdout.take() else {
-            return Err(Failure::Internal("the demo's server has no output".into()));
-        };
-        let mut lines = BufReader::new(stdout).lines();
+    /// Reads what the server says of itself.
+    async fn hear(mut lines: ServerLines, data: &Path) -> Result<Self, Failure> {
         let mut next = async |what: &str| {
             let line = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await;
             match line {
@@ -100,14 +158,7 @@ impl DemoServer {
         let address = listening.trim_start_matches("listening on ").to_owned();
         let login_url = signing_in.rsplit(' ').next().unwrap_or_default().to_owned();
         let token = std::fs::read_to_string(data.join("token")).map_err(failed)?;
-        Ok(Self { child, address, login_url, token })
-    }
-
-    async fn stop(&mut self) {
-        if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
-        let _ = tokio::time::timeout(Duration::from_secs(90), self.child.wait()).await;
+        Ok(Self { address, login_url, token })
     }
 }
 
@@ -136,7 +187,7 @@ async fn task(server: &DemoServer, dir: &Path, scripted: bool) -> Result<ExitCod
     let tests = test_runs(&events);
     let patch = client.patch(id).await?;
     line("\n── the change ──");
-    bytes(&patch);
+    from_elsewhere(&patch);
     line("\n── the tests, run inside the sandbox ──");
     if let [first, .., last] = tests.as_slice() {
         line(&format!("before: {first}"));

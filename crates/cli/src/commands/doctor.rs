@@ -2,6 +2,8 @@
 //!
 //! Runtimes are judged by starting a throw-away sandbox with each, never by looking at files.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -127,8 +129,11 @@ fn add_report(checks: &mut Vec<Check>, report: &HostReport) {
 
 /// Asks a `sandbox-host` of our own, on a data directory that goes away again.
 async fn probe() -> Result<HostReport, String> {
-    let dir =
-        tempfile::Builder::new().prefix("patchyard-doctor-").tempdir().map_err(|error| error.to_string())?;
+    let dir = tempfile::Builder::new()
+        .prefix("patchyard-doctor-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .map_err(|error| error.to_string())?;
     let socket = dir.path().join("sandbox-host.sock");
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let ids = (nix::unistd::geteuid().to_string(), nix::unistd::getegid().to_string());

@@ -11,10 +11,10 @@ use ulid::Ulid;
 
 use crate::args::{Global, OutputFormat, Remote};
 use crate::bundle;
-use crate::connection::connect;
+use crate::connection::{connect, variable};
 use crate::error::Failure;
 use crate::outcome::Outcome;
-use crate::output::{json, line, note};
+use crate::output::{json, line, note, plain};
 use crate::progress::{Progress, TICK};
 
 pub(crate) async fn run(global: &Global, remote: Remote) -> Result<ExitCode, Failure> {
@@ -54,6 +54,11 @@ fn check_prompt(prompt: &str) -> Result<(), Failure> {
 
 async fn send_repository(client: &Client, remote: &Remote) -> Result<RepositorySource, Failure> {
     if is_url(&remote.repo) {
+        if variable("CCR_FORCE_BUNDLE").is_some_and(|value| value != "0") {
+            return Err(Failure::Usage(
+                "CCR_FORCE_BUNDLE asks for a bundle, and a URL cannot be bundled; name a local folder with --repo, or unset it".into(),
+            ));
+        }
         return Ok(RepositorySource::Url { url: remote.repo.clone(), branch: remote.branch.clone() });
     }
     let bundle = bundle::make(Path::new(&remote.repo), remote.branch.as_deref())?;
@@ -100,24 +105,31 @@ pub(crate) async fn wait(
     let mut progress = Progress::new(view);
     let mut tick = tokio::time::interval(TICK);
     loop {
-        tokio::select! {
-            followed = follow.next() => match followed? {
-                Followed::Event(event) => {
-                    if format == OutputFormat::StreamJson {
-                        json(&event);
-                    }
-                    progress.event(&event);
-                    if is_over(&event.body) {
-                        break;
-                    }
+        let followed = {
+            // Not dropped at a tick: connecting, and waiting for a silent server, take longer.
+            let mut next = std::pin::pin!(follow.next());
+            loop {
+                tokio::select! {
+                    followed = &mut next => break followed?,
+                    _ = tick.tick() => progress.tick(),
                 }
-                Followed::Live(delta) => progress.live(&delta),
-                Followed::Gone => {
-                    progress.clear();
-                    return Err(Failure::Failed(format!("session {id} was deleted")));
+            }
+        };
+        match followed {
+            Followed::Event(event) => {
+                if format == OutputFormat::StreamJson {
+                    json(&event);
                 }
-            },
-            _ = tick.tick() => progress.tick(),
+                progress.event(&event);
+                if is_over(&event.body) {
+                    break;
+                }
+            }
+            Followed::Live(delta) => progress.live(&delta),
+            Followed::Gone => {
+                progress.clear();
+                return Err(Failure::Failed(format!("session {id} was deleted")));
+            }
         }
     }
     progress.clear();
@@ -137,7 +149,7 @@ pub(crate) fn finish(outcome: &Outcome, format: OutputFormat) -> ExitCode {
         OutputFormat::Text => {
             line(&format!("status  {}", outcome.status));
             if let Some(message) = &outcome.message {
-                line(&format!("reason  {message}"));
+                line(&format!("reason  {}", plain(message)));
             }
             line(&format!(
                 "change  +{} −{} in {} files",

@@ -14,7 +14,7 @@ use crate::args::{Global, SessionsCommand};
 use crate::connection::connect;
 use crate::error::Failure;
 use crate::outcome::Outcome;
-use crate::output::{bytes, json, line, note, plain, raw_note};
+use crate::output::{from_elsewhere, json, line, note, plain, raw_note};
 
 pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<ExitCode, Failure> {
     let client = connect(global)?;
@@ -101,7 +101,7 @@ async fn show(client: &Client, session: SessionId, as_json: bool) -> Result<(), 
         line(&format!("reason   {}", plain(message)));
     }
     if let Some(question) = &view.question {
-        let options: Vec<_> = question.options.iter().map(|option| option.id.as_str()).collect();
+        let options: Vec<_> = question.options.iter().map(|option| plain(&option.id)).collect();
         line(&format!("asks     {} [{}]", plain(&question.text), options.join(", ")));
     }
     line(&format!("branch   {}", view.branch));
@@ -160,7 +160,7 @@ fn print_event(event: &Event, as_json: bool) {
 
 async fn diff(client: &Client, session: SessionId, stat: bool, as_json: bool) -> Result<(), Failure> {
     if !stat && !as_json {
-        bytes(&client.patch(session).await?);
+        from_elsewhere(&client.patch(session).await?);
         return Ok(());
     }
     let diff = client.diff(session).await?;
@@ -220,7 +220,13 @@ async fn pull(client: &Client, session: SessionId, branch: Option<String>) -> Re
     let url = format!("{}/git/{session}.git", client.server());
     let refspec = format!("refs/heads/{}:refs/heads/{local}", view.branch);
     let mut git = Command::new("git");
-    git.args(["fetch", "--no-tags", &url, &refspec]);
+    // One's own server is asked directly: the token is for nobody in between, nor for whom it names.
+    git.args(["-c", "http.proxy=", "-c", &format!("http.{}/.proxy=", client.server())])
+        .args(["-c", "http.followRedirects=false"])
+        .args(["fetch", "--no-tags", &url, &refspec]);
+    for name in ["http_proxy", "https_proxy", "all_proxy"] {
+        git.env_remove(name).env_remove(name.to_ascii_uppercase());
+    }
     if let Some(token) = client.token() {
         // By the environment: an argument would show the token to every process of the machine.
         git.env("GIT_CONFIG_COUNT", "1")

@@ -18,8 +18,10 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, User, chown};
+use server::config::Config;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
@@ -55,9 +57,27 @@ pub(crate) async fn run(serve: Serve) -> Result<ExitCode, Failure> {
     let data = std::path::absolute(data_dir(serve.data.as_deref()))
         .map_err(|error| Failure::Failed(format!("the data directory cannot be named: {error}")))?;
     let listener = server::bind(serve.listen)?;
+    // What cannot be used is told before anything is changed.
+    if let Some(config) = &serve.config {
+        Config::read(config)?;
+    }
+    refuse_foreign(&data)?;
     let owner = owner()?;
     let socket = prepare(&data, owner)?;
     Supervisor { serve, data, socket, listener, owner }.supervise().await
+}
+
+/// Lets the supervisor end in order when who started it dies, where that is wanted. Runs before
+/// threads start.
+pub(crate) fn tie(serve: &Serve) -> Result<(), Failure> {
+    let Some(parent) = serve.parent_death else { return Ok(()) };
+    prctl::set_pdeathsig(Signal::SIGTERM)
+        .map_err(|error| Failure::Internal(format!("cannot end with process {parent}: {error}")))?;
+    // It may have died before this was said.
+    if Pid::parent().as_raw() == parent {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!("process {parent} is gone, or did not start this one")))
 }
 
 /// Whose the server's files are.
@@ -70,6 +90,33 @@ fn owner() -> Result<(Uid, Gid), Failure> {
         Some(user) => (user.uid, user.gid),
         None => (Uid::from_raw(NO_ACCOUNT), Gid::from_raw(NO_ACCOUNT)),
     })
+}
+
+/// What one of these is in is a data directory. The first start makes `run` before anything else, and
+/// images may be imported before it.
+const MARKS: [&str; 4] = ["patchyard.lock", "patchyard.db", "run", "images"];
+
+/// Keeps the hands off a folder that holds something else: it would be given away and closed.
+fn refuse_foreign(data: &Path) -> Result<(), Failure> {
+    let entries = match std::fs::read_dir(data) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(Failure::Failed(format!(
+                "cannot look into {}: {error}; give another with --data",
+                data.display()
+            )));
+        }
+    };
+    // A fresh file system of its own has this, and nothing else.
+    let mut entries = entries.flatten().filter(|entry| entry.file_name() != "lost+found");
+    if entries.next().is_none() || MARKS.iter().any(|mark| data.join(mark).exists()) {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!(
+        "{} is not empty and is no patchyard data directory; name an empty or a new folder with --data",
+        data.display()
+    )))
 }
 
 /// Makes the data directory, owned by the server, and the folder of sockets.

@@ -23,6 +23,7 @@ mod inside;
 mod job;
 mod lifecycle;
 mod log;
+mod manners;
 mod repository;
 mod security;
 mod stop;
