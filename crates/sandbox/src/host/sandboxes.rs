@@ -7,7 +7,7 @@
 //!
 //! Blocking, on threads made for that: it is system calls and one program.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
@@ -51,13 +51,19 @@ pub(crate) struct Sandboxes {
     server_gid: u32,
     probed: OnceLock<probe::Probed>,
     busy: Mutex<HashMap<SandboxId, Arc<Mutex<()>>>>,
+    /// Ended lately. Who gives a creation up asks for the end while the creation is still on its
+    /// way here: it must not be made after that, with nobody left who knows of it.
+    ended: Mutex<HashSet<SandboxId>>,
 }
+
+/// How many ended ones are remembered: far more than creations can be on their way.
+const ENDED: usize = 4096;
 
 impl Sandboxes {
     /// Takes over what an earlier `sandbox-host` left: the living stay, the dead are removed.
     pub(crate) fn adopt(place: Place, images: Images, server_uid: u32, server_gid: u32) -> Self {
-        let (probed, busy) = (OnceLock::new(), Mutex::default());
-        let all = Self { place, images, server_uid, server_gid, probed, busy };
+        let (probed, busy, ended) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        let all = Self { place, images, server_uid, server_gid, probed, busy, ended };
         all.place.remove_stand_ins();
         for sandbox in all.place.sandboxes() {
             if all.living(sandbox).is_some() {
@@ -117,6 +123,9 @@ impl Sandboxes {
             .trying(|| format!("open the repository of {session}"))?;
         let turn = self.turn(sandbox);
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.ended.lock().unwrap_or_else(PoisonError::into_inner).contains(&sandbox) {
+            return Err(Refusal::BadRequest(format!("{sandbox} was ended before it was made")));
+        }
         let home = self.place.home(sandbox);
         match DirBuilder::new().mode(0o700).create(&home) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -211,6 +220,13 @@ impl Sandboxes {
 
     /// Ends a sandbox and removes all of it; done also when there is none.
     pub(crate) fn destroy(&self, sandbox: SandboxId) -> Result<(), Refusal> {
+        {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            if ended.len() >= ENDED {
+                ended.clear();
+            }
+            ended.insert(sandbox);
+        }
         let turn = self.turn(sandbox);
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = self.remove(sandbox);

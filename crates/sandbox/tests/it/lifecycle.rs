@@ -240,6 +240,19 @@ async fn bad_requests_fail_in_words_and_leave_nothing() {
 }
 
 #[tokio::test]
+async fn what_was_ended_before_it_was_made_is_not_made() {
+    if !is_root() {
+        return;
+    }
+    let world = World::start();
+    let sandbox = sandbox_id();
+    world.host.destroy(sandbox).await.unwrap();
+    let late = world.host.create(sandbox, world.session(), "slim", limits()).await.unwrap_err();
+    assert!(late.to_string().contains("ended before it was made"), "{late}");
+    assert_eq!(traces(&world, sandbox), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_killed_sandbox_host_is_not_missed() {
     if !is_root() {
         return;
