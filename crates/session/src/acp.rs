@@ -12,7 +12,9 @@
 //! it says is hostile: lines are capped, and what is no ACP ends the turn, not the server.
 
 mod connection;
+mod text;
 mod translate;
+mod updates;
 
 use std::time::Duration;
 
@@ -28,10 +30,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agents::{AgentSpec, Place};
 use connection::Connection;
-use translate::Translator;
+use text::plain;
+use translate::{Translator, UpdateError};
 
 /// How long an agent may take to answer a cancel before it is ended.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Characters of an agent's own words about a failure.
+const MAX_WORDS: usize = 500;
 
 /// An agent in the sandbox.
 pub(crate) struct AcpAgent {
@@ -59,7 +65,7 @@ impl AcpAgent {
             Ok(Err(reason)) => {
                 return Err(TurnEnd::failed(
                     StopReason::Agent,
-                    format!("the agent `{}` did not start: {reason}", self.spec.name),
+                    format!("the agent `{}` did not start: {}", self.spec.name, plain(&reason, MAX_WORDS)),
                 ));
             }
             Err(_) => {
@@ -105,8 +111,14 @@ impl Agent for AcpAgent {
         let mut translator = Translator::new(input.turn);
         let end = match prompt(&mut connection, input, port, &mut translator, stop).await {
             Ok(end) => end,
-            Err(error) => port_closed(&error),
+            Err(UpdateError::Port(error)) => port_closed(&error),
+            Err(excess @ UpdateError::Excess(_)) => {
+                // It would go on in the next turn.
+                connection.end();
+                TurnEnd::failed(StopReason::Agent, excess.to_string())
+            }
         };
+        connection.updates.end_turn();
         // The turn's open messages and calls are closed whatever happened.
         if let Err(error) = port.append(translator.finish()).await {
             return port_closed(&error);
@@ -124,9 +136,10 @@ async fn prompt(
     port: &dyn AgentPort,
     translator: &mut Translator,
     stop: CancellationToken,
-) -> Result<TurnEnd, PortError> {
+) -> Result<TurnEnd, UpdateError> {
     let text = ContentBlock::Text(TextContent::new(input.text));
     let request = PromptRequest::new(connection.session.clone(), vec![text]);
+    connection.updates.begin_turn();
     let mut answer = Box::pin(connection.agent.send_request(request).block_task());
     let mut cancelled = false;
     let mut patience = Box::pin(tokio::time::sleep(Duration::MAX));
@@ -134,13 +147,13 @@ async fn prompt(
         tokio::select! {
             // Updates first: they came before the answer on the wire.
             biased;
-            Some(update) = connection.updates.recv() => translator.update(update, port).await?,
+            Some(update) = connection.updates.next() => translator.update(update, port).await?,
             answer = &mut answer => break match answer {
                 Ok(answer) => turn_end(answer.stop_reason, cancelled),
                 Err(error) if is_incoming_transport_closed(&error) => lost(connection, cancelled, true),
                 Err(error) if is_connection_terminated(&error) => lost(connection, cancelled, false),
                 Err(error) => {
-                    let words: String = error.to_string().chars().take(500).collect();
+                    let words = plain(&error.to_string(), MAX_WORDS);
                     TurnEnd::failed(StopReason::Agent, format!("the agent answered with an error: {words}"))
                 }
             },
@@ -156,7 +169,7 @@ async fn prompt(
             }
         }
     };
-    while let Ok(update) = connection.updates.try_recv() {
+    while let Some(update) = connection.updates.next_ready() {
         translator.update(update, port).await?;
     }
     Ok(end)

@@ -1,4 +1,9 @@
 //! A running agent and the JSON-RPC connection to it.
+//!
+//! ```text
+//!   agent's streams ═ Pump (counts, watches `kill`) ═ pipe ═ protocol ─▶ updates of this turn ─▶ turn
+//!                                                                 └────▶ of no turn: dropped
+//! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,17 +13,19 @@ use agent_client_protocol::v1::ConnectionTo;
 use agent_client_protocol::v1::schema::{
     InitializeRequest, NewSessionRequest, PermissionOptionKind, RequestPermissionOutcome,
     RequestPermissionRequest, RequestPermissionResponse, SelectedPermissionOutcome, SessionId,
-    SessionNotification, SessionUpdate,
+    SessionNotification,
 };
 use agent_client_protocol::{Agent, ByteStreams, Client, Error, is_incoming_transport_closed};
 use protocol::hands::{ExecEvent, ExecSignal, ExecSpec, Execution};
 use protocol::ids::ExecId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
+use super::text::plain;
+use super::updates::{Heard, Updates, updates};
 use crate::agents::{AgentSpec, Place};
 
 /// The longest line that an agent may send: one message with a large file in it.
@@ -27,20 +34,24 @@ const MAX_LINE: usize = 16 * 1024 * 1024;
 /// What is kept of the agent's standard error, to say why it ended.
 const MAX_STDERR: usize = 8 * 1024;
 
+/// Characters of its words that are passed on.
+const MAX_WORDS: usize = 300;
+
 /// How long what a dead agent said may take through the protocol.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Bytes between the pump and the protocol.
 const PIPE: usize = 64 * 1024;
 
-/// Updates that wait to be logged before the agent waits too.
-const UPDATES: usize = 256;
+/// What an agent may write from the start of a turn to that of the next. The protocol reads ahead
+/// without a bound of its own, so that this is also the most of the agent's that we can come to hold.
+const MAX_SAID: u64 = 128 * 1024 * 1024;
 
 /// A started agent with one ACP session.
 pub(super) struct Connection {
     pub(super) agent: ConnectionTo<Agent>,
     pub(super) session: SessionId,
-    pub(super) updates: mpsc::Receiver<SessionUpdate>,
+    pub(super) updates: Updates,
     /// Cancelled when the connection has ended: after the last of what the agent said was read.
     pub(super) over: CancellationToken,
     /// Cancelled as soon as the agent's process is gone.
@@ -65,7 +76,14 @@ impl Connection {
         let [over, gone, kill] = [(); 3].map(|()| CancellationToken::new());
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let (ours, theirs) = tokio::io::duplex(PIPE);
-        let pump = Pump { execution, pipe: theirs, kill: kill.clone(), stderr: Arc::clone(&stderr) };
+        let (heard, updates) = updates();
+        let pump = Pump {
+            execution,
+            pipe: theirs,
+            kill: kill.clone(),
+            stderr: Arc::clone(&stderr),
+            heard: heard.clone(),
+        };
         let (ended, exited) = (over.clone(), gone.clone());
         tokio::spawn(async move {
             pump.run().await;
@@ -75,8 +93,7 @@ impl Connection {
             let _ = tokio::time::timeout(LAST_WORDS, ended.cancelled()).await;
             ended.cancel();
         });
-        let (updates_in, updates) = mpsc::channel(UPDATES);
-        let agent = open(ours, updates_in, over.clone()).await;
+        let agent = open(ours, heard, over.clone()).await;
         let mut this = match agent {
             Some(agent) => Self { agent, session: SessionId::new(""), updates, over, gone, kill, stderr },
             None => return Err(words(&stderr)),
@@ -94,7 +111,7 @@ impl Connection {
     async fn open_session(&self, place: &Place) -> Result<SessionId, String> {
         let failed = |what: &str, error: &Error| match is_incoming_transport_closed(error) {
             true => self.last_words(),
-            false => format!("{what} failed: {error}"),
+            false => format!("{what} failed: {}", plain(&error.to_string(), MAX_WORDS)),
         };
         self.agent
             .send_request(InitializeRequest::new(ProtocolVersion::V1))
@@ -142,15 +159,11 @@ fn words(stderr: &Mutex<Vec<u8>>) -> String {
     let bytes = stderr.lock().unwrap_or_else(PoisonError::into_inner);
     let text = String::from_utf8_lossy(&bytes);
     let line = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");
-    line.chars().filter(|c| !c.is_control()).take(300).collect()
+    plain(line, MAX_WORDS)
 }
 
 /// Runs the protocol over our end of the pipe; `None` when it ends before it begins.
-async fn open(
-    pipe: DuplexStream,
-    updates: mpsc::Sender<SessionUpdate>,
-    over: CancellationToken,
-) -> Option<ConnectionTo<Agent>> {
+async fn open(pipe: DuplexStream, heard: Heard, over: CancellationToken) -> Option<ConnectionTo<Agent>> {
     let (ready, opened) = oneshot::channel();
     let (read, write) = tokio::io::split(pipe);
     let transport = ByteStreams::new(write.compat_write(), read.compat());
@@ -160,8 +173,7 @@ async fn open(
             .v1()
             .on_receive_notification(
                 async move |notification: SessionNotification, _connection| {
-                    // Nobody listens between turns: what comes then belongs to no turn.
-                    let _ = updates.send(notification.update).await;
+                    heard.update(notification.update).await;
                     Ok(())
                 },
                 agent_client_protocol::on_receive_notification!(),
@@ -201,23 +213,37 @@ struct Pump {
     pipe: DuplexStream,
     kill: CancellationToken,
     stderr: Arc<Mutex<Vec<u8>>>,
+    heard: Heard,
 }
 
 impl Pump {
     async fn run(mut self) {
+        let kill = self.kill.clone();
+        // Around all of it: an agent that does not read makes every write wait.
+        let has_ended = tokio::select! {
+            biased;
+            () = kill.cancelled() => false,
+            has_ended = self.carry() => has_ended,
+        };
+        if !has_ended {
+            let _ = self.execution.signal(ExecSignal::Kill).await;
+        }
+    }
+
+    /// Carries until one side is done; true when the agent's process has ended.
+    async fn carry(&mut self) -> bool {
         let mut line = 0usize;
         let mut buffer = vec![0; PIPE];
         loop {
             tokio::select! {
                 biased;
-                () = self.kill.cancelled() => break,
                 read = self.pipe.read(&mut buffer) => match read {
                     Ok(length) if length > 0 => {
                         if self.execution.write_stdin(&buffer[..length]).await.is_err() {
-                            break;
+                            return false;
                         }
                     }
-                    _ => break,
+                    _ => return false,
                 },
                 event = self.execution.next() => match event {
                     Ok(ExecEvent::Stdout(bytes)) => {
@@ -225,16 +251,23 @@ impl Pump {
                             Some(last) => bytes.len() - last - 1,
                             None => line + bytes.len(),
                         };
-                        if line > MAX_LINE || self.pipe.write_all(&bytes).await.is_err() {
-                            break;
+                        if line > MAX_LINE {
+                            self.keep(b"\nit was ended because it sent a line of more than 16 MB\n");
+                            return false;
+                        }
+                        if self.heard.bytes(bytes.len()) > MAX_SAID {
+                            self.keep(b"\nit was ended because it sent more than 128 MB in one turn\n");
+                            return false;
+                        }
+                        if self.pipe.write_all(&bytes).await.is_err() {
+                            return false;
                         }
                     }
                     Ok(ExecEvent::Stderr(bytes)) => self.keep(&bytes),
-                    Ok(ExecEvent::Exited(_)) | Err(_) => return,
+                    Ok(ExecEvent::Exited(_)) | Err(_) => return true,
                 },
             }
         }
-        let _ = self.execution.signal(ExecSignal::Kill).await;
     }
 
     fn keep(&self, bytes: &[u8]) {
@@ -244,3 +277,6 @@ impl Pump {
         kept.drain(..surplus);
     }
 }
+
+#[cfg(test)]
+mod tests;
