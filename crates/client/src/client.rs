@@ -18,10 +18,21 @@ use tokio_util::io::ReaderStream;
 use crate::error::ClientError;
 use crate::follow::Follow;
 
+/// The longest that a plain question takes to be answered.
+const SHORT: Duration = Duration::from_secs(30);
+
+/// The same for what first has to end a turn or take a sandbox down.
+const LONG: Duration = Duration::from_secs(180);
+
+/// The server pings every 15 s: so much silence means that the connection is dead.
+pub(crate) const SILENCE: Duration = Duration::from_secs(45);
+
 /// A server and how to be somebody there. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
+    /// For what goes on without an end, with a limit on silence only.
+    streams: reqwest::Client,
     server: String,
     token: Option<String>,
 }
@@ -35,14 +46,16 @@ impl Client {
         if !is_address || reqwest::Url::parse(&server).is_err() {
             return Err(bad());
         }
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(10))
-            .user_agent(concat!("patchyard/", env!("CARGO_PKG_VERSION")))
-            // One's own server is never behind the machine's proxy for the outside.
-            .no_proxy()
-            .build()
-            .map_err(|_| bad())?;
-        Ok(Self { http, server, token })
+        let builder = || {
+            reqwest::Client::builder()
+                .connect_timeout(Duration::from_secs(10))
+                .user_agent(concat!("patchyard/", env!("CARGO_PKG_VERSION")))
+                // One's own server is never behind the machine's proxy for the outside.
+                .no_proxy()
+        };
+        let http = builder().build().map_err(|_| bad())?;
+        let streams = builder().read_timeout(SILENCE).build().map_err(|_| bad())?;
+        Ok(Self { http, streams, server, token })
     }
 
     /// The server's address, without a slash at the end.
@@ -112,12 +125,13 @@ impl Client {
     ) -> Result<PromptAccepted, ClientError> {
         let body = CreatePrompt { text: text.to_owned() };
         let path = format!("/sessions/{session}/prompts");
-        self.json(self.request(Method::POST, &path).header("idempotency-key", key).json(&body)).await
+        let request = self.request(Method::POST, &path).timeout(SHORT).header("idempotency-key", key);
+        self.json(request.json(&body)).await
     }
 
     /// Stops what runs.
     pub async fn stop(&self, session: SessionId) -> Result<SessionView, ClientError> {
-        self.json(self.request(Method::POST, &format!("/sessions/{session}/stop"))).await
+        self.json(self.request(Method::POST, &format!("/sessions/{session}/stop")).timeout(LONG)).await
     }
 
     /// Hides a session or brings it back.
@@ -134,12 +148,13 @@ impl Client {
     ) -> Result<(), ClientError> {
         let body = AnswerQuestion { option: option.to_owned() };
         let path = format!("/sessions/{session}/questions/{question}");
-        self.send(self.request(Method::POST, &path).json(&body)).await.map(drop)
+        self.send(self.request(Method::POST, &path).timeout(SHORT).json(&body)).await.map(drop)
     }
 
     /// Deletes a session.
     pub async fn delete(&self, session: SessionId) -> Result<(), ClientError> {
-        self.send(self.request(Method::DELETE, &format!("/sessions/{session}"))).await.map(drop)
+        let request = self.request(Method::DELETE, &format!("/sessions/{session}")).timeout(LONG);
+        self.send(request).await.map(drop)
     }
 
     /// A page of events.
@@ -155,7 +170,8 @@ impl Client {
 
     pub(crate) async fn open_stream(&self, session: SessionId, after: Seq) -> Result<Response, ClientError> {
         let path = format!("/sessions/{session}/events?after={after}");
-        self.send(self.request(Method::GET, &path).header(header::ACCEPT, "text/event-stream")).await
+        let request = self.authorized(self.streams.get(self.address(&path)));
+        self.send(request.header(header::ACCEPT, "text/event-stream")).await
     }
 
     /// Changed files and counts.
@@ -175,16 +191,28 @@ impl Client {
         self.post("/auth/token", &LoginCode { code: code.to_owned() }).await
     }
 
+    /// Ends this client's own token.
+    pub async fn logout(&self) -> Result<(), ClientError> {
+        self.send(self.request(Method::POST, "/auth/logout").timeout(SHORT)).await.map(drop)
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.json(self.request(Method::GET, path)).await
+        self.json(self.request(Method::GET, path).timeout(SHORT)).await
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        self.json(self.request(Method::POST, path).json(body)).await
+        self.json(self.request(Method::POST, path).timeout(LONG).json(body)).await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}/api/v1{path}", self.server));
+        self.authorized(self.http.request(method, self.address(path)))
+    }
+
+    fn address(&self, path: &str) -> String {
+        format!("{}/api/v1{path}", self.server)
+    }
+
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -196,10 +224,8 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let response = request
-            .send()
-            .await
-            .map_err(|source| ClientError::Unreachable { server: self.server.clone(), source })?;
+        let response =
+            request.send().await.map_err(|error| ClientError::unreachable(&self.server, &error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

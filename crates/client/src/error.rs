@@ -7,13 +7,13 @@ use protocol::problem::Problem;
 pub enum ClientError {
     /// The server does not answer.
     #[error(
-        "cannot reach patchyard at {server}; start it with `patchyard serve`, or name another with --server"
+        "cannot reach patchyard at {server}: {cause}; start it with `patchyard serve`, or name another with --server"
     )]
     Unreachable {
         /// The address.
         server: String,
-        #[source]
-        source: reqwest::Error,
+        /// Why, as the system says it.
+        cause: String,
     },
     /// The server's own answer.
     #[error("{}", sentence(.0))]
@@ -40,6 +40,17 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// What is at the bottom of such an error; what lies above repeats the address.
+    pub(crate) fn unreachable(server: &str, error: &reqwest::Error) -> Self {
+        let mut deepest: &dyn std::error::Error = error;
+        while let Some(cause) = deepest.source() {
+            deepest = cause;
+        }
+        let cause =
+            if error.is_timeout() { "it did not answer in time".to_owned() } else { deepest.to_string() };
+        Self::Unreachable { server: server.to_owned(), cause }
+    }
+
     /// Whether the server said that the caller is not allowed.
     #[must_use]
     pub fn is_denied(&self) -> bool {

@@ -9,11 +9,11 @@ use protocol::event::{Event, LiveDelta};
 use protocol::ids::{Seq, SessionId};
 use tokio::time::Instant;
 
-use crate::client::Client;
+use crate::client::{Client, SILENCE};
 use crate::error::ClientError;
 
-/// The server pings every 15 s: so much silence means that the connection is dead.
-const SILENCE: Duration = Duration::from_secs(45);
+/// The pause before each new connection: a server that hangs up at once is not asked in a loop.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// How long a server may be away before following gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -46,7 +46,8 @@ impl Follow {
         Self { client, session, last: after, frames: None, away: None }
     }
 
-    /// The next thing; an error only when the server refuses or stays away for a minute.
+    /// The next thing; an error only when the server refuses or stays away for a minute. Nothing is
+    /// lost when this is dropped before it is ready, but what it waits for begins anew.
     pub async fn next(&mut self) -> Result<Followed, ClientError> {
         loop {
             let Some(frames) = &mut self.frames else {
@@ -57,6 +58,7 @@ impl Follow {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(()))) | Ok(None) | Err(_) => {
                     self.frames = None;
+                    tokio::time::sleep(PAUSE).await;
                     continue;
                 }
             };
@@ -95,7 +97,7 @@ impl Follow {
                 if since.elapsed() > PATIENCE {
                     return Err(error);
                 }
-                tokio::time::sleep(Duration::from_millis(250)).await;
+                tokio::time::sleep(PAUSE).await;
                 Ok(())
             }
             Err(error) => Err(error),
