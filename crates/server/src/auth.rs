@@ -104,7 +104,7 @@ async fn identify(state: &AppState, headers: &HeaderMap) -> Result<Option<Via>, 
 }
 
 /// The token of a Bearer or Basic header.
-fn authorization(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn authorization(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {

@@ -41,13 +41,19 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/auth/login", post(access::login))
         .route("/auth/token", post(access::token))
         .route("/openapi.json", get(info::openapi));
-    let git = Router::new()
+    let repositories = Router::new()
         .route("/{repository}/info/refs", get(git::info_refs))
         .route("/{repository}/git-upload-pack", post(git::upload_pack).layer(DefaultBodyLimit::max(64 << 20)))
         .route_layer(middleware::from_fn_with_state(state.clone(), auth::require_for_git));
     Router::new()
-        .nest("/api/v1", signed_in.merge(open).fallback(info::not_found))
-        .nest("/git", git)
+        .nest(
+            "/api/v1",
+            signed_in
+                .merge(open)
+                .fallback(info::not_found)
+                .method_not_allowed_fallback(info::method_not_allowed),
+        )
+        .nest("/git", repositories.fallback(git::not_found))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .fallback(assets::serve)

@@ -34,6 +34,8 @@ pub struct Announce {
     pub address: SocketAddr,
     /// The one-time address that signs a browser in.
     pub login_url: String,
+    /// The same for a terminal on another machine or of another account; `patchyard login` takes it.
+    pub terminal_login: String,
     /// What is missing for sessions to work.
     pub missing: Vec<String>,
 }
@@ -85,9 +87,12 @@ pub async fn run(
     let state = wire(&options.data, &options.host_socket, &options.config, &options.model, hosts).await?;
     write_token_file(&options.data, &state.store).await?;
     state.sessions.recover().await.map_err(RunError::Recover)?;
-    let code = state.store.grant(Access::Code, "login").await?;
-    let login_url = format!("http://{address}/login#{code}");
-    announce(Announce { address, login_url, missing: state.settings.missing.clone() });
+    let login = async || {
+        let code = state.store.grant(Access::Code, "login").await?;
+        Ok::<_, StoreError>(format!("http://{address}/login#{code}"))
+    };
+    let (login_url, terminal_login) = (login().await?, login().await?);
+    announce(Announce { address, login_url, terminal_login, missing: state.settings.missing.clone() });
 
     let (sessions, stopping) = (state.sessions.clone(), state.stopping.clone());
     let ends = stopping.clone();
@@ -120,12 +125,20 @@ pub fn bind(address: SocketAddr) -> Result<std::net::TcpListener, RunError> {
 /// `Host` values that mean this server.
 fn hosts(address: SocketAddr, more: &[String]) -> Vec<String> {
     let port = address.port();
-    let mut hosts = vec![address.to_string()];
+    let mut names = vec![match address {
+        SocketAddr::V4(address) => address.ip().to_string(),
+        SocketAddr::V6(address) => format!("[{}]", address.ip()),
+    }];
     if address.ip().is_loopback() || address.ip().is_unspecified() {
-        hosts.extend(["localhost", "127.0.0.1", "[::1]"].map(|name| format!("{name}:{port}")));
+        names.extend(["localhost", "127.0.0.1", "[::1]"].map(ToOwned::to_owned));
     }
-    for name in more {
-        hosts.extend([name.clone(), format!("{name}:{port}")]);
+    names.extend_from_slice(more);
+    let mut hosts: Vec<String> = names.iter().map(|name| format!("{name}:{port}")).collect();
+    // Clients leave HTTP's own port out; a configured name may be behind a proxy with any port.
+    if port == 80 {
+        hosts.extend(names);
+    } else {
+        hosts.extend_from_slice(more);
     }
     hosts
 }
@@ -144,4 +157,30 @@ async fn write_token_file(data: &Path, store: &Store) -> Result<(), RunError> {
         .and_then(|()| std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path))
         .and_then(|mut file| std::io::Write::write_all(&mut file, token.as_bytes()));
     written.map_err(|source| RunError::TokenFile { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_goes_without_the_port_only_where_clients_leave_it_out() {
+        let more = ["yard.example.org".to_owned()];
+        let on = |address: &str| hosts(address.parse().unwrap(), &more);
+        let usual = on("127.0.0.1:7878");
+        for name in ["127.0.0.1:7878", "localhost:7878", "yard.example.org", "yard.example.org:7878"] {
+            assert!(usual.iter().any(|host| host == name), "{name} in {usual:?}");
+        }
+        assert!(!usual.iter().any(|host| host == "localhost" || host == "127.0.0.1"), "{usual:?}");
+        for (address, name) in [
+            ("127.0.0.1:80", "localhost"),
+            ("127.0.0.1:80", "localhost:80"),
+            ("[::1]:80", "[::1]"),
+            ("192.0.2.7:80", "192.0.2.7"),
+            ("192.0.2.7:80", "yard.example.org"),
+        ] {
+            assert!(on(address).iter().any(|host| host == name), "{name} on {address}");
+        }
+        assert!(!on("192.0.2.7:80").iter().any(|host| host == "localhost"));
+    }
 }

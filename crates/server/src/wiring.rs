@@ -1,4 +1,4 @@
-//! Putting the parts together: the one place that names gateways and the sandbox.
+//! Putting the parts together: the one place that makes gateways and reaches for the sandbox host.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -73,8 +73,9 @@ pub(crate) async fn wire(
 ) -> Result<AppState, WiringError> {
     let dir = |name: &str| data.join(name);
     let scratch = dir("tmp");
-    let made = tokio::fs::create_dir_all(&scratch).await;
-    made.map_err(|source| WiringError::Dir { path: scratch.display().to_string(), source })?;
+    empty(&scratch)
+        .await
+        .map_err(|source| WiringError::Dir { path: scratch.display().to_string(), source })?;
     let store = Store::open(data, Clock::system())?;
     let repositories = Repositories::open(data).await?;
     let uploads = Uploads::open(dir("uploads"))
@@ -120,6 +121,15 @@ pub(crate) async fn wire(
     })
 }
 
+/// Makes a folder, or takes away what a crash left in it.
+async fn empty(folder: &Path) -> std::io::Result<()> {
+    match tokio::fs::remove_dir_all(folder).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    tokio::fs::create_dir_all(folder).await
+}
+
 fn session_config(config: &Config, scratch: std::path::PathBuf) -> SessionConfig {
     SessionConfig {
         scratch,
@@ -161,4 +171,20 @@ fn model(settings: &ModelSettings, environment: &ModelEnvironment) -> Result<Mod
     }
     let client = ModelClient::new(config).map_err(|error| WiringError::Model(error.to_string()))?;
     Ok(ModelSource::Ready(client))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_crash_left_is_taken_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("data/tmp");
+        empty(&folder).await.unwrap();
+        std::fs::create_dir(folder.join("half")).unwrap();
+        std::fs::write(folder.join("half/bundle"), "x").unwrap();
+        empty(&folder).await.unwrap();
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    }
 }

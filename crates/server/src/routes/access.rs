@@ -9,7 +9,7 @@ use protocol::api::{LoginCode, NewToken};
 use protocol::problem::Problem;
 use store::Access;
 
-use crate::auth::{COOKIE, Via, cookie};
+use crate::auth::{COOKIE, Via, authorization, cookie};
 use crate::reply::{Body, Reply};
 use crate::state::AppState;
 
@@ -45,11 +45,14 @@ pub(crate) async fn token(
     Ok((StatusCode::CREATED, Json(NewToken { token })))
 }
 
-/// Ends the browser session.
+/// Ends the browser session, and the token where one is presented.
 #[utoipa::path(post, path = "/auth/logout", tag = "access", responses((status = 204, description = "Signed out")))]
 pub(crate) async fn logout(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, Reply> {
     if let Some(secret) = cookie(&headers) {
         state.store.revoke(secret).await?;
+    }
+    if let Some(secret) = authorization(&headers) {
+        state.store.revoke(&secret).await?;
     }
     let gone = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, gone)]).into_response())

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use flate2::write::GzDecoder;
 use futures::StreamExt as _;
@@ -41,6 +41,12 @@ pub(crate) async fn info_refs(
     state.store.session(session).await?;
     let body = state.repositories.advertise(session, protocol(&headers)).await?;
     Ok((answer_headers("application/x-git-upload-pack-advertisement"), body).into_response())
+}
+
+/// Everything else below `/git`.
+pub(crate) async fn not_found(uri: Uri) -> Reply {
+    let next = "the address is /git/<session>.git, for git fetch and git clone";
+    Reply::new(404, "not_found", "there is nothing at this address", next).detail(uri.path())
 }
 
 /// `POST /git/<session>.git/git-upload-pack`.

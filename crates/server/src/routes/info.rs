@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
+use axum::http::{Method, Uri};
 use protocol::api::ServerInfo;
 use protocol::sandbox_host::HostReport;
 
@@ -58,4 +58,11 @@ pub(crate) async fn openapi() -> Json<utoipa::openapi::OpenApi> {
 pub(crate) async fn not_found(uri: Uri) -> Reply {
     let reply = Reply::new(404, "not_found", "there is nothing at this address", "see /api/v1/openapi.json");
     reply.detail(uri.path())
+}
+
+/// Something below `/api/v1`, asked for in a way that it does not have.
+pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Reply {
+    let title = format!("{method} is not for this address");
+    let next = "see /api/v1/openapi.json, or the Allow header, for what is";
+    Reply::new(405, "method_not_allowed", title, next).detail(uri.path())
 }
