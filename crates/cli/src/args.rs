@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Sessions(Sessions),
     /// Sign this terminal in with a one-time code
     Login(Login),
+    /// Sign this terminal out: its token ends on the server and goes from this account
+    Logout,
     /// What works on this machine, what does not, and how to mend it
     Doctor(Doctor),
     /// Images of sandboxes
@@ -131,6 +133,7 @@ pub(crate) enum SessionsCommand {
     },
     /// Show one session
     Show {
+        /// The session's id
         session: SessionId,
         /// One JSON object
         #[arg(long)]
@@ -138,6 +141,7 @@ pub(crate) enum SessionsCommand {
     },
     /// Print a session's log
     Events {
+        /// The session's id
         session: SessionId,
         /// Only events after this seq
         #[arg(long, default_value_t = 0)]
@@ -151,6 +155,7 @@ pub(crate) enum SessionsCommand {
     },
     /// Print a session's change as a patch
     Diff {
+        /// The session's id
         session: SessionId,
         /// Files and counts only
         #[arg(long, conflicts_with = "json")]
@@ -160,13 +165,27 @@ pub(crate) enum SessionsCommand {
         json: bool,
     },
     /// Send another prompt
-    Prompt { session: SessionId, text: String },
+    Prompt {
+        /// The session's id
+        session: SessionId,
+        /// The prompt
+        text: String,
+    },
     /// Stop what runs
-    Stop { session: SessionId },
+    Stop {
+        /// The session's id
+        session: SessionId,
+    },
     /// Answer the open question with one of its options
-    Answer { session: SessionId, option: String },
+    Answer {
+        /// The session's id
+        session: SessionId,
+        /// One of the options
+        option: String,
+    },
     /// Hide a session and take its sandbox down
     Archive {
+        /// The session's id
         session: SessionId,
         /// Bring it back to the list
         #[arg(long)]
@@ -174,6 +193,7 @@ pub(crate) enum SessionsCommand {
     },
     /// Delete a session for good
     Delete {
+        /// The session's id
         session: SessionId,
         /// Do not ask
         #[arg(long)]
@@ -181,6 +201,7 @@ pub(crate) enum SessionsCommand {
     },
     /// Fetch the result branch into the current repository
     Pull {
+        /// The session's id
         session: SessionId,
         /// The local branch [default: the session's own name]
         #[arg(long, value_name = "NAME")]
@@ -211,7 +232,9 @@ pub(crate) struct Image {
 pub(crate) enum ImageCommand {
     /// Import a root file system: a folder or a tar archive
     Import {
+        /// Its name
         name: String,
+        /// The folder or archive
         path: PathBuf,
         /// The data directory to import into [default: /var/lib/patchyard]
         #[arg(long, env = "PATCHYARD_DATA", value_name = "DIR")]

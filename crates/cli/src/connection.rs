@@ -14,7 +14,7 @@ use crate::args::Global;
 use crate::error::Failure;
 
 /// Where a server on this machine listens when nothing else is said.
-const DEFAULT_SERVER: &str = "http://127.0.0.1:7878";
+pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:7878";
 
 /// The user's own configuration: `$XDG_CONFIG_HOME/patchyard/config.toml`.
 #[derive(Debug, Default, Serialize, Deserialize)]

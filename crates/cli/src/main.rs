@@ -1,7 +1,7 @@
 //! The `patchyard` binary.
 //!
 //! ```text
-//!  patchyard --remote "…"  sessions  login  ─▶ client ─▶ a running server
+//!  patchyard --remote "…"  sessions  login  logout  ─▶ client ─▶ a running server
 //!  patchyard serve ─▶ supervisor ─┬─▶ patchyard internal sandbox-host   (root, or without sandboxes)
 //!                                 └─▶ patchyard internal server         (unprivileged)
 //!  patchyard demo  ─▶ serve on a free port, one task, its diff
@@ -66,6 +66,7 @@ async fn dispatch(args: Args) -> Result<ExitCode, Failure> {
         Some(Command::Demo(demo)) => commands::demo::run(demo).await,
         Some(Command::Sessions(sessions)) => commands::sessions::run(&global, sessions.command).await,
         Some(Command::Login(login)) => commands::login::run(&global, login).await,
+        Some(Command::Logout) => commands::login::end().await,
         Some(Command::Doctor(doctor)) => commands::doctor::run(doctor).await,
         Some(Command::Image(image)) => commands::image::run(image.command).await,
         Some(Command::Version) => {

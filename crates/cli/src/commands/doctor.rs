@@ -31,7 +31,7 @@ struct Check {
 pub(crate) async fn run(doctor: Doctor) -> Result<ExitCode, Failure> {
     let mut checks = vec![git().await, guest(), model()];
     match probe().await {
-        Ok(report) => add_report(&mut checks, &report),
+        Ok(report) => add_report(&mut checks, &report, nix::unistd::geteuid().is_root()),
         Err(reason) => {
             checks.push(Check { name: "sandboxes".into(), ok: false, needed: true, note: reason });
         }
@@ -95,10 +95,12 @@ fn model() -> Check {
     Check { name: "model key".into(), ok: key.is_some(), needed: false, note: note.into() }
 }
 
-fn add_report(checks: &mut Vec<Check>, report: &HostReport) {
+/// `is_root`: an ordinary user sees neither whether runtimes work nor what root keeps.
+fn add_report(checks: &mut Vec<Check>, report: &HostReport, is_root: bool) {
     for runtime in &report.runtimes {
         let version = runtime.version.clone().unwrap_or_else(|| "not found".into());
         let note = match (&runtime.why_not, runtime.chosen) {
+            (Some(_), _) if !is_root => "needs root to try".into(),
             (Some(why_not), _) => format!("{version}: {why_not}"),
             (None, true) => format!("{version}, used"),
             (None, false) => format!("{version}, works"),
@@ -108,6 +110,7 @@ fn add_report(checks: &mut Vec<Check>, report: &HostReport) {
     let chosen = report.runtimes.iter().find(|runtime| runtime.chosen);
     let note = match chosen {
         Some(runtime) => format!("by {}, proven by starting one", runtime.name),
+        None if !is_root => "need root to make; run this with sudo to see whether they work".into(),
         None => "no runtime works here; install crun or runc and run this as root".into(),
     };
     checks.push(Check { name: "sandboxes".into(), ok: chosen.is_some(), needed: true, note });
@@ -119,7 +122,9 @@ fn add_report(checks: &mut Vec<Check>, report: &HostReport) {
             note: limit.note.clone(),
         });
     }
-    let note = if report.images.is_empty() {
+    let note = if report.images.is_empty() && !is_root {
+        "needs root to look".into()
+    } else if report.images.is_empty() {
         "none; run scripts/setup, or `patchyard image import slim PATH`".into()
     } else {
         report.images.join(", ")
@@ -158,4 +163,30 @@ async fn probe() -> Result<HostReport, String> {
 
 async fn ask(socket: &Path) -> Result<HostReport, String> {
     SandboxHost::connect(socket).probe().await.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinary_user_is_not_told_that_something_is_missing_that_only_root_sees() {
+        let runtime = protocol::sandbox_host::RuntimeReport {
+            name: "crun".into(),
+            version: None,
+            chosen: false,
+            why_not: Some("no privilege".into()),
+        };
+        let report = HostReport { runtimes: vec![runtime], limits: Vec::new(), images: Vec::new() };
+        let words = |is_root| {
+            let mut checks = Vec::new();
+            add_report(&mut checks, &report, is_root);
+            assert!(checks.iter().all(|check| !check.ok));
+            checks.iter().map(|check| format!("{}: {}\n", check.name, check.note)).collect::<String>()
+        };
+        let (user, root) = (words(false), words(true));
+        assert!(!user.contains("not found") && !user.contains("none;"), "{user}");
+        assert!(user.contains("crun: needs root to try") && user.contains("images: needs root"), "{user}");
+        assert!(root.contains("not found: no privilege") && root.contains("images: none; run"), "{root}");
+    }
 }

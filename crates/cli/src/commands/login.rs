@@ -1,13 +1,13 @@
-//! `patchyard login`: a one-time code becomes a token in the user's configuration.
+//! `patchyard login`: a one-time code becomes a token in the user's configuration; `logout` ends it.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::ExitCode;
 
-use client::Client;
+use client::{Client, ClientError};
 
 use crate::args::{Global, Login};
-use crate::connection::{UserConfig, server};
+use crate::connection::{DEFAULT_SERVER, UserConfig, server};
 use crate::error::Failure;
 use crate::output::{line, note, raw_note};
 
@@ -30,7 +30,35 @@ pub(crate) async fn run(global: &Global, login: Login) -> Result<ExitCode, Failu
     user.server = Some(server.clone());
     user.token = Some(token);
     write(&user)?;
+    if let Some(path) = UserConfig::path() {
+        note(&format!("the token is in {}", path.display()));
+    }
     line(&format!("signed in to {server}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends the token of the user's configuration, on the server and here. The token file of a server on
+/// this machine stays: it belongs to the server.
+pub(crate) async fn end() -> Result<ExitCode, Failure> {
+    let mut user = UserConfig::read()?;
+    let Some(token) = user.token.take() else {
+        return Err(Failure::Failed("this account is not signed in anywhere; nothing was done".into()));
+    };
+    let server = user.server.clone().unwrap_or_else(|| DEFAULT_SERVER.to_owned());
+    let ended = Client::new(&server, Some(token))?.logout().await;
+    write(&user)?;
+    match ended {
+        Ok(()) => {}
+        // Over already.
+        Err(ClientError::Problem(problem)) if problem.status == 401 => {}
+        Err(error) => {
+            note(
+                "the token is gone from this account, but the server could not be told; it is still valid there",
+            );
+            return Err(error.into());
+        }
+    }
+    line(&format!("signed out of {server}"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -59,6 +87,5 @@ fn write(user: &UserConfig) -> Result<(), Failure> {
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .and_then(|()| std::fs::rename(&fresh, &path));
     written.map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))?;
-    note(&format!("the token is in {}", path.display()));
     Ok(())
 }

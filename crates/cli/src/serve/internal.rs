@@ -75,6 +75,7 @@ async fn server(options: InternalServer) -> Result<ExitCode, Failure> {
         }
         line(&format!("listening on http://{}", announce.address));
         line(&format!("sign in with this address, good once: {}", announce.login_url));
+        line(&format!("in a terminal elsewhere: patchyard login {}", announce.terminal_login));
         for missing in &announce.missing {
             note(&format!("! {missing}"));
         }

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use testkit::harness::{DEADLINE, run};
+use reqwest::Method;
+use testkit::harness::{Answer, DEADLINE, run};
 use testkit::model::{Script, ScriptedModel, Turn};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -189,4 +190,62 @@ async fn what_a_bundle_can_be_made_of_is_told() {
     repo.git(&["init", "--quiet", "--object-format=sha256", &long.display().to_string()]);
     let refused = task(&long.display().to_string()).await.exits(1);
     assert!(refused.stderr.contains("names its objects by SHA-256"), "{}", refused.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_elsewhere_signs_in_by_the_third_line_and_out_again() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let mut server = Command::new(env!("CARGO_BIN_EXE_patchyard"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(dir.path().join("data"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let mut said = Vec::new();
+    while said.len() < 3 {
+        said.push(tokio::time::timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap());
+    }
+    let line = said[2].strip_prefix("in a terminal elsewhere: patchyard login ").unwrap();
+    assert_ne!(Some(line), said[1].rsplit(' ').next(), "a code of its own");
+
+    let cli = async |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_patchyard"));
+        command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        command.env("HOME", dir.path()).env("PATCHYARD_DATA", dir.path().join("nothing"));
+        run(command).await
+    };
+    cli(&["login", line]).await.exits(0);
+    cli(&["sessions", "list"]).await.exits(0);
+    let file = dir.path().join(".config/patchyard/config.toml");
+    let kept: String = std::fs::read_to_string(&file).unwrap();
+    assert!(kept.contains("pyt_"), "{kept}");
+    cli(&["logout"]).await.exits(0);
+    assert!(!std::fs::read_to_string(&file).unwrap().contains("pyt_"));
+    cli(&["sessions", "list"]).await.exits(3);
+    // It ended on the server, too.
+    std::fs::write(&file, &kept).unwrap();
+    cli(&["sessions", "list"]).await.exits(3);
+    cli(&["logout"]).await.exits(0);
+    assert!(cli(&["logout"]).await.exits(1).stderr.contains("not signed in anywhere"));
+
+    kill(Pid::from_raw(i32::try_from(server.id().unwrap()).unwrap()), Signal::SIGTERM).unwrap();
+    tokio::time::timeout(DEADLINE, server.wait()).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_ways_to_ask_are_told_as_problems() {
+    let server = serve().start().await;
+    let ask = async |method: Method, path: &str| {
+        Answer::to(server.anonymous(method, path).bearer_auth(&server.token)).await
+    };
+    ask(Method::GET, "/git/xyz").await.is_problem(404, "not_found");
+    ask(Method::GET, "/git/xyz/more/and/more").await.is_problem(404, "not_found");
+    ask(Method::DELETE, "/api/v1/sessions").await.is_problem(405, "method_not_allowed");
+    ask(Method::PUT, "/api/v1/server").await.is_problem(405, "method_not_allowed");
+    ask(Method::GET, "/api/v1/auth/login").await.is_problem(405, "method_not_allowed");
 }
