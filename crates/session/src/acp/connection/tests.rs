@@ -49,8 +49,8 @@ struct Scene {
     stderr: Arc<Mutex<Vec<u8>>>,
 }
 
-fn scene(says: Vec<Vec<u8>>) -> Scene {
-    let (ours, pipe) = tokio::io::duplex(16);
+fn scene(says: Vec<Vec<u8>>, room: usize) -> Scene {
+    let (ours, pipe) = tokio::io::duplex(room);
     let kill = CancellationToken::new();
     let (killed, written_to) = (Arc::new(AtomicBool::new(false)), Arc::new(tokio::sync::Notify::new()));
     let execution = Box::new(Deaf { says, killed: Arc::clone(&killed), written_to: Arc::clone(&written_to) });
@@ -68,7 +68,7 @@ impl Scene {
 
 #[tokio::test]
 async fn an_agent_that_never_reads_can_be_ended() {
-    let mut scene = scene(Vec::new());
+    let mut scene = scene(Vec::new(), 16);
     scene.ours.write_all(b"{}\n").await.unwrap();
     scene.written_to.notified().await;
     scene.kill.cancel();
@@ -77,7 +77,7 @@ async fn an_agent_that_never_reads_can_be_ended() {
 
 #[tokio::test]
 async fn an_agent_whose_words_nobody_takes_can_be_ended() {
-    let mut scene = scene(vec![vec![b'x'; 1000]]);
+    let mut scene = scene(vec![vec![b'x'; 1000]], 16);
     // The pipe is full from here on.
     scene.ours.read_exact(&mut [0; 16]).await.unwrap();
     scene.kill.cancel();
@@ -92,7 +92,7 @@ async fn an_agent_that_says_too_much_is_ended_with_the_reason() {
         (vec![piece; 129], "it was ended because it sent more than 128 MB in one turn"),
         (vec![vec![b'x'; MAX_LINE + 1]], "it was ended because it sent a line of more than 16 MB"),
     ] {
-        let mut scene = scene(says);
+        let mut scene = scene(says, PIPE);
         tokio::io::copy(&mut scene.ours, &mut tokio::io::sink()).await.unwrap();
         let stderr = Arc::clone(&scene.stderr);
         scene.ends_killed().await;
