@@ -154,6 +154,52 @@ async fn agents_that_misbehave_end_the_turn_with_a_reason_and_never_the_server()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_says_too_much_or_too_late_fails_its_own_turn_only() {
+    let (server, repo) = with_agent().await;
+    let session = create(&server, &repo, "good", "late").await;
+    server.until_rest(session, 1).await;
+    let prompts = [("babble", "20000 events"), ("hoard", "256 calls"), ("curse", "answered with an error")];
+    let mut turns = 1;
+    for (prompt, words) in prompts {
+        for (prompt, words) in [("who", None), (prompt, Some(words))] {
+            server.prompt(session, prompt).await;
+            turns += 1;
+            let events = server.until_rest(session, turns).await;
+            let end = ends(&events)[turns - 1].clone();
+            let Some(words) = words else {
+                assert_eq!(end.status, TurnStatus::Completed, "{end:?}");
+                continue;
+            };
+            assert_eq!((end.status, end.stop_reason), (TurnStatus::Failed, StopReason::Agent), "{prompt}");
+            let message = end.message.unwrap();
+            assert!(message.contains(words) && !message.contains(char::is_control), "{message:?}");
+        }
+    }
+    let (events, _) = check_log(&server, session).await;
+    let second = events.iter().filter(|event| event.body.kind() == "turn.started").nth(1).unwrap().seq;
+    let later: Vec<Event> = events.into_iter().filter(|event| event.seq > second).collect();
+    assert!(!messages(&later).iter().any(|text| text.contains("too late")), "an update of another turn");
+    assert_eq!(calls(&later).len(), results(&later).len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_never_reads_is_ended_all_the_same() {
+    let (server, repo) = with_agent().await;
+    let session = create(&server, &repo, "good", "unread").await;
+    let mut viewer = server.follow(session, Resume::After(0)).await;
+    while !matches!(viewer.next().await.unwrap().live(), Some(protocol::event::LiveDelta::Text { .. })) {}
+    server.post(&format!("/sessions/{session}/stop"), &json!({})).await.is(202);
+    let events = server.until_rest(session, 1).await;
+    let end = ends(&events)[0];
+    assert!(matches!(end.status, TurnStatus::Interrupted | TurnStatus::Failed), "{end:?}");
+    server.prompt(session, "who").await;
+    let events = server.until_rest(session, 2).await;
+    assert_eq!(ends(&events)[1].status, TurnStatus::Completed);
+    assert!(messages(&events).last().unwrap().ends_with("turn 1"), "a new process");
+    check_log(&server, session).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_deterministic_agent_of_the_acp_project_completes_a_session() {
     let Some(testy) = std::env::var_os("PATCHYARD_TESTY") else {
         return skip("PATCHYARD_TESTY does not name the agent `testy` of the ACP crates");

@@ -96,6 +96,27 @@ def answer(message):
         say(session, "deaf")
         while True:
             receive()
+    if text == "babble":
+        while True:
+            say(session, "a", "agent_thought_chunk")
+            say(session, "b")
+    if text == "hoard":
+        for number in range(300):
+            update(session, sessionUpdate="tool_call", toolCallId=f"h{number}", title="One more")
+        return "end_turn"
+    if text == "unread":
+        # The rest of what is sent to it stays unread, whatever is asked for.
+        say(session, "unread")
+        while True:
+            send(id="again", method="session/request_permission", params={
+                "sessionId": session, "toolCall": {"toolCallId": "u", "title": "x" * 10000},
+                "options": [{"optionId": "y" * 10000, "name": "Yes", "kind": "allow_once"}]})
+    if text == "curse":
+        raise Refused("\x1b]0;owned\x07no\x1b[31m way")
+    if text == "late":
+        answer.late = True
+        say(session, "in time")
+        return "end_turn"
     if text == "refuse":
         return "refusal"
     if text == "who":
@@ -107,6 +128,11 @@ def answer(message):
 
 
 answer.turns = 1
+answer.late = False
+
+
+class Refused(Exception):
+    """The prompt is answered with an error."""
 
 
 def main():
@@ -130,7 +156,14 @@ def main():
             assert message["params"]["cwd"] == os.getcwd(), message
             send(id=message["id"], result={"sessionId": "s1"})
         elif method == "session/prompt":
-            send(id=message["id"], result={"stopReason": answer(message)})
+            try:
+                send(id=message["id"], result={"stopReason": answer(message)})
+            except Refused as error:
+                send(id=message["id"], error={"code": -32000, "message": str(error)})
+            if answer.late:
+                answer.late = False
+                for _ in range(1000):
+                    say(message["params"]["sessionId"], "too late")
         else:
             send(id=message["id"], error={"code": -32601, "message": "no such method"})
 
