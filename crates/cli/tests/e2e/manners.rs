@@ -4,14 +4,15 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::Method;
 use testkit::harness::{Answer, DEADLINE, run};
 use testkit::model::{Script, ScriptedModel, Turn};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
 use crate::world::{serve, small_repo};
@@ -139,7 +140,7 @@ async fn a_demo_that_is_killed_takes_its_server_with_it() {
     // The kernel tells no stranger of a process's end.
     while !demo.left(&sandboxes).is_empty() {
         assert!(Instant::now() < until, "{:?}", demo.left(&sandboxes));
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -248,4 +249,46 @@ async fn wrong_ways_to_ask_are_told_as_problems() {
     ask(Method::DELETE, "/api/v1/sessions").await.is_problem(405, "method_not_allowed");
     ask(Method::PUT, "/api/v1/server").await.is_problem(405, "method_not_allowed");
     ask(Method::GET, "/api/v1/auth/login").await.is_problem(405, "method_not_allowed");
+}
+
+/// Passes connections on, and answers no earlier than light on a long way would.
+async fn long_way(listener: TcpListener, server: String) {
+    while let Ok((mut here, _)) = listener.accept().await {
+        let server = server.clone();
+        tokio::spawn(async move {
+            let mut there = TcpStream::connect(&server).await.unwrap();
+            let (mut from_here, mut to_here) = here.split();
+            let (mut from_there, mut to_there) = there.split();
+            let answers = async {
+                let mut bytes = vec![0; 64 * 1024];
+                while let Ok(count @ 1..) = from_there.read(&mut bytes).await {
+                    // The distance itself, not a wait for something.
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    if to_here.write_all(&bytes[..count]).await.is_err() {
+                        break;
+                    }
+                }
+            };
+            tokio::select! {
+                () = answers => {}
+                _ = tokio::io::copy(&mut from_here, &mut to_there) => {}
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_waited_for_over_a_long_way() {
+    let model = ScriptedModel::start(Script::turns([Turn::text("done")])).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = listener.local_addr().unwrap();
+    let server = serve().config(&format!("[server]\nhosts = [\"{near}\"]\n")).model(&model).start().await;
+    let far = server.address.trim_start_matches("http://").to_owned();
+    let way = tokio::spawn(long_way(listener, far));
+    let repo = small_repo("far");
+    let near = format!("http://{near}");
+    let args = ["--server", &near, "--remote", "task", "--repo", &repo.arg(), "--wait"];
+    let finished = server.cli(&args).await.exits(0);
+    assert!(finished.text().contains("status  completed"), "{}", finished.text());
+    way.abort();
 }
