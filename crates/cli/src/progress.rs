@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::event::{Event, EventBody, LiveDelta};
+use protocol::event::{Event, EventBody};
 use protocol::view::SessionView;
 
 use crate::output::{is_terminal, note, plain, raw_note};
@@ -38,9 +38,6 @@ impl Progress {
         self.clear();
         note(&plain(&line));
     }
-
-    /// Live output is for the page; here the moving line says enough.
-    pub(crate) fn live(&mut self, _delta: &LiveDelta) {}
 
     /// Moves the line.
     pub(crate) fn tick(&mut self) {

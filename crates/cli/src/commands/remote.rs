@@ -125,7 +125,8 @@ pub(crate) async fn wait(
                     break;
                 }
             }
-            Followed::Live(delta) => progress.live(&delta),
+            // Live output is for the page; here the moving line says enough.
+            Followed::Live(_) => {}
             Followed::Gone => {
                 progress.clear();
                 return Err(Failure::Failed(format!("session {id} was deleted")));

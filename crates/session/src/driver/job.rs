@@ -109,13 +109,7 @@ impl Driver {
         let seq = self.shared.store.append(self.id, self.epoch, Some(turn), None, bodies).await?;
         let port =
             SessionPort::new(&self.shared.store, self.id, self.epoch, turn, seq - 1, self.asks.0.clone());
-        let context = turn::Context {
-            shared: Arc::clone(&self.shared),
-            facts: Arc::clone(&self.facts),
-            epoch: self.epoch,
-            sandbox,
-            tip: self.tip.clone(),
-        };
+        let context = self.turn_context(sandbox);
         let input = TurnInput { turn, prompt, text };
         let (agent, token) = (self.agent.take(), stop.clone());
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -124,6 +118,16 @@ impl Driver {
         self.job = Some(Job::Turn { turn, started: Instant::now(), stop, stopped: None, task });
         self.deadline = Some(Instant::now() + self.shared.config.deadlines.turn);
         Ok(())
+    }
+
+    fn turn_context(&self, sandbox: LiveSandbox) -> turn::Context {
+        turn::Context {
+            shared: Arc::clone(&self.shared),
+            facts: Arc::clone(&self.facts),
+            epoch: self.epoch,
+            sandbox,
+            tip: self.tip.clone(),
+        }
     }
 
     pub(super) async fn job_done(&mut self, done: Done) -> Result<Flow, StoreError> {
@@ -218,13 +222,7 @@ impl Driver {
             let end = protocol::agent_port::TurnEnd::interrupted();
             return self.turn_done(TurnDone { agent: None, end, tip: None }).await;
         };
-        let context = turn::Context {
-            shared: Arc::clone(&self.shared),
-            facts: Arc::clone(&self.facts),
-            epoch: self.epoch,
-            sandbox,
-            tip: self.tip.clone(),
-        };
+        let context = self.turn_context(sandbox);
         if let Some(Job::Turn { task, turn, .. }) = &mut self.job {
             let turn = *turn;
             *task =
