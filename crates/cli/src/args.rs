@@ -36,8 +36,8 @@ pub(crate) struct Remote {
     /// Give a task to the server: it works on it in a fresh sandbox
     #[arg(long, visible_alias = "cloud", value_name = "PROMPT")]
     pub(crate) remote: Option<String>,
-    /// The repository: a local path is sent as it is now, always as a bundle (`CCR_FORCE_BUNDLE=1`
-    /// asks for no more, and refuses a URL); a URL is fetched by the server
+    /// The repository: a local path is sent as it is now, as a bundle; a URL is fetched by the
+    /// server, or refused with `CCR_FORCE_BUNDLE=1`
     #[arg(long, value_name = "PATH|URL", default_value = ".", requires = "remote")]
     pub(crate) repo: String,
     /// The branch to start from [default: the checked-out one, or the remote's default]
@@ -73,7 +73,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// One whole task on a bundled repository, then the URL
     Demo(Demo),
-    /// Sessions: list, show, events, diff, stop, archive, delete, pull
+    /// Sessions: list, show, events, diff, prompt, stop, answer, archive, delete, pull
     #[command(visible_alias = "tasks")]
     Sessions(Sessions),
     /// Sign this terminal in with a one-time code

@@ -127,6 +127,10 @@ impl Driver {
         self.left = self.deadline.take().map(|deadline| deadline.saturating_duration_since(now));
         let deadline = now + self.shared.config.deadlines.question;
         self.question = Some(OpenQuestion { question, answer: ask.answer, deadline });
+        if matches!(self.job, Some(Job::Turn { stopped: Some(_), .. })) {
+            // The turn was told to stop: it must not wait for a person now.
+            self.answer_by_default().await?;
+        }
         Ok(())
     }
 
