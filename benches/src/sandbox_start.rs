@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use protocol::attachment::Attachment;
 use protocol::ids::{SandboxId, SessionId};
-use protocol::sandbox_host::Limits;
+use protocol::sandbox_spec::{Limits, SandboxSpec};
 use sandbox::client::SandboxHost;
 use sandbox::guest_link::GuestLink;
 use tempfile::TempDir;
@@ -44,9 +44,10 @@ impl Host {
     /// A sandbox and the link to its guest.
     pub(crate) async fn create(&self) -> Result<(Attachment, GuestLink), Failure> {
         let sandbox = SandboxId::from(Ulid::generate());
-        let (attachment, _) = self.client.create(sandbox, self.session, "slim", Limits::default()).await?;
-        let link = GuestLink::connect(&attachment).await?;
-        Ok((attachment, link))
+        let spec = SandboxSpec::of_image("slim", Limits::default());
+        let made = self.client.create(sandbox, Some(self.session), spec).await?;
+        let link = GuestLink::connect(&made.attachment).await?;
+        Ok((made.attachment, link))
     }
 
     pub(crate) async fn destroy(&self, attachment: &Attachment) -> Result<(), Failure> {

@@ -7,7 +7,7 @@
 //!
 //! `sandbox-host` binds one socket per sandbox outside of it and hands only the listening end in.
 //! Whoever answers on that path speaks for the session below and for no other: no token, no claim
-//! inside the bytes can change that.
+//! inside the bytes can change that. A sandbox that waits for a session speaks for nobody yet.
 
 use std::path::PathBuf;
 
@@ -18,8 +18,8 @@ use crate::ids::{SandboxId, SessionId};
 /// How the server reaches one sandbox, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// The session that everything on this attachment belongs to.
-    pub session: SessionId,
+    /// The session that everything on this attachment belongs to, once it has one.
+    pub session: Option<SessionId>,
     /// The sandbox behind it.
     pub sandbox: SandboxId,
     /// The socket on which the guest answers.

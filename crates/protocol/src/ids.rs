@@ -123,6 +123,14 @@ typed_id!(
     SandboxId, "sbx_", "a sandbox"
 );
 typed_id!(
+    /// What a sandbox wrote, kept for later sandboxes to stand on.
+    LayerId, "lay_", "a layer"
+);
+typed_id!(
+    /// A named set of image, limits, variables, setup script and network level.
+    EnvironmentId, "env_", "an environment"
+);
+typed_id!(
     /// One started command in a sandbox.
     ExecId, "exe_", "an execution"
 );

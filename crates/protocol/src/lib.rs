@@ -6,7 +6,7 @@
 //!  agent_port · hands · attachment the seams between session, agent and sandbox
 //!           │
 //!  guest                           what host and guest say to each other
-//!  sandbox_host                    what the server may ask of the privileged process
+//!  sandbox_host · sandbox_spec     what the server may ask of the privileged process
 //!  api · problem                   what browsers and terminals see
 //! ```
 //!
@@ -24,6 +24,7 @@ pub mod hands;
 pub mod ids;
 pub mod problem;
 pub mod sandbox_host;
+pub mod sandbox_spec;
 pub mod status;
 pub mod usage;
 pub mod view;

@@ -10,54 +10,34 @@
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::Attachment;
-use crate::ids::{SandboxId, SessionId};
+use crate::ids::{LayerId, SandboxId, SessionId};
+use crate::sandbox_spec::{SandboxSpec, Tier};
 
 /// The longest request or answer.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
-
-/// How strongly a sandbox is kept apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Tier {
-    /// Namespaces of the host's kernel.
-    Container,
-}
-
-/// What a sandbox may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(default)]
-pub struct Limits {
-    /// Bytes of memory, swap included.
-    pub memory_bytes: u64,
-    /// Thousandths of a core.
-    pub cpu_millis: u32,
-    /// Processes and threads.
-    pub pids: u32,
-}
-
-impl Default for Limits {
-    /// 4 cores, 16 GB, 4,096 processes: what Claude Code on the web gives a session
-    /// (`reference/sandbox-security.md` section 2, product docs).
-    fn default() -> Self {
-        Self { memory_bytes: 16_000_000_000, cpu_millis: 4_000, pids: 4_096 }
-    }
-}
 
 /// A request of the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum HostRequest {
-    /// What this host can do; found by doing.
-    Probe,
-    /// Makes and starts a sandbox. The session's repository, `repos/<session>.git`, is mounted
-    /// read-only at [`REPOSITORY_MOUNT`].
-    Create { sandbox: SandboxId, session: SessionId, image: String, limits: Limits },
+    /// What this host can do; found by doing. With `bench`, each tier is started a few times and timed.
+    Probe { bench: bool },
+    /// Makes and starts a sandbox. With a session, its repository is attached at once; without one it
+    /// waits, warm, for [`HostRequest::Attach`].
+    Create { sandbox: SandboxId, session: Option<SessionId>, spec: SandboxSpec },
+    /// Gives a waiting sandbox to a session: its repository, `repos/<session>.git`, is mounted read-only
+    /// at [`REPOSITORY_MOUNT`].
+    Attach { sandbox: SandboxId, session: SessionId },
+    /// Ends a sandbox, and keeps what it wrote as a layer for later ones.
+    Seal { sandbox: SandboxId, layer: LayerId },
     /// Takes a sandbox down; done also when there was none.
     Destroy { sandbox: SandboxId },
     /// The sandboxes of this data directory that still run.
     List,
+    /// The saved layers.
+    Layers,
+    /// Removes a saved layer; sandboxes that stand on it keep it. Done also when there was none.
+    DropLayer { layer: LayerId },
     /// The images that can be used.
     Images,
 }
@@ -69,21 +49,60 @@ pub const REPOSITORY_MOUNT: &str = "/run/patchyard/repository.git";
 pub const GUEST_BIN: &str = "/run/patchyard/bin";
 
 /// An answer of `sandbox-host`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum HostAnswer {
     /// To [`HostRequest::Probe`].
     Probed(HostReport),
     /// To [`HostRequest::Create`].
-    Created { attachment: Attachment, tier: Tier },
+    Created(Made),
+    /// To [`HostRequest::Attach`].
+    Attached,
+    /// To [`HostRequest::Seal`].
+    Sealed(SavedLayer),
     /// To [`HostRequest::Destroy`].
     Destroyed,
     /// To [`HostRequest::List`].
-    Sandboxes { attachments: Vec<Attachment> },
+    Sandboxes { sandboxes: Vec<Made> },
+    /// To [`HostRequest::Layers`].
+    Layers { layers: Vec<SavedLayer> },
+    /// To [`HostRequest::DropLayer`].
+    Dropped,
     /// To [`HostRequest::Images`].
-    Images { names: Vec<String> },
+    Images { images: Vec<ImageInfo> },
     /// To any of them: what happened, to what, why, and what to do next.
     Failed { code: HostErrorCode, message: String },
+}
+
+/// A sandbox that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Which one, whose, and how to reach it.
+    pub attachment: Attachment,
+    /// How strongly it is kept apart.
+    pub tier: Tier,
+    /// By which runtime.
+    pub runtime: String,
+    /// Promised limits that do not hold here, a sentence each.
+    pub unenforced: Vec<String>,
+}
+
+/// What an earlier sandbox wrote, kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedLayer {
+    /// Which one.
+    pub layer: LayerId,
+    /// Bytes on the host's disk.
+    pub bytes: u64,
+}
+
+/// An image that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageInfo {
+    /// Its name.
+    pub name: String,
+    /// Changes exactly when its content does.
+    pub id: String,
 }
 
 /// Why a request failed, for those who decide on it.
@@ -92,8 +111,14 @@ pub enum HostAnswer {
 pub enum HostErrorCode {
     /// No runtime works here.
     NoRuntime,
+    /// The tier that is asked for cannot be had here.
+    NoTier,
+    /// A promised limit cannot be enforced here.
+    NoLimit,
     /// There is no such image.
     NoImage,
+    /// There is no such layer.
+    NoLayer,
     /// The sandbox did not start.
     Start,
     /// The request made no sense.
@@ -103,14 +128,31 @@ pub enum HostErrorCode {
 }
 
 /// What a host can do.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostReport {
+    /// Each tier.
+    pub tiers: Vec<TierReport>,
     /// Each runtime that was tried.
     pub runtimes: Vec<RuntimeReport>,
     /// Each limit, and whether it is enforced.
     pub limits: Vec<LimitReport>,
     /// The images that can be used.
-    pub images: Vec<String>,
+    pub images: Vec<ImageInfo>,
+}
+
+/// One tier.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TierReport {
+    /// Which one.
+    pub tier: Tier,
+    /// The runtime that gives it here.
+    pub runtime: Option<String>,
+    /// Why it cannot be had, and how to mend that.
+    pub why_not: Option<String>,
+    /// Limits that do not hold in it although the host has them.
+    pub lacks: Vec<String>,
+    /// From the request to a guest that answers, in milliseconds, ascending; with `bench` only.
+    pub start_ms: Vec<f64>,
 }
 
 /// One runtime.
@@ -118,9 +160,11 @@ pub struct HostReport {
 pub struct RuntimeReport {
     /// Name of the binary, such as `crun`.
     pub name: String,
+    /// The tier that it gives.
+    pub tier: Tier,
     /// Its version line, where it was found.
     pub version: Option<String>,
-    /// Whether it is the one that is used.
+    /// Whether it is the one that is used for its tier.
     pub chosen: bool,
     /// Why it does not work, and how to mend that.
     pub why_not: Option<String>,
@@ -129,10 +173,10 @@ pub struct RuntimeReport {
 /// One limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitReport {
-    /// `memory`, `pids`, `cpu`.
+    /// `memory`, `pids`, `cpu`, `disk`, `open_files`.
     pub name: String,
-    /// Whether the kernel enforces it here.
+    /// Whether it is enforced here.
     pub enforced: bool,
-    /// By what, or why not.
+    /// By what, or why not and how to mend that.
     pub note: String,
 }

@@ -25,12 +25,17 @@ const EMPTY: Duration = Duration::from_secs(5);
 
 /// The roots of all trees.
 fn trees() -> BTreeSet<PathBuf> {
-    if Path::new(TREES).join("cgroup.controllers").exists() {
+    if is_unified() {
         return BTreeSet::from([PathBuf::from(TREES)]);
     }
     let entries = fs::read_dir(TREES).into_iter().flatten().flatten();
     // Links such as `cpu` to `cpu,cpuacct` name a tree twice.
     entries.filter_map(|entry| fs::canonicalize(entry.path()).ok()).filter(|path| path.is_dir()).collect()
+}
+
+/// Whether there is one tree, version 2.
+pub(crate) fn is_unified() -> bool {
+    Path::new(TREES).join("cgroup.controllers").exists()
 }
 
 /// Kills what is left in a group, in every tree, and removes it.
@@ -131,7 +136,7 @@ pub(crate) fn probe(unique: &str) -> Vec<LimitReport> {
 
 fn try_limit(limit: &Limit, unique: &str) -> io::Result<String> {
     let whole = Path::new(TREES);
-    let is_unified = whole.join("cgroup.controllers").exists();
+    let is_unified = is_unified();
     let (controller, file, value) = if is_unified { limit.unified } else { limit.split };
     let tree = if is_unified { whole.to_owned() } else { whole.join(controller) };
     let parent = tree.join(PARENT.trim_start_matches('/'));

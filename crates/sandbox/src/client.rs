@@ -11,9 +11,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use protocol::attachment::Attachment;
-use protocol::ids::{SandboxId, SessionId};
-use protocol::sandbox_host::{HostAnswer, HostErrorCode, HostReport, HostRequest, Limits, MAX_MESSAGE, Tier};
+use protocol::ids::{LayerId, SandboxId, SessionId};
+use protocol::sandbox_host::{
+    HostAnswer, HostErrorCode, HostReport, HostRequest, ImageInfo, MAX_MESSAGE, Made, SavedLayer,
+};
+use protocol::sandbox_spec::SandboxSpec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -70,30 +72,60 @@ impl SandboxHost {
         Self { path: path.to_owned() }
     }
 
-    /// What it can do; found by doing.
-    pub async fn probe(&self) -> Result<HostReport, SandboxHostError> {
-        match self.ask_again(&HostRequest::Probe).await? {
+    /// What it can do; found by doing. With `bench`, each tier is started a few times and timed.
+    pub async fn probe(&self, bench: bool) -> Result<HostReport, SandboxHostError> {
+        match self.ask_again(&HostRequest::Probe { bench }).await? {
             HostAnswer::Probed(report) => Ok(report),
             _ => Err(SandboxHostError::Nonsense),
         }
     }
 
-    /// Makes and starts a sandbox. Not tried again when the connection breaks: then [`Self::list`] says
-    /// whether it runs, and [`Self::destroy`] ends it either way.
+    /// Makes and starts a sandbox, for a session or to wait for one. Not tried again when the connection
+    /// breaks: then [`Self::list`] says whether it runs, and [`Self::destroy`] ends it either way.
     pub async fn create(
         &self,
         sandbox: SandboxId,
-        session: SessionId,
-        image: &str,
-        limits: Limits,
-    ) -> Result<(Attachment, Tier), SandboxHostError> {
-        let request = HostRequest::Create { sandbox, session, image: image.to_owned(), limits };
-        match self.ask(&request).await? {
-            HostAnswer::Created { attachment, tier }
-                if attachment.sandbox == sandbox && attachment.session == session =>
+        session: Option<SessionId>,
+        spec: SandboxSpec,
+    ) -> Result<Made, SandboxHostError> {
+        match self.ask(&HostRequest::Create { sandbox, session, spec }).await? {
+            HostAnswer::Created(made)
+                if made.attachment.sandbox == sandbox && made.attachment.session == session =>
             {
-                Ok((attachment, tier))
+                Ok(made)
             }
+            _ => Err(SandboxHostError::Nonsense),
+        }
+    }
+
+    /// Gives a waiting sandbox to a session.
+    pub async fn attach(&self, sandbox: SandboxId, session: SessionId) -> Result<(), SandboxHostError> {
+        match self.ask(&HostRequest::Attach { sandbox, session }).await? {
+            HostAnswer::Attached => Ok(()),
+            _ => Err(SandboxHostError::Nonsense),
+        }
+    }
+
+    /// Ends a sandbox and keeps what it wrote as a layer.
+    pub async fn seal(&self, sandbox: SandboxId, layer: LayerId) -> Result<SavedLayer, SandboxHostError> {
+        match self.ask(&HostRequest::Seal { sandbox, layer }).await? {
+            HostAnswer::Sealed(saved) if saved.layer == layer => Ok(saved),
+            _ => Err(SandboxHostError::Nonsense),
+        }
+    }
+
+    /// The saved layers.
+    pub async fn layers(&self) -> Result<Vec<SavedLayer>, SandboxHostError> {
+        match self.ask_again(&HostRequest::Layers).await? {
+            HostAnswer::Layers { layers } => Ok(layers),
+            _ => Err(SandboxHostError::Nonsense),
+        }
+    }
+
+    /// Removes a saved layer; done also when there was none.
+    pub async fn drop_layer(&self, layer: LayerId) -> Result<(), SandboxHostError> {
+        match self.ask_again(&HostRequest::DropLayer { layer }).await? {
+            HostAnswer::Dropped => Ok(()),
             _ => Err(SandboxHostError::Nonsense),
         }
     }
@@ -107,17 +139,17 @@ impl SandboxHost {
     }
 
     /// The sandboxes that run.
-    pub async fn list(&self) -> Result<Vec<Attachment>, SandboxHostError> {
+    pub async fn list(&self) -> Result<Vec<Made>, SandboxHostError> {
         match self.ask_again(&HostRequest::List).await? {
-            HostAnswer::Sandboxes { attachments } => Ok(attachments),
+            HostAnswer::Sandboxes { sandboxes } => Ok(sandboxes),
             _ => Err(SandboxHostError::Nonsense),
         }
     }
 
     /// The images that can be used.
-    pub async fn images(&self) -> Result<Vec<String>, SandboxHostError> {
+    pub async fn images(&self) -> Result<Vec<ImageInfo>, SandboxHostError> {
         match self.ask_again(&HostRequest::Images).await? {
-            HostAnswer::Images { names } => Ok(names),
+            HostAnswer::Images { images } => Ok(images),
             _ => Err(SandboxHostError::Nonsense),
         }
     }

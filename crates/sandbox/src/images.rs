@@ -18,6 +18,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use protocol::sandbox_host::ImageInfo;
+
 use crate::mounts;
 
 /// The images of the machine.
@@ -99,6 +101,23 @@ impl Images {
             }
         }
         names.into_iter().collect()
+    }
+
+    /// A word that changes exactly when the content of an image does: names are given again, and trees
+    /// are never written after they were made.
+    pub fn id(&self, name: &str) -> Result<String, ImageError> {
+        let tree = self.open(name)?;
+        let failed = |source| ImageError::Io { path: self.data.join(name), source };
+        let metadata = fs::metadata(mounts::path_of(&tree)).map_err(failed)?;
+        let changed = metadata.ctime().unsigned_abs() * 1_000_000_000 + metadata.ctime_nsec().unsigned_abs();
+        Ok(format!("{:x}-{:x}-{changed:x}", metadata.dev(), metadata.ino()))
+    }
+
+    /// All images with their ids.
+    #[must_use]
+    pub fn infos(&self) -> Vec<ImageInfo> {
+        let names = self.list().into_iter();
+        names.filter_map(|name| Some(ImageInfo { id: self.id(&name).ok()?, name })).collect()
     }
 
     /// Opens the tree of an image.

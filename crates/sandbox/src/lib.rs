@@ -13,10 +13,12 @@
 pub mod bundle;
 mod cgroups;
 pub mod client;
+mod credentials;
 mod embedded;
 pub mod guest_link;
 pub mod host;
 pub mod images;
+mod loop_device;
 mod mounts;
 mod process;
 mod runtime;

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   image/rootfs ── copy of the mount, ids shifted, read-only ──▶ lower ─┐
-//!   upper, work  (the sandbox's own folder) ─────────────────────────────┴▶ overlay: the root
-//!   session repository ── ids shifted, read-only ──▶ repository
+//!   saved layer ── the same ─────────────────────────────────────▶ lower ─┤
+//!   the sandbox's disk: upper, work ── ids shifted ──────────────────────┴▶ overlay: the root
+//!   session repository ── ids shifted, read-only ──▶ repository, also while the sandbox runs
 //! ```
 //!
 //! All of it happens in a mount namespace of `sandbox-host`'s own: a host that is killed leaves no
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+
+use crate::credentials;
 
 /// A path that names an open descriptor of this process, and cannot be led elsewhere.
 pub(crate) fn path_of(fd: &impl AsFd) -> PathBuf {
@@ -69,41 +72,78 @@ pub(crate) fn memory(target: &Path) -> io::Result<()> {
     Ok(mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some("mode=0711,size=64m"))?)
 }
 
-/// An overlay. The folders are given open, so that no name in their paths can be misread as an option.
+/// An overlay of what is in these folders, the topmost first, below what is written. The folders are
+/// given open, so that no name in their paths can be misread as an option.
+///
+/// The overlay does its own work, such as its first folder in `work`, as whoever mounted it: that has
+/// to be an id that the shifted disk can store, so `owner` mounts it.
 pub(crate) fn overlay(
     target: &Path,
-    lower: &Path,
+    lowers: &[PathBuf],
     upper: BorrowedFd<'_>,
     work: BorrowedFd<'_>,
+    owner: u32,
 ) -> io::Result<()> {
-    let lower = open_path(lower)?;
-    // Volatile: nothing in a sandbox outlives it, so nobody needs to wait for its disk.
+    let lowers = lowers.iter().map(|path| open_path(path)).collect::<io::Result<Vec<_>>>()?;
+    let stack: Vec<_> = lowers.iter().map(|lower| path_of(lower).display().to_string()).collect();
+    // Volatile: what a sandbox writes is kept only once it was ended in order, so nobody needs to wait
+    // for its disk. Without xino a file keeps the number that it has in its layer, also in another
+    // stack: git's index stays true.
     let options = format!(
-        "volatile,lowerdir={},upperdir={},workdir={}",
-        path_of(&lower).display(),
+        "volatile,xino=off,lowerdir={},upperdir={},workdir={}",
+        stack.join(":"),
         path_of(&upper).display(),
         path_of(&work).display()
     );
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    Ok(mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str()))?)
+    on_own_thread(|| {
+        credentials::make_files_as(owner)?;
+        Ok(mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str()))?)
+    })
 }
 
-/// Shows a folder at `target`, read-only, without setuid and devices, with its ids moved as the user
-/// namespace says.
-pub(crate) fn shifted(
-    source: BorrowedFd<'_>,
-    target: &Path,
-    ids: BorrowedFd<'_>,
-    executable: bool,
-) -> io::Result<()> {
-    let tree = copy_of(source)?;
-    let mut set =
-        libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_IDMAP;
-    if !executable {
-        set |= libc::MOUNT_ATTR_NOEXEC;
+/// Does something that changes the thread for good on a thread that ends with it.
+fn on_own_thread(work: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        let done = scope.spawn(work).join();
+        done.unwrap_or_else(|_| Err(io::Error::other("the thread that mounts broke down")))
+    })
+}
+
+/// How a mounted tree may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Read and written, programs run.
+    Write,
+    /// Read, programs run.
+    Run,
+    /// Read only.
+    Read,
+}
+
+impl Use {
+    fn attributes(self) -> u64 {
+        let always = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+        match self {
+            Self::Write => always,
+            Self::Run => always | libc::MOUNT_ATTR_RDONLY,
+            Self::Read => always | libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOEXEC,
+        }
     }
+}
+
+/// A folder's tree without setuid and devices, with its ids moved as the user namespace says, mounted
+/// nowhere yet.
+pub(crate) fn shifted(source: BorrowedFd<'_>, ids: BorrowedFd<'_>, how: Use) -> io::Result<OwnedFd> {
+    let tree = copy_of(source)?;
+    shift(tree.as_fd(), ids, how)?;
+    Ok(tree)
+}
+
+/// Moves the ids of a tree that is mounted nowhere yet.
+pub(crate) fn shift(tree: BorrowedFd<'_>, ids: BorrowedFd<'_>, how: Use) -> io::Result<()> {
     let attributes = libc::mount_attr {
-        attr_set: set,
+        attr_set: how.attributes() | libc::MOUNT_ATTR_IDMAP,
         attr_clr: 0,
         propagation: 0,
         userns_fd: u64::from(ids.as_raw_fd().cast_unsigned()),
@@ -118,9 +158,48 @@ pub(crate) fn shifted(
             &raw const attributes,
             size_of_val(&attributes),
         )
-    })?;
+    })
+    .map(drop)
+}
+
+/// The file system on a device, mounted nowhere yet.
+pub(crate) fn file_system(kind: &CStr, device: &Path, how: Use) -> io::Result<OwnedFd> {
+    // SAFETY: a string that lives over the call.
+    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), libc::FSOPEN_CLOEXEC) })?;
+    let configure = |command: libc::c_uint, key: *const libc::c_char, value: *const libc::c_char| {
+        // SAFETY: an open descriptor, and strings (or null where the command takes none) that live over
+        // the call.
+        check(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) })
+    };
+    let device = c_path(device)?;
+    configure(libc::FSCONFIG_SET_STRING, c"source".as_ptr(), device.as_ptr())?;
+    if how != Use::Write {
+        configure(libc::FSCONFIG_SET_FLAG, c"ro".as_ptr(), std::ptr::null())?;
+    }
+    configure(libc::FSCONFIG_CMD_CREATE, std::ptr::null(), std::ptr::null())?;
+    let attributes = how.attributes() | libc::MOUNT_ATTR_NOATIME;
+    // SAFETY: an open descriptor and constants.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), libc::FSMOUNT_CLOEXEC, attributes) })
+}
+
+/// Mounts a tree at a path.
+pub(crate) fn attach(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
+    move_mount(tree, &c_path(target)?)
+}
+
+/// Mounts a tree at a path inside the mount namespace that a process lives in.
+pub(crate) fn attach_inside(tree: OwnedFd, process: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
     let target = c_path(target)?;
-    move_mount(tree.as_fd(), &target)
+    on_own_thread(|| {
+        unshare(CloneFlags::CLONE_FS)?;
+        nix::sched::setns(process, CloneFlags::CLONE_NEWNS)?;
+        move_mount(tree.as_fd(), &target)
+    })
+}
+
+/// The tree below a folder, mounted nowhere yet.
+pub(crate) fn tree(folder: &Path) -> io::Result<OwnedFd> {
+    copy_of(open_path(folder)?.as_fd())
 }
 
 /// A copy of the mount that this folder is in, from the folder down, that is mounted nowhere yet.

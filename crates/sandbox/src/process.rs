@@ -41,6 +41,11 @@ impl Watched {
         (self::start_time(pid) == Some(start_time) && !watched.wait(Duration::ZERO)).then_some(watched)
     }
 
+    /// The process, for system calls that take one.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     /// Kills it.
     pub(crate) fn kill(&self) {
         // SAFETY: an open descriptor, constants, and no signal information.

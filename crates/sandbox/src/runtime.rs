@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use protocol::sandbox_spec::Tier;
+
 use crate::process::{self, Outcome};
 
 /// How long a runtime may take for one order.
@@ -28,6 +30,8 @@ const MAX_WORDS: usize = 500;
 pub(crate) struct Kind {
     /// The name of its binary.
     pub(crate) name: &'static str,
+    /// The tier that it gives.
+    pub(crate) tier: Tier,
     /// Arguments before every order.
     global: &'static [&'static str],
 }
@@ -35,8 +39,8 @@ pub(crate) struct Kind {
 /// The runtimes that are tried, in this order.
 pub(crate) const KINDS: &[Kind] = &[
     // Without the word it asks systemd, where there is one, and fails where it does not answer.
-    Kind { name: "crun", global: &["--cgroup-manager=cgroupfs"] },
-    Kind { name: "runc", global: &[] },
+    Kind { name: "crun", tier: Tier::Container, global: &["--cgroup-manager=cgroupfs"] },
+    Kind { name: "runc", tier: Tier::Container, global: &[] },
 ];
 
 /// The variable that names the one runtime to use.
@@ -97,6 +101,11 @@ impl Runtime {
     /// The name of its binary.
     pub(crate) fn name(&self) -> &'static str {
         self.kind.name
+    }
+
+    /// The tier that it gives.
+    pub(crate) fn tier(&self) -> Tier {
+        self.kind.tier
     }
 
     /// The first line that it says of itself.

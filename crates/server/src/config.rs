@@ -14,6 +14,8 @@
 //! memory_bytes = 16000000000
 //! cpu_millis = 4000
 //! pids = 4096
+//! disk_bytes = 30000000000
+//! open_files = 65536
 //! environment = { TZ = "UTC" }
 //!
 //! [repositories]
@@ -28,7 +30,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use policy::address::AddressException;
-use protocol::sandbox_host::Limits;
+use protocol::sandbox_spec::Limits;
 use serde::Deserialize;
 
 /// The whole file.
@@ -81,14 +83,19 @@ pub struct SandboxConfig {
     pub cpu_millis: u32,
     /// Processes and threads.
     pub pids: u32,
+    /// Bytes of disk.
+    pub disk_bytes: u64,
+    /// Open files per process.
+    pub open_files: u64,
     /// Variables that every command sees.
     pub environment: BTreeMap<String, String>,
 }
 
 impl Default for SandboxConfig {
     fn default() -> Self {
-        let Limits { memory_bytes, cpu_millis, pids } = Limits::default();
-        Self { image: "slim".into(), memory_bytes, cpu_millis, pids, environment: BTreeMap::new() }
+        let Limits { memory_bytes, cpu_millis, pids, disk_bytes, open_files } = Limits::default();
+        let environment = BTreeMap::new();
+        Self { image: "slim".into(), memory_bytes, cpu_millis, pids, disk_bytes, open_files, environment }
     }
 }
 
@@ -149,6 +156,8 @@ impl Config {
             memory_bytes: self.sandbox.memory_bytes,
             cpu_millis: self.sandbox.cpu_millis,
             pids: self.sandbox.pids,
+            disk_bytes: self.sandbox.disk_bytes,
+            open_files: self.sandbox.open_files,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use git_proxy::FetchRules;
-use protocol::sandbox_host::Limits;
+use protocol::sandbox_spec::Limits;
 
 /// Everything that the sessions of one server share.
 #[derive(Debug, Clone)]

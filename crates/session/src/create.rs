@@ -94,9 +94,9 @@ impl Sessions {
     async fn image(&self, wanted: Option<&str>) -> Result<String, SessionError> {
         let Some(wanted) = wanted else { return Ok(self.shared.config.default_image.clone()) };
         match self.shared.host.images().await {
-            Ok(known) if !known.iter().any(|name| name == wanted) => Err(SessionError::NoImage {
+            Ok(known) if !known.iter().any(|image| image.name == wanted) => Err(SessionError::NoImage {
                 wanted: wanted.chars().take(80).collect(),
-                known: known.join(", "),
+                known: known.into_iter().map(|image| image.name).collect::<Vec<_>>().join(", "),
             }),
             _ => Ok(wanted.to_owned()),
         }

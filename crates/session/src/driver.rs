@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use protocol::agent_port::Agent;
 use protocol::event::{Answer, Event, EventBody, Question};
-use protocol::ids::{Epoch, PromptId, Seq, SessionId};
+use protocol::ids::{Epoch, PromptId, SandboxId, Seq, SessionId};
 use protocol::status::StopReason;
 use protocol::view::SessionView;
 use sandbox::guest_link::GuestLink;
@@ -47,7 +47,7 @@ const REQUESTS: usize = 64;
 /// A sandbox that answers.
 #[derive(Clone)]
 pub(crate) struct LiveSandbox {
-    pub(crate) attachment: protocol::attachment::Attachment,
+    pub(crate) id: SandboxId,
     pub(crate) link: GuestLink,
 }
 
@@ -227,10 +227,10 @@ impl Driver {
             return self.step_failed(format!("the sandbox is gone: {reason}")).await;
         }
         let Some(gone) = self.sandbox.take() else { return Ok(()) };
-        tracing::warn!(session = %self.id, sandbox = %gone.attachment.sandbox, reason, "the sandbox is gone");
+        tracing::warn!(session = %self.id, sandbox = %gone.id, reason, "the sandbox is gone");
         self.agent = None;
         self.unrecorded = false;
-        self.shared.reap(gone.attachment.sandbox);
+        self.shared.reap(gone.id);
         let reason = format!(
             "the sandbox is gone ({reason}); the next prompt starts a new one from the last checkpoint"
         );

@@ -12,6 +12,7 @@ use protocol::event::{EventBody, LiveDelta, Step};
 use protocol::hands::{ExecEvent, ExecSpec, Hands as _};
 use protocol::ids::{Epoch, ExecId, SandboxId};
 use protocol::sandbox_host::REPOSITORY_MOUNT;
+use protocol::sandbox_spec::SandboxSpec;
 use protocol::view::SessionView;
 use sandbox::guest_link::GuestLink;
 use ulid::Ulid;
@@ -35,14 +36,10 @@ pub(crate) async fn sandbox(
     facts: &SessionView,
     sandbox: SandboxId,
 ) -> Result<LiveSandbox, String> {
-    let limits = shared.config.limits;
-    let (attachment, _tier) = shared
-        .host
-        .create(sandbox, facts.id, &facts.image, limits)
-        .await
-        .map_err(|error| error.to_string())?;
-    match GuestLink::connect(&attachment).await {
-        Ok(link) => Ok(LiveSandbox { attachment, link }),
+    let spec = SandboxSpec::of_image(&facts.image, shared.config.limits);
+    let made = shared.host.create(sandbox, Some(facts.id), spec).await.map_err(|error| error.to_string())?;
+    match GuestLink::connect(&made.attachment).await {
+        Ok(link) => Ok(LiveSandbox { id: sandbox, link }),
         Err(error) => {
             shared.reap(sandbox);
             Err(format!("the guest of the new sandbox did not answer: {error}"))

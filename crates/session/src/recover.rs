@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 
 use protocol::event::{Event, EventBody, Step, ToolResult};
 use protocol::ids::{Epoch, SessionId, TurnId};
+use protocol::sandbox_host::Made;
 use protocol::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 use protocol::view::SessionView;
 use sandbox::guest_link::GuestLink;
@@ -64,15 +65,16 @@ fn reason(view: &SessionView, lives: bool) -> Option<String> {
 
 /// The sandbox of a session, if it lives and its workspace was whole.
 async fn adopt(shared: &Shared, view: &SessionView) -> Option<LiveSandbox> {
-    let attachments = match shared.host.list().await {
-        Ok(attachments) => attachments,
+    let living = match shared.host.list().await {
+        Ok(living) => living,
         Err(error) => {
             tracing::warn!(session = %view.id, %error, "the living sandboxes could not be listed");
             return None;
         }
     };
     let mut adopted = None;
-    for attachment in attachments.into_iter().filter(|attachment| attachment.session == view.id) {
+    let theirs = |made: &Made| made.attachment.session == Some(view.id);
+    for attachment in living.into_iter().filter(theirs).map(|made| made.attachment) {
         let sandbox = attachment.sandbox;
         let link = match view.sandbox {
             SandboxPhase::Ready if adopted.is_none() => GuestLink::connect(&attachment).await.ok(),
@@ -88,7 +90,7 @@ async fn adopt(shared: &Shared, view: &SessionView) -> Option<LiveSandbox> {
             continue;
         }
         tracing::info!(session = %view.id, %sandbox, "adopted a living sandbox");
-        adopted = Some(LiveSandbox { attachment, link });
+        adopted = Some(LiveSandbox { id: sandbox, link });
     }
     adopted
 }

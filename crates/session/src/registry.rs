@@ -134,11 +134,11 @@ impl Sessions {
             }
         }
         match self.shared.host.list().await {
-            Ok(attachments) => {
-                for attachment in attachments {
+            Ok(living) => {
+                for attachment in living.into_iter().map(|made| made.attachment) {
                     // A busy session's driver decides itself; all others own no sandbox unless they
                     // are ready.
-                    let owner = known.get(&attachment.session);
+                    let owner = attachment.session.and_then(|session| known.get(&session));
                     if !owner.is_some_and(|view| needs_driver(view)) {
                         self.shared.reap(attachment.sandbox);
                     }

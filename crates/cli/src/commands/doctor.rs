@@ -127,7 +127,7 @@ fn add_report(checks: &mut Vec<Check>, report: &HostReport, is_root: bool) {
     } else if report.images.is_empty() {
         "none; run scripts/setup, or `patchyard image import slim PATH`".into()
     } else {
-        report.images.join(", ")
+        report.images.iter().map(|image| image.name.as_str()).collect::<Vec<_>>().join(", ")
     };
     checks.push(Check { name: "images".into(), ok: !report.images.is_empty(), needed: true, note });
 }
@@ -162,7 +162,7 @@ async fn probe() -> Result<HostReport, String> {
 }
 
 async fn ask(socket: &Path) -> Result<HostReport, String> {
-    SandboxHost::connect(socket).probe().await.map_err(|error| error.to_string())
+    SandboxHost::connect(socket).probe(false).await.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -173,11 +173,12 @@ mod tests {
     fn an_ordinary_user_is_not_told_that_something_is_missing_that_only_root_sees() {
         let runtime = protocol::sandbox_host::RuntimeReport {
             name: "crun".into(),
+            tier: protocol::sandbox_spec::Tier::Container,
             version: None,
             chosen: false,
             why_not: Some("no privilege".into()),
         };
-        let report = HostReport { runtimes: vec![runtime], limits: Vec::new(), images: Vec::new() };
+        let report = HostReport { runtimes: vec![runtime], ..HostReport::default() };
         let words = |is_root| {
             let mut checks = Vec::new();
             add_report(&mut checks, &report, is_root);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use protocol::sandbox_host::Limits;
+use protocol::sandbox_spec::Limits;
 use serde_json::{Value, json};
 
 use super::seccomp;
@@ -42,8 +42,8 @@ pub struct BundleSpec {
     pub cgroup: String,
     /// What it may use.
     pub limits: Limits,
-    /// Open files per process: not above the hard limit of who starts it.
-    pub open_files: u64,
+    /// Whether the control groups are one tree, version 2.
+    pub unified_cgroups: bool,
     /// Folders of the host.
     pub binds: Vec<Bind>,
 }
@@ -104,6 +104,7 @@ const CPU_PERIOD: u64 = 100_000;
 /// The content of `config.json`.
 #[must_use]
 pub fn config(spec: &BundleSpec) -> Value {
+    let limits = spec.limits;
     json!({
         "ociVersion": "1.0.2",
         "root": { "path": spec.root, "readonly": spec.root_read_only },
@@ -123,7 +124,7 @@ pub fn config(spec: &BundleSpec) -> Value {
                 "ambient": [],
             },
             "rlimits": [
-                { "type": "RLIMIT_NOFILE", "soft": spec.open_files, "hard": spec.open_files },
+                { "type": "RLIMIT_NOFILE", "soft": limits.open_files, "hard": limits.open_files },
                 { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
             ],
         },
@@ -133,7 +134,7 @@ pub fn config(spec: &BundleSpec) -> Value {
             "uidMappings": [id_mapping(spec.ids)],
             "gidMappings": [id_mapping(spec.ids)],
             "cgroupsPath": spec.cgroup,
-            "resources": resources(spec.limits),
+            "resources": resources(limits, spec.unified_cgroups),
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
             "seccomp": seccomp::profile(),
@@ -149,14 +150,23 @@ fn id_mapping(ids: IdRange) -> Value {
     json!({ "containerID": 0, "hostID": ids.base, "size": ids.size })
 }
 
-fn resources(limits: Limits) -> Value {
-    json!({
-        // The same number twice: the second counts memory and swap together.
-        "memory": { "limit": limits.memory_bytes, "swap": limits.memory_bytes },
+fn resources(limits: Limits, unified: bool) -> Value {
+    let soft = limits.soft_memory_bytes();
+    // The same number twice: the second counts memory and swap together.
+    let mut memory = json!({ "limit": limits.memory_bytes, "swap": limits.memory_bytes });
+    let mut resources = json!({
         "pids": { "limit": limits.pids },
         "cpu": { "quota": u64::from(limits.cpu_millis) * CPU_PERIOD / 1000, "period": CPU_PERIOD },
         "devices": [{ "allow": false, "access": "rwm" }],
-    })
+    });
+    if unified {
+        // What runtimes call a reservation is something else there: memory that is kept for it.
+        resources["unified"] = json!({ "memory.high": soft.to_string() });
+    } else {
+        memory["reservation"] = json!(soft);
+    }
+    resources["memory"] = memory;
+    resources
 }
 
 fn mounts(binds: &[Bind]) -> Value {

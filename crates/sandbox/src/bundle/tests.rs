@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use protocol::sandbox_host::Limits;
+use protocol::sandbox_spec::Limits;
 use serde_json::Value;
 
 use super::seccomp::{ALLOWED, REFUSED, names, profile};
@@ -13,8 +13,14 @@ fn spec() -> BundleSpec {
         argv: vec!["/init".into()],
         ids: IdRange { base: 600_000_000, size: 65_536 },
         cgroup: "/patchyard/sbx_1".into(),
-        limits: Limits { memory_bytes: 1_000_000, cpu_millis: 1_500, pids: 7 },
-        open_files: 1_024,
+        limits: Limits {
+            memory_bytes: 1_000_000,
+            cpu_millis: 1_500,
+            pids: 7,
+            disk_bytes: 1_000_000_000,
+            open_files: 1_024,
+        },
+        unified_cgroups: false,
         binds: vec![
             Bind { source: "/s".into(), destination: "/d".into(), executable: false },
             Bind { source: "/b".into(), destination: "/e".into(), executable: true },
@@ -54,6 +60,7 @@ fn limits_are_written_with_swap_included() {
     let resources = &config(&spec())["linux"]["resources"];
     assert_eq!(resources["memory"]["limit"], 1_000_000);
     assert_eq!(resources["memory"]["swap"], 1_000_000);
+    assert_eq!(resources["memory"]["reservation"], 900_000);
     assert_eq!(resources["pids"]["limit"], 7);
     assert_eq!(resources["cpu"]["quota"], 150_000);
     assert_eq!(resources["cpu"]["period"], 100_000);

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use protocol::ids::LayerId;
 use protocol::sandbox_host::HostErrorCode;
 
 use crate::images::ImageError;
@@ -59,6 +60,10 @@ pub(crate) enum Refusal {
     NoRuntime(String),
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error("there is no layer {0}, or it stands on another image; it is made anew by the setup")]
+    NoLayer(LayerId),
+    #[error("{0}; allow it in the environment's settings, or mend the host: `patchyard doctor` says how")]
+    NoLimit(String),
     #[error("the sandbox did not start: {0}")]
     Start(#[from] RuntimeError),
     #[error("{0}")]
@@ -80,6 +85,8 @@ impl Refusal {
                 HostErrorCode::NoImage
             }
             Self::Image(_) | Self::Internal { .. } => HostErrorCode::Internal,
+            Self::NoLayer(_) => HostErrorCode::NoLayer,
+            Self::NoLimit(_) => HostErrorCode::NoLimit,
             Self::Start(_) => HostErrorCode::Start,
             Self::BadRequest(_) => HostErrorCode::BadRequest,
         }

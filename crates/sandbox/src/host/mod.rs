@@ -10,11 +10,14 @@
 //! Running sandboxes do not notice.
 
 mod config;
+mod disks;
+mod layers;
 mod place;
 mod probe;
 mod record;
 mod sandboxes;
 mod serve;
+mod workbench;
 
 pub use config::{GuestProgram, HostConfig, HostError};
 pub use serve::run;

@@ -1,7 +1,8 @@
 //! The folders that `sandbox-host` works in.
 //!
 //! ```text
-//!   <data>/workspaces/<sandbox>/         upper · work · state.json        root's
+//!   <data>/workspaces/<sandbox>/         its disk · state.json            root's
+//!   <data>/layers/<layer>/               its disk · layer.json            root's
 //!   <data>/run/sandboxes/<sandbox>.sock  what the guest answers on         the server's
 //!   <data>/repos/<session>.git           read-only inside                  the server's
 //!
@@ -9,6 +10,7 @@
 //!   /run/patchyard/runtime/              the runtimes' own state
 //!   /run/patchyard/mnt/                  in memory, in our mount namespace only
 //!       ├── bin/                         the guest program
+//!       ├── layers/                      where saved layers are mounted
 //!       └── <sandbox>/                   mount points and bundle while it is started
 //! ```
 //!
@@ -45,6 +47,7 @@ pub(crate) struct Place {
     data_path: PathBuf,
     data: OwnedFd,
     workspaces: OwnedFd,
+    layers: OwnedFd,
     sockets: OwnedFd,
     /// The ranges of ids.
     pub(crate) slots: Slots,
@@ -68,6 +71,7 @@ impl Place {
         let data = mounts::open_path(&data_path).map_err(tried("open", &data_path))?;
         let used = |path: &str| tried("use the folder", &data_path.join(path));
         let workspaces = own_folder(data.as_fd(), "workspaces", 0o700).map_err(used("workspaces"))?;
+        let layers = own_folder(data.as_fd(), "layers", 0o700).map_err(used("layers"))?;
         let run = make_folder(data.as_fd(), "run", 0o711).map_err(used("run"))?;
         let sockets = own_folder(run.as_fd(), "sandboxes", 0o711).map_err(used("run/sandboxes"))?;
         let lock = mounts::path_of(&workspaces).join(".lock");
@@ -82,12 +86,17 @@ impl Place {
         }
         mounts::memory(&mounts).map_err(tried("mount a file system in memory at", &mounts))?;
         let bin = mounts.join("bin");
+        for (name, mode) in [("layers", 0o700), ("empty", 0o711)] {
+            let path = mounts.join(name);
+            make_folder_at(&path, mode).map_err(tried("make", &path))?;
+        }
         let has_guest = install_guest(&config.guest, &bin).map_err(tried("install the guest in", &bin))?;
         let slots = Slots::open(ids.clone()).map_err(tried("read", &ids))?;
         Ok(Self {
             data_path,
             data,
             workspaces,
+            layers,
             sockets,
             slots,
             runtimes,
@@ -118,6 +127,16 @@ impl Place {
         }
     }
 
+    /// The folder of the saved layers, for our own use.
+    pub(crate) fn layers(&self) -> PathBuf {
+        mounts::path_of(&self.layers)
+    }
+
+    /// The folder of disks that wait for a sandbox: on the file system of those in use.
+    pub(crate) fn spare_disks(&self) -> PathBuf {
+        mounts::path_of(&self.workspaces)
+    }
+
     /// A sandbox's folder, for our own use.
     pub(crate) fn home(&self, sandbox: SandboxId) -> PathBuf {
         mounts::path_of(&self.workspaces).join(sandbox.to_string())
@@ -146,6 +165,12 @@ impl Place {
     /// Where a sandbox is assembled.
     pub(crate) fn workbench(&self, name: &str) -> PathBuf {
         self.mounts.join(name)
+    }
+
+    /// A folder that stays empty and stays there: what a waiting sandbox has in place of a repository.
+    /// A folder that was removed could not be mounted over.
+    pub(crate) fn empty(&self) -> PathBuf {
+        self.mounts.join("empty")
     }
 
     /// The folder with the guest program.

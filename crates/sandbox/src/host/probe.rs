@@ -4,17 +4,18 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use protocol::sandbox_host::{GUEST_BIN, Limits, RuntimeReport};
+use protocol::sandbox_host::{GUEST_BIN, LimitReport, RuntimeReport, TierReport};
+use protocol::sandbox_spec::{Limits, Tier};
 
 use super::place::Place;
-use super::sandboxes::open_files;
 use crate::bundle::{Bind, BundleSpec, config};
 use crate::cgroups;
 use crate::runtime::{KINDS, PINNED, Runtime};
 use crate::slots::Slots;
 
 /// What a throw-away container may use.
-const SMALL: Limits = Limits { memory_bytes: 64 * 1024 * 1024, cpu_millis: 1_000, pids: 32 };
+const SMALL: Limits =
+    Limits { memory_bytes: 64 * 1024 * 1024, cpu_millis: 1_000, pids: 32, disk_bytes: 0, open_files: 64 };
 
 /// What trying gave.
 #[derive(Debug)]
@@ -23,6 +24,10 @@ pub(crate) struct Probed {
     pub(crate) chosen: Result<Runtime, String>,
     /// What became of each.
     pub(crate) reports: Vec<RuntimeReport>,
+    /// Each tier.
+    pub(crate) tiers: Vec<TierReport>,
+    /// Limits of control groups.
+    pub(crate) limits: Vec<LimitReport>,
 }
 
 /// Tries every runtime; the first that works is chosen.
@@ -48,7 +53,13 @@ pub(crate) fn probe(place: &Place) -> Probed {
         if is_chosen {
             chosen = runtime;
         }
-        reports.push(RuntimeReport { name: kind.name.to_owned(), version, chosen: is_chosen, why_not });
+        reports.push(RuntimeReport {
+            name: kind.name.to_owned(),
+            tier: kind.tier,
+            version,
+            chosen: is_chosen,
+            why_not,
+        });
     }
     let reasons = reports.iter().filter_map(|report: &RuntimeReport| {
         report.why_not.as_ref().map(|why_not| format!("{}: {why_not}", report.name))
@@ -59,7 +70,27 @@ pub(crate) fn probe(place: &Place) -> Probed {
         }
         _ => reasons.collect::<Vec<_>>().join("; "),
     };
-    Probed { chosen: chosen.ok_or(none), reports }
+    let limits = cgroups::probe(&format!("probe-{}", std::process::id()));
+    Probed {
+        chosen: chosen.ok_or(none),
+        tiers: Tier::ALL.map(|tier| tier_report(tier, &reports)).to_vec(),
+        reports,
+        limits,
+    }
+}
+
+fn tier_report(tier: Tier, runtimes: &[RuntimeReport]) -> TierReport {
+    let of_tier = || runtimes.iter().filter(|runtime| runtime.tier == tier);
+    let runtime = of_tier().find(|runtime| runtime.why_not.is_none()).map(|runtime| runtime.name.clone());
+    let reasons: Vec<_> = of_tier()
+        .filter_map(|runtime| Some(format!("{}: {}", runtime.name, runtime.why_not.as_ref()?)))
+        .collect();
+    let why_not = match (&runtime, reasons.is_empty()) {
+        (Some(_), _) => None,
+        (None, true) => Some("no runtime of this version gives it".to_owned()),
+        (None, false) => Some(reasons.join("; ")),
+    };
+    TierReport { tier, runtime, why_not, lacks: Vec::new(), start_ms: Vec::new() }
 }
 
 /// Runs a container that holds nothing but the guest program, which only says its version.
@@ -96,7 +127,7 @@ fn container(place: &Place, runtime: &Runtime, name: &str, bench: &Path) -> Resu
             ids,
             cgroup: group(name),
             limits: SMALL,
-            open_files: open_files(),
+            unified_cgroups: cgroups::is_unified(),
             binds: vec![Bind { source: place.guest_bin(), destination: GUEST_BIN.into(), executable: true }],
         };
         let text = serde_json::to_vec(&config(&spec)).map_err(io::Error::from).map_err(prepared)?;

@@ -5,8 +5,10 @@ use std::io;
 use std::path::Path;
 
 use protocol::ids::{SandboxId, SessionId};
+use protocol::sandbox_spec::{SandboxSpec, Tier};
 use serde::{Deserialize, Serialize};
 
+use super::disks::DiskRecord;
 use crate::process::Watched;
 
 /// The name of the record in a sandbox's folder.
@@ -17,8 +19,16 @@ const FILE: &str = "state.json";
 pub(crate) struct Record {
     /// Which one.
     pub(crate) sandbox: SandboxId,
-    /// Whose.
-    pub(crate) session: SessionId,
+    /// Whose; nobody's while it waits.
+    pub(crate) session: Option<SessionId>,
+    /// What it was to be.
+    pub(crate) spec: SandboxSpec,
+    /// How strongly it is kept apart.
+    pub(crate) tier: Tier,
+    /// Promised limits that do not hold.
+    pub(crate) unenforced: Vec<String>,
+    /// Where what it writes is kept, once there is something.
+    pub(crate) disk: Option<DiskRecord>,
     /// Its range of ids.
     pub(crate) slot: u32,
     /// The runtime that started it.

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use protocol::sandbox_host::{
-    HostAnswer, HostErrorCode, HostReport, HostRequest, MAX_MESSAGE, RuntimeReport, Tier,
+    HostAnswer, HostErrorCode, HostReport, HostRequest, MAX_MESSAGE, RuntimeReport,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -23,7 +23,7 @@ use super::config::{HostConfig, HostError, Refusal};
 use super::place::Place;
 use super::sandboxes::Sandboxes;
 use crate::images::Images;
-use crate::runtime::KINDS;
+use crate::runtime::{KINDS, Kind};
 use crate::{cgroups, mounts, sockets};
 
 /// Requests that are worked on at a time; more wait.
@@ -94,11 +94,7 @@ async fn serve(config: &HostConfig, host: Host) -> Result<(), HostError> {
     if let Host::Root(sandboxes) = &host {
         let sandboxes = Arc::clone(sandboxes);
         // So that the first sandbox does not have to wait for it.
-        tokio::task::spawn_blocking(move || {
-            if let Err(why) = &sandboxes.probed().chosen {
-                tracing::warn!(%why, "no sandbox runtime works here");
-            }
-        });
+        tokio::task::spawn_blocking(move || sandboxes.warm_up());
     }
     tracing::info!(socket = %config.socket.display(), "sandbox-host is ready");
     loop {
@@ -167,38 +163,51 @@ fn answer(host: &Host, request: &[u8]) -> HostAnswer {
 
 fn as_root(sandboxes: &Sandboxes, request: HostRequest) -> Result<HostAnswer, Refusal> {
     Ok(match request {
-        HostRequest::Probe => HostAnswer::Probed(sandboxes.report()),
-        HostRequest::Create { sandbox, session, image, limits } => HostAnswer::Created {
-            attachment: sandboxes.create(sandbox, session, &image, limits)?,
-            tier: Tier::Container,
-        },
+        HostRequest::Probe { bench: _ } => HostAnswer::Probed(sandboxes.report()),
+        HostRequest::Create { sandbox, session, spec } => {
+            HostAnswer::Created(sandboxes.create(sandbox, session, spec)?)
+        }
+        HostRequest::Attach { sandbox, session } => {
+            sandboxes.attach(sandbox, session)?;
+            HostAnswer::Attached
+        }
+        HostRequest::Seal { sandbox, layer } => HostAnswer::Sealed(sandboxes.seal(sandbox, layer)?),
         HostRequest::Destroy { sandbox } => {
             sandboxes.destroy(sandbox)?;
             HostAnswer::Destroyed
         }
-        HostRequest::List => HostAnswer::Sandboxes { attachments: sandboxes.list() },
-        HostRequest::Images => HostAnswer::Images { names: sandboxes.images.list() },
+        HostRequest::List => HostAnswer::Sandboxes { sandboxes: sandboxes.list() },
+        HostRequest::Layers => HostAnswer::Layers { layers: sandboxes.saved_layers() },
+        HostRequest::DropLayer { layer } => {
+            sandboxes.drop_layer(layer)?;
+            HostAnswer::Dropped
+        }
+        HostRequest::Images => HostAnswer::Images { images: sandboxes.image_infos() },
     })
 }
 
 fn as_user(images: &Images, request: &HostRequest) -> Result<HostAnswer, Refusal> {
     Ok(match request {
-        HostRequest::Probe => {
-            let report = |name: &str| RuntimeReport {
-                name: name.to_owned(),
+        HostRequest::Probe { .. } => {
+            let report = |kind: &Kind| RuntimeReport {
+                name: kind.name.to_owned(),
+                tier: kind.tier,
                 version: None,
                 chosen: false,
                 why_not: Some(NO_ROOT.to_owned()),
             };
             HostAnswer::Probed(HostReport {
-                runtimes: KINDS.iter().map(|kind| report(kind.name)).collect(),
-                limits: Vec::new(),
-                images: images.list(),
+                runtimes: KINDS.iter().map(report).collect(),
+                ..HostReport::default()
             })
         }
-        HostRequest::Create { .. } => return Err(Refusal::NoRuntime(NO_ROOT.to_owned())),
+        HostRequest::Create { .. } | HostRequest::Attach { .. } | HostRequest::Seal { .. } => {
+            return Err(Refusal::NoRuntime(NO_ROOT.to_owned()));
+        }
         HostRequest::Destroy { .. } => HostAnswer::Destroyed,
-        HostRequest::List => HostAnswer::Sandboxes { attachments: Vec::new() },
-        HostRequest::Images => HostAnswer::Images { names: images.list() },
+        HostRequest::List => HostAnswer::Sandboxes { sandboxes: Vec::new() },
+        HostRequest::Layers => HostAnswer::Layers { layers: Vec::new() },
+        HostRequest::DropLayer { .. } => HostAnswer::Dropped,
+        HostRequest::Images => HostAnswer::Images { images: images.infos() },
     })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::sandbox_host::Limits;
+use protocol::sandbox_spec::Limits;
 
 use crate::world::{World, is_root, limits, python, run, sh, shell};
 

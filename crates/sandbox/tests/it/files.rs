@@ -117,8 +117,7 @@ async fn git_clones_the_session_repository() {
     let made =
         git.args(["-c", script]).current_dir(&repository).env("HOME", "/").uid(23_456).gid(23_456).status();
     assert!(made.unwrap().success());
-    let (attachment, _) =
-        world.host.create(crate::world::sandbox_id(), session, "slim", limits()).await.unwrap();
+    let attachment = world.make(session, limits()).await.attachment;
     let link = sandbox::guest_link::GuestLink::connect(&attachment).await.unwrap();
     let clone = format!(
         "git clone -q {} /w && cd /w && cat file && git log --format=%s",

@@ -33,7 +33,7 @@ impl Liar {
             }
         });
         Self {
-            attachment: Attachment { session: session_id(), sandbox: sandbox_id(), guest_socket },
+            attachment: Attachment { session: Some(session_id()), sandbox: sandbox_id(), guest_socket },
             _folder: folder,
         }
     }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use protocol::hands::Hands;
 use protocol::ids::SandboxId;
-use protocol::sandbox_host::{HostErrorCode, Limits};
+use protocol::sandbox_host::HostErrorCode;
+use protocol::sandbox_spec::{Limits, SandboxSpec};
 use sandbox::client::SandboxHostError;
 use sandbox::guest_link::GuestLink;
 
-use crate::world::{Setting, World, eventually, is_root, limits, run, sandbox_id, sh, shell, tree};
+use crate::world::{Setting, World, eventually, is_root, limits, run, sandbox_id, sh, shell, slim, tree};
 
 /// Everything on this machine that bears the name of a sandbox.
 fn traces(world: &World, sandbox: SandboxId) -> Vec<String> {
@@ -51,7 +52,7 @@ async fn comes_and_goes(runtime: &'static str) {
     // So that there is something to leave behind.
     sh(&link, "mkdir -p /a/b; echo x >/a/b/c; (setsid sleep 1000 >/dev/null 2>&1 &)").await;
     assert!(!traces(&world, attachment.sandbox).is_empty());
-    assert_eq!(world.host.list().await.unwrap(), std::slice::from_ref(&attachment));
+    assert_eq!(world.attachments().await, std::slice::from_ref(&attachment));
 
     world.host.destroy(attachment.sandbox).await.unwrap();
     assert_eq!(traces(&world, attachment.sandbox), Vec::<String>::new());
@@ -86,7 +87,7 @@ async fn the_probe_tells_what_works_and_what_is_enforced() {
         return;
     }
     let world = World::start();
-    let report = world.host.probe().await.unwrap();
+    let report = world.host.probe(false).await.unwrap();
     let chosen: Vec<&str> =
         report.runtimes.iter().filter(|runtime| runtime.chosen).map(|runtime| &*runtime.name).collect();
     assert_eq!(chosen.len(), 1, "{report:?}");
@@ -95,8 +96,8 @@ async fn the_probe_tells_what_works_and_what_is_enforced() {
     }
     let limits: Vec<(&str, bool)> =
         report.limits.iter().map(|limit| (&*limit.name, limit.enforced)).collect();
-    assert_eq!(limits, [("memory", true), ("pids", true), ("cpu", true)], "{report:?}");
-    assert!(report.images.contains(&"slim".to_owned()));
+    assert_eq!(limits, [("memory", true), ("pids", true), ("cpu", true), ("disk", true)], "{report:?}");
+    assert!(report.images.iter().any(|image| image.name == "slim"));
 }
 
 #[tokio::test]
@@ -106,12 +107,12 @@ async fn an_ordinary_user_is_told_why_there_are_no_sandboxes() {
     }
     let nobody = 65_534;
     let world = World::with(Setting { server: nobody, host_user: nobody, ..Setting::default() });
-    let report = world.host.probe().await.unwrap();
+    let report = world.host.probe(false).await.unwrap();
     assert_eq!(report.runtimes.len(), 2);
     for runtime in report.runtimes {
         assert!(!runtime.chosen && runtime.why_not.unwrap().contains("start it as root"));
     }
-    let failure = world.host.create(sandbox_id(), world.session(), "slim", limits()).await.unwrap_err();
+    let failure = world.host.create(sandbox_id(), Some(world.session()), slim(limits())).await.unwrap_err();
     assert!(matches!(failure, SandboxHostError::Failed { code: HostErrorCode::NoRuntime, .. }));
     assert!(world.host.list().await.unwrap().is_empty());
     world.host.destroy(sandbox_id()).await.unwrap();
@@ -144,7 +145,7 @@ async fn only_the_servers_user_can_ask_and_reach_the_guest() {
     let session = world.session();
     let path = world.data.path().join("repos").join(format!("{session}.git"));
     std::os::unix::fs::chown(path, Some(stranger), None).unwrap();
-    assert!(world.host.create(sandbox_id(), session, "slim", limits()).await.is_err());
+    assert!(world.host.create(sandbox_id(), Some(session), slim(limits())).await.is_err());
 }
 
 #[tokio::test]
@@ -200,7 +201,7 @@ async fn a_runtime_that_is_not_known_is_told_in_words() {
         return;
     }
     let world = World::with_runtime(Some("no-such-runtime"));
-    let failure = world.host.create(sandbox_id(), world.session(), "slim", limits()).await.unwrap_err();
+    let failure = world.host.create(sandbox_id(), Some(world.session()), slim(limits())).await.unwrap_err();
     let SandboxHostError::Failed { code: HostErrorCode::NoRuntime, message } = failure else {
         panic!("{failure:?}")
     };
@@ -221,7 +222,11 @@ async fn bad_requests_fail_in_words_and_leave_nothing() {
         (crate::world::session_id(), "slim", limits(), HostErrorCode::Internal, "open the repository"),
     ];
     for (session, image, limits, expected, words) in cases {
-        let failure = world.host.create(sandbox, session, image, limits).await.unwrap_err();
+        let failure = world
+            .host
+            .create(sandbox, Some(session), SandboxSpec::of_image(image, limits))
+            .await
+            .unwrap_err();
         let SandboxHostError::Failed { code, message } = failure else { panic!("{failure:?}") };
         assert_eq!(code, expected, "{message}");
         assert!(message.contains(words), "{message}");
@@ -231,10 +236,10 @@ async fn bad_requests_fail_in_words_and_leave_nothing() {
     let link = world.data.path().join("repos").join(format!("{}.git", crate::world::session_id()));
     std::os::unix::fs::symlink("/root", &link).unwrap();
     let session = link.file_stem().unwrap().to_str().unwrap().parse().unwrap();
-    assert!(world.host.create(sandbox, session, "slim", limits()).await.is_err());
+    assert!(world.host.create(sandbox, Some(session), slim(limits())).await.is_err());
     // The same sandbox twice.
     let (attachment, _link) = world.sandbox().await;
-    let again = world.host.create(attachment.sandbox, attachment.session, "slim", limits()).await;
+    let again = world.host.create(attachment.sandbox, attachment.session, slim(limits())).await;
     assert!(matches!(again, Err(SandboxHostError::Failed { code: HostErrorCode::BadRequest, .. })));
     assert_eq!(world.host.list().await.unwrap().len(), 1);
 }
@@ -247,7 +252,7 @@ async fn what_was_ended_before_it_was_made_is_not_made() {
     let world = World::start();
     let sandbox = sandbox_id();
     world.host.destroy(sandbox).await.unwrap();
-    let late = world.host.create(sandbox, world.session(), "slim", limits()).await.unwrap_err();
+    let late = world.host.create(sandbox, Some(world.session()), slim(limits())).await.unwrap_err();
     assert!(late.to_string().contains("ended before it was made"), "{late}");
     assert_eq!(traces(&world, sandbox), Vec::<String>::new());
 }
@@ -266,7 +271,7 @@ async fn a_killed_sandbox_host_is_not_missed() {
     assert!(!mounts.contains(&attachment.sandbox.to_string()));
 
     world.start_host();
-    assert_eq!(world.host.list().await.unwrap(), std::slice::from_ref(&attachment));
+    assert_eq!(world.attachments().await, std::slice::from_ref(&attachment));
     let (other, other_link) = world.sandbox().await;
     assert_eq!(sh(&other_link, "echo there").await, "there");
     assert_eq!(sh(&link, "echo here").await, "here");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use protocol::hands::Hands;
 use sandbox::guest_link::GuestLink;
 
-use crate::world::{World, is_root, limits, run, sandbox_id, shell};
+use crate::world::{World, is_root, limits, run, shell};
 
 const ROUNDS: usize = 20;
 
@@ -73,12 +73,12 @@ async fn measure_starts_ends_and_calls() {
     }
     for runtime in ["crun", "runc"] {
         let world = World::with_runtime(Some(runtime));
-        world.host.probe().await.unwrap();
+        world.host.probe(false).await.unwrap();
         let (mut made, mut greeted, mut first, mut ended) = (vec![], vec![], vec![], vec![]);
         for _ in 0..ROUNDS {
             let session = world.session();
             let start = Instant::now();
-            let (attachment, _) = world.host.create(sandbox_id(), session, "slim", limits()).await.unwrap();
+            let attachment = world.make(session, limits()).await.attachment;
             made.push(start.elapsed());
             let link = GuestLink::connect(&attachment).await.unwrap();
             greeted.push(start.elapsed());

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use protocol::attachment::Attachment;
 use protocol::hands::{ExecEnd, ExecEvent, ExecSpec, Execution, Hands};
 use protocol::ids::{ExecId, SandboxId, SessionId};
-use protocol::sandbox_host::Limits;
+use protocol::sandbox_host::Made;
+use protocol::sandbox_spec::{Limits, SandboxSpec};
 use sandbox::client::SandboxHost;
 use sandbox::guest_link::GuestLink;
 use sandbox::host::{GuestProgram, HostConfig};
@@ -169,10 +170,20 @@ impl World {
         }
     }
 
+    /// The sandboxes that run.
+    pub async fn attachments(&self) -> Vec<Attachment> {
+        self.host.list().await.unwrap().into_iter().map(|made| made.attachment).collect()
+    }
+
+    /// A sandbox of the usual image.
+    pub async fn make(&self, session: SessionId, limits: Limits) -> Made {
+        self.host.create(sandbox_id(), Some(session), slim(limits)).await.unwrap()
+    }
+
     pub async fn sandbox_with(&self, limits: Limits) -> (Attachment, GuestLink) {
-        let (attachment, _) = self.host.create(sandbox_id(), self.session(), "slim", limits).await.unwrap();
-        let link = GuestLink::connect(&attachment).await.unwrap();
-        (attachment, link)
+        let made = self.make(self.session(), limits).await;
+        let link = GuestLink::connect(&made.attachment).await.unwrap();
+        (made.attachment, link)
     }
 
     pub async fn sandbox(&self) -> (Attachment, GuestLink) {
@@ -189,8 +200,8 @@ impl Drop for World {
         let ended = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                for attachment in host.list().await.unwrap() {
-                    host.destroy(attachment.sandbox).await.unwrap();
+                for made in host.list().await.unwrap() {
+                    host.destroy(made.attachment.sandbox).await.unwrap();
                 }
             });
         })
@@ -202,9 +213,20 @@ impl Drop for World {
     }
 }
 
+/// A sandbox of the usual image.
+pub fn slim(limits: Limits) -> SandboxSpec {
+    SandboxSpec::of_image("slim", limits)
+}
+
 /// What a test's sandbox may use.
 pub fn limits() -> Limits {
-    Limits { memory_bytes: 512 * 1024 * 1024, cpu_millis: 2_000, pids: 256 }
+    Limits {
+        memory_bytes: 512 * 1024 * 1024,
+        cpu_millis: 2_000,
+        pids: 256,
+        disk_bytes: 2_000_000_000,
+        open_files: 4_096,
+    }
 }
 
 pub fn shell(script: &str) -> ExecSpec {

@@ -14,13 +14,13 @@ use crate::state::AppState;
 pub(crate) async fn server(State(state): State<AppState>) -> Json<ServerInfo> {
     let default = state.settings.default_image.clone();
     let mut missing = state.settings.missing.clone();
-    let images = match state.host.probe().await {
+    let images = match state.host.probe(false).await {
         Ok(report) => {
             missing.extend(no_runtime(&report));
-            if !report.images.contains(&default) {
+            if !report.images.iter().any(|image| image.name == default) {
                 missing.push(format!("There is no image `{default}`: run scripts/setup, or `patchyard image import {default} PATH`."));
             }
-            let others = report.images.into_iter().filter(|name| *name != default);
+            let others = report.images.into_iter().map(|image| image.name).filter(|name| *name != default);
             std::iter::once(default.clone()).chain(others).collect()
         }
         Err(error) => {

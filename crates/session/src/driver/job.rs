@@ -251,7 +251,7 @@ impl Driver {
             }
             Some(Job::Workspace { task, .. }) => {
                 task.abort();
-                self.sandbox.take().map(|sandbox| sandbox.attachment.sandbox)
+                self.sandbox.take().map(|sandbox| sandbox.id)
             }
             Some(Job::Turn { task, .. }) => {
                 end(task).await;

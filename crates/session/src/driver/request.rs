@@ -204,7 +204,7 @@ impl Driver {
         self.agent = None;
         let recorded = self.record_rest().await?;
         if recorded && let Some(sandbox) = self.sandbox.take() {
-            self.shared.destroy(sandbox.attachment.sandbox).await;
+            self.shared.destroy(sandbox.id).await;
             self.advance(Input::Suspend, Vec::new(), None).await?;
         }
         match suspend {
@@ -219,7 +219,7 @@ impl Driver {
     async fn delete(&mut self) -> Result<(), SessionError> {
         self.abort_job().await;
         if let Some(sandbox) = self.sandbox.take() {
-            self.shared.destroy(sandbox.attachment.sandbox).await;
+            self.shared.destroy(sandbox.id).await;
         }
         match self.shared.store.delete_session(self.id).await {
             Ok(()) | Err(StoreError::NoSession(_)) => {}

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use protocol::attachment::Attachment;
 use protocol::guest::{self, FromGuest, Hello, Reply, Request, ToGuest, WIRE_VERSION};
 use protocol::hands::{ExecEnd, ExecSpec};
-use protocol::sandbox_host::{HostAnswer, HostRequest, Tier};
+use protocol::sandbox_host::{HostAnswer, HostRequest, ImageInfo, Made};
+use protocol::sandbox_spec::Tier;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -82,12 +83,15 @@ impl FarSide {
                         return std::future::pending().await;
                     }
                     let attachment = Attachment { session, sandbox, guest_socket: self.guest_socket() };
-                    HostAnswer::Created { attachment, tier: Tier::Container }
+                    let (tier, runtime) = (Tier::Container, "none".to_owned());
+                    HostAnswer::Created(Made { attachment, tier, runtime, unenforced: Vec::new() })
                 }
                 HostRequest::Destroy { .. } => HostAnswer::Destroyed,
-                HostRequest::List => HostAnswer::Sandboxes { attachments: Vec::new() },
-                HostRequest::Images => HostAnswer::Images { names: vec!["slim".into()] },
-                HostRequest::Probe => panic!("nobody probes here"),
+                HostRequest::List => HostAnswer::Sandboxes { sandboxes: Vec::new() },
+                HostRequest::Images => {
+                    HostAnswer::Images { images: vec![ImageInfo { name: "slim".into(), id: "1".into() }] }
+                }
+                request => panic!("nobody asks here for {request:?}"),
             };
             let bytes = serde_json::to_vec(&answer).unwrap();
             let frame = [&u32::try_from(bytes.len()).unwrap().to_le_bytes()[..], &bytes].concat();

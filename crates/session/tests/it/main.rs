@@ -14,7 +14,7 @@ use std::time::Duration;
 use git_proxy::{FetchRules, Repositories};
 use protocol::event::{Event, EventBody};
 use protocol::ids::SessionId;
-use protocol::sandbox_host::Limits;
+use protocol::sandbox_spec::Limits;
 use sandbox::client::SandboxHost;
 use session::{
     AgentSpec, Agents, Deadlines, ModelSource, NewRepository, NewSession, SessionConfig, Sessions,
