@@ -46,7 +46,7 @@ impl Host {
         let sandbox = SandboxId::from(Ulid::generate());
         let spec = SandboxSpec::of_image("slim", Limits::default());
         let made = self.client.create(sandbox, Some(self.session), spec).await?;
-        let link = GuestLink::connect(&made.attachment).await?;
+        let link = GuestLink::connect(&made).await?;
         Ok((made.attachment, link))
     }
 

@@ -36,12 +36,5 @@ pub(crate) async fn run(bench: &Bench) -> Result<(), Failure> {
 }
 
 fn spec() -> ExecSpec {
-    ExecSpec {
-        exec: ExecId::from(Ulid::generate()),
-        argv: vec!["/bin/true".into()],
-        cwd: "/".into(),
-        env: Vec::new(),
-        stdin: false,
-        timeout: None,
-    }
+    ExecSpec::new(ExecId::from(Ulid::generate()), vec!["/bin/true".into()], "/")
 }

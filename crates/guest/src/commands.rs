@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use protocol::guest::{FromGuest, INITIAL_CREDIT, STDIN_CREDIT};
-use protocol::hands::{ExecSignal, ExecSpec, HandsError};
+use protocol::hands::{ExecSignal, ExecSpec, HandsError, TerminalSize};
 use protocol::ids::ExecId;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
@@ -25,6 +25,7 @@ use crate::kill;
 use crate::pump::Pump;
 use crate::reaper::Reaper;
 use crate::spawn::spawn;
+use crate::terminal::Terminal;
 
 /// One running command, as those see it who do not carry its output.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub struct Running {
     pub credit_came: Notify,
     /// Whether its timeout killed it.
     pub timed_out: Cell<bool>,
+    terminal: Option<Terminal>,
     input: RefCell<Option<mpsc::UnboundedSender<Vec<u8>>>>,
     input_waiting: Rc<Cell<u64>>,
 }
@@ -73,6 +75,7 @@ impl Commands {
             credit: Cell::new(INITIAL_CREDIT),
             credit_came: Notify::new(),
             timed_out: Cell::new(false),
+            terminal: spawned.terminal,
             input: RefCell::new(None),
             input_waiting: Rc::default(),
         });
@@ -110,6 +113,16 @@ impl Commands {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
             Err(error) => Err(HandsError::Io { path: exec.to_string(), reason: error.to_string() }),
         }
+    }
+
+    /// Makes a command's terminal another size.
+    pub fn resize(&self, exec: ExecId, size: TerminalSize) -> Result<(), HandsError> {
+        let table = self.table.borrow();
+        let running = table.get(&exec).ok_or_else(|| HandsError::NotFound { path: exec.to_string() })?;
+        let Some(terminal) = &running.terminal else { return Ok(()) };
+        let failed =
+            |error: std::io::Error| HandsError::Io { path: exec.to_string(), reason: error.to_string() };
+        terminal.resize(size).map_err(failed)
     }
 
     /// Kills everything; returns once it is gone.

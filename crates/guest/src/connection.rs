@@ -131,6 +131,7 @@ async fn answer(id: u64, request: Request, commands: &Rc<Commands>, outbox: &Out
     let reply: Result<Reply, HandsError> = match request {
         // The reply is queued before the command's pump runs for the first time, so before its output.
         Request::Start(spec) => commands.start(&spec, outbox).map(|()| Reply::Done),
+        Request::Resize { exec, size } => commands.resize(exec, size).map(|()| Reply::Done),
         // Killing may take a while, and the host may want other things meanwhile.
         Request::Signal { exec, signal } => {
             let (commands, outbox) = (Rc::clone(commands), outbox.clone());

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 
 use protocol::sandbox_host::GUEST_BIN;
@@ -32,6 +33,56 @@ pub fn base() -> Vec<(OsString, OsString)> {
 pub fn hide_from_tools() {
     // SAFETY: PR_SET_DUMPABLE takes one integer and touches no memory of ours.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+}
+
+/// The user that process 1 is: nobody else in a sandbox, and no user of any image.
+const GUEST_ID: libc::c_long = 64_999;
+
+/// Makes process 1 another user than its commands, so that none of them may trace it or look into it.
+/// It keeps its rights, and the files that it makes stay root's. Where the kernel cannot tell the two
+/// apart, as gVisor's, it stays root.
+pub fn become_guest() -> io::Result<()> {
+    // SAFETY: plain system calls on integers. By number, because the library's functions would change
+    // every thread, and this process has one.
+    unsafe {
+        libc::syscall(libc::SYS_setfsuid, 0);
+        if libc::syscall(libc::SYS_setfsuid, -1) != 0 {
+            return Ok(());
+        }
+        check(libc::c_long::from(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0)))?;
+        check(libc::syscall(libc::SYS_setresgid, GUEST_ID, GUEST_ID, GUEST_ID))?;
+        check(libc::syscall(libc::SYS_setresuid, GUEST_ID, GUEST_ID, GUEST_ID))?;
+        libc::syscall(libc::SYS_setfsgid, 0);
+        libc::syscall(libc::SYS_setfsuid, 0);
+    }
+    all_rights()
+}
+
+/// Makes the effective rights what the permitted ones are.
+fn all_rights() -> io::Result<()> {
+    // `_LINUX_CAPABILITY_VERSION_3`, this process.
+    let mut header: [u32; 2] = [0x2008_0522, 0];
+    // Effective, permitted, inheritable, twice.
+    let mut rights = [0_u32; 6];
+    // SAFETY: a header, and the two times three words that this version of it announces.
+    unsafe {
+        check(libc::syscall(libc::SYS_capget, header.as_mut_ptr(), rights.as_mut_ptr()))?;
+        (rights[0], rights[3]) = (rights[1], rights[4]);
+        check(libc::syscall(libc::SYS_capset, header.as_mut_ptr(), rights.as_ptr()))
+    }
+}
+
+/// Makes a command root before it begins. Safe between fork and exec.
+pub fn become_root() -> io::Result<()> {
+    // SAFETY: plain system calls on integers.
+    unsafe {
+        check(libc::syscall(libc::SYS_setresgid, 0, 0, 0))?;
+        check(libc::syscall(libc::SYS_setresuid, 0, 0, 0))
+    }
+}
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Lets go of the standard descriptors that the runtime left, which are memory of the host's.

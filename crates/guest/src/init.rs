@@ -46,6 +46,9 @@ pub fn run() -> Result<(), InitError> {
     environment::hide_from_tools();
     environment::let_go_of_output();
     environment::loopback_up();
+    environment::become_guest().map_err(InitError::Runtime)?;
+    // A change of user makes a process open to looks again.
+    environment::hide_from_tools();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(InitError::Runtime)?;

@@ -30,4 +30,5 @@ pub mod pump;
 pub mod reaper;
 pub mod search;
 pub mod spawn;
+pub mod terminal;
 pub mod tools;

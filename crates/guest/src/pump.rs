@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use protocol::guest::FromGuest;
-use protocol::hands::ExecEnd;
+use protocol::hands::{Exceeded, ExecEnd};
 use protocol::ids::ExecId;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
@@ -48,8 +48,8 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(pipe: pipe::Receiver, stderr: bool) -> Self {
-        Self { pipe: Some(pipe), stderr, owed: 0 }
+    fn new(pipe: Option<pipe::Receiver>, stderr: bool) -> Self {
+        Self { pipe, stderr, owed: 0 }
     }
 
     /// Notes how much is in the pipe.
@@ -102,8 +102,8 @@ pub struct Pump {
     pub running: Rc<Running>,
     /// Its output.
     pub stdout: pipe::Receiver,
-    /// Its error output.
-    pub stderr: pipe::Receiver,
+    /// Its error output, where it has one of its own.
+    pub stderr: Option<pipe::Receiver>,
     /// The end of its main process.
     pub ended: oneshot::Receiver<Ended>,
     /// The connection that started it.
@@ -114,7 +114,7 @@ impl Pump {
     /// Runs to the end of the command and of its output, and reports it unless the host is gone.
     pub async fn run(self) {
         let Self { exec, commands, running, stdout, stderr, mut ended, outbox } = self;
-        let mut streams = [Stream::new(stdout, false), Stream::new(stderr, true)];
+        let mut streams = [Stream::new(Some(stdout), false), Stream::new(stderr, true)];
         let mut buffer = vec![0; PIECE];
         let mut end: Option<(Ended, Instant)> = None;
         let mut quiet_from = Instant::now();
@@ -164,14 +164,21 @@ impl Pump {
                 Ended::Signal(signal) => (None, Some(signal)),
             };
             let timed_out = running.timed_out.get();
-            // Only the host can tell a kill for memory: the counter is in its cgroup.
-            let end = ExecEnd { code, signal, timed_out, out_of_memory: false };
+            // The kernel's counters of the other limits are outside, in the host's control groups.
+            let exceeded = (code != Some(0) && disk_is_full()).then_some(Exceeded::Disk(0));
+            let end = ExecEnd { code, signal, timed_out, exceeded };
             commands.forget(exec);
             outbox.send(&FromGuest::Exited { exec, end }).await;
         }
         let [out, err] = streams;
         drain(out, err).await;
     }
+}
+
+/// Whether nothing more fits on the sandbox's disk.
+fn disk_is_full() -> bool {
+    nix::sys::statvfs::statvfs("/")
+        .is_ok_and(|disk| disk.blocks_available() == 0 || (disk.files() > 0 && disk.files_free() == 0))
 }
 
 /// Reads and drops what is still to come, so that what a command left behind neither stops for a

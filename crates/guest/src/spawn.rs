@@ -1,8 +1,8 @@
 //! Starts one command.
 //!
 //! ```text
-//!   fork ─▶ own session · killed for memory before process 1 · no tracing right · no descriptor
-//!           but 0, 1, 2 ─▶ exec
+//!   fork ─▶ own session, own terminal where asked for · root, as process 1 is not · no new rights ·
+//!           killed for memory before process 1 · no tracing right · no descriptor but 0, 1, 2 ─▶ exec
 //! ```
 
 #![allow(unsafe_code)]
@@ -18,6 +18,7 @@ use protocol::hands::{ExecSpec, HandsError};
 use tokio::net::unix::pipe;
 
 use crate::environment::{self, MARKER};
+use crate::terminal::Terminal;
 
 /// How much sooner than process 1 the kernel kills a command when memory runs out.
 const OOM_SCORE: &[u8] = b"500";
@@ -34,8 +35,10 @@ pub struct Spawned {
     pub stdin: Option<pipe::Sender>,
     /// Its output.
     pub stdout: pipe::Receiver,
-    /// Its error output.
-    pub stderr: pipe::Receiver,
+    /// Its error output; on a terminal both are one.
+    pub stderr: Option<pipe::Receiver>,
+    /// Its terminal.
+    pub terminal: Option<Terminal>,
 }
 
 /// Starts what the spec says. Never waits for more than the start itself.
@@ -44,6 +47,8 @@ pub fn spawn(spec: &ExecSpec) -> Result<Spawned, HandsError> {
         return Err(HandsError::WrongKind { path: String::new(), reason: "no program given".into() });
     };
     check_folder(&spec.cwd)?;
+    let io = |error: io::Error| HandsError::Io { path: program.clone(), reason: error.to_string() };
+    let terminal = spec.terminal.map(Terminal::open).transpose().map_err(io)?;
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -55,16 +60,25 @@ pub fn spawn(spec: &ExecSpec) -> Result<Spawned, HandsError> {
         .stdin(if spec.stdin { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    // SAFETY: between fork and exec, `in_child` only makes system calls on constants: it takes no
+    if let Some((_, theirs)) = &terminal {
+        let end = || theirs.try_clone().map(Stdio::from).map_err(io);
+        command.env("TERM", "xterm-256color").stdin(end()?).stdout(end()?).stderr(end()?);
+    }
+    let (has_terminal, new_privileges) = (terminal.is_some(), spec.new_privileges);
+    // SAFETY: between fork and exec, `in_child` only makes system calls on plain values: it takes no
     // lock and allocates nothing.
-    unsafe { command.pre_exec(in_child) };
+    unsafe { command.pre_exec(move || in_child(has_terminal, new_privileges)) };
     let mut child = command.spawn().map_err(|error| refusal(program, &error))?;
-    let io = |error: io::Error| HandsError::Io { path: program.clone(), reason: error.to_string() };
+    let pid = Pid::from_raw(child.id().cast_signed());
+    if let Some((ours, _)) = terminal {
+        let (stdin, stdout) = (Some(ours.input().map_err(io)?), ours.output().map_err(io)?);
+        return Ok(Spawned { pid, stdin, stdout, stderr: None, terminal: Some(ours) });
+    }
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(HandsError::Io { path: program.clone(), reason: "it has no output pipes".into() });
     };
     Ok(Spawned {
-        pid: Pid::from_raw(child.id().cast_signed()),
+        pid,
         stdin: child
             .stdin
             .take()
@@ -72,16 +86,23 @@ pub fn spawn(spec: &ExecSpec) -> Result<Spawned, HandsError> {
             .transpose()
             .map_err(io)?,
         stdout: pipe::Receiver::from_owned_fd(stdout.into()).map_err(io)?,
-        stderr: pipe::Receiver::from_owned_fd(stderr.into()).map_err(io)?,
+        stderr: Some(pipe::Receiver::from_owned_fd(stderr.into()).map_err(io)?),
+        terminal: None,
     })
 }
 
 /// Runs in the child. The standard library has reset the signal mask and SIGPIPE already.
-fn in_child() -> io::Result<()> {
-    // SAFETY: plain system calls on constants, safe between fork and exec.
+fn in_child(has_terminal: bool, new_privileges: bool) -> io::Result<()> {
+    let check = |result: libc::c_int| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    // SAFETY: plain system calls on plain values, safe between fork and exec.
     unsafe {
-        if libc::setsid() < 0 {
-            return Err(io::Error::last_os_error());
+        check(libc::setsid())?;
+        if has_terminal {
+            check(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
+        }
+        environment::become_root()?;
+        if !new_privileges {
+            check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
         }
         let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
         if score >= 0 {

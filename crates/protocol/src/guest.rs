@@ -21,11 +21,14 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::hands::{DirEntry, ExecEnd, ExecSignal, ExecSpec, FileChunk, FileStat, HandsError};
+use crate::hands::{DirEntry, ExecEnd, ExecSignal, ExecSpec, FileChunk, FileStat, HandsError, TerminalSize};
 use crate::ids::ExecId;
 
-/// The generation of this wire. A host speaks to guests of its own and of older generations.
-pub const WIRE_VERSION: u16 = 1;
+/// The generation of this wire. A host speaks to guests of its own and of some older generations.
+pub const WIRE_VERSION: u16 = 2;
+
+/// The oldest generation of a guest that a host still speaks to.
+pub const OLDEST_WIRE_VERSION: u16 = 2;
 
 /// The longest frame, without its length.
 pub const MAX_FRAME: usize = 1024 * 1024;
@@ -73,6 +76,8 @@ pub enum ToGuest {
 pub enum Request {
     /// Starts a command; answered by [`Reply::Done`] once it runs.
     Start(ExecSpec),
+    /// Makes a command's terminal another size.
+    Resize { exec: ExecId, size: TerminalSize },
     /// Signals a command.
     Signal { exec: ExecId, signal: ExecSignal },
     /// Kills every command and all that they left behind.

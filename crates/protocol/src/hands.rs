@@ -48,6 +48,37 @@ pub struct ExecSpec {
     pub stdin: bool,
     /// After so long everything that the command started is killed.
     pub timeout: Option<Duration>,
+    /// A terminal of its own for a person at the other end: both outputs come as one.
+    pub terminal: Option<TerminalSize>,
+    /// Whether what it starts may gain rights that it does not have, by setuid programs and the like.
+    pub new_privileges: bool,
+}
+
+impl ExecSpec {
+    /// A command without input, terminal and end of time, and with the sandbox's own environment.
+    #[must_use]
+    pub fn new(exec: ExecId, argv: Vec<String>, cwd: impl Into<String>) -> Self {
+        Self {
+            exec,
+            argv,
+            cwd: cwd.into(),
+            env: Vec::new(),
+            stdin: false,
+            timeout: None,
+            terminal: None,
+            new_privileges: false,
+        }
+    }
+}
+
+/// How large a terminal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters of a line.
+    pub columns: u16,
 }
 
 /// What a running command says.
@@ -70,8 +101,49 @@ pub struct ExecEnd {
     pub signal: Option<i32>,
     /// Whether its timeout did.
     pub timed_out: bool,
-    /// Whether the kernel killed something of the sandbox for memory while it ran.
-    pub out_of_memory: bool,
+    /// The limit of the sandbox that something ran into while it ran.
+    pub exceeded: Option<Exceeded>,
+}
+
+/// A limit that was hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exceeded {
+    /// The kernel killed something for memory; the limit in bytes.
+    Memory(u64),
+    /// The disk is full; its size in bytes.
+    Disk(u64),
+    /// No further process could be started; how many there may be.
+    Processes(u32),
+}
+
+impl std::fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory(bytes) => write!(f, "{} memory limit", Size(*bytes)),
+            Self::Disk(bytes) => write!(f, "{} disk limit", Size(*bytes)),
+            Self::Processes(count) => write!(f, "limit of {count} processes"),
+        }
+    }
+}
+
+/// Bytes as people say them: `16 GB`, `1.5 MB`.
+struct Size(u64);
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+        match UNITS.iter().find(|(unit, _)| self.0 >= *unit) {
+            Some((unit, name)) => {
+                let tenths = self.0 * 10 / unit;
+                match tenths % 10 {
+                    0 => write!(f, "{} {name}", tenths / 10),
+                    tenth => write!(f, "{}.{tenth} {name}", tenths / 10),
+                }
+            }
+            None => write!(f, "{} bytes", self.0),
+        }
+    }
 }
 
 impl ExecEnd {
@@ -171,6 +243,27 @@ pub trait Execution: Send {
     /// Closes its standard input.
     async fn close_stdin(&mut self) -> Result<(), HandsError>;
 
+    /// Makes its terminal another size; nothing happens where it has none.
+    async fn resize(&self, size: TerminalSize) -> Result<(), HandsError>;
+
     /// Sends a signal.
     async fn signal(&self, signal: ExecSignal) -> Result<(), HandsError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_said_as_people_say_them() {
+        for (exceeded, words) in [
+            (Exceeded::Memory(16_000_000_000), "16 GB memory limit"),
+            (Exceeded::Memory(512 * 1024 * 1024), "536.8 MB memory limit"),
+            (Exceeded::Disk(30_000_000_000), "30 GB disk limit"),
+            (Exceeded::Disk(999), "999 bytes disk limit"),
+            (Exceeded::Processes(4_096), "limit of 4096 processes"),
+        ] {
+            assert_eq!(exceeded.to_string(), words);
+        }
+    }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attachment::Attachment;
 use crate::ids::{LayerId, SandboxId, SessionId};
-use crate::sandbox_spec::{SandboxSpec, Tier};
+use crate::sandbox_spec::{Limits, SandboxSpec, Tier};
 
 /// The longest request or answer.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
@@ -83,6 +83,8 @@ pub struct Made {
     pub tier: Tier,
     /// By which runtime.
     pub runtime: String,
+    /// What it may use.
+    pub limits: Limits,
     /// Promised limits that do not hold here, a sentence each.
     pub unenforced: Vec<String>,
 }

@@ -97,10 +97,8 @@ async fn commit_inside(
     prompt: &str,
 ) -> Result<String, CheckpointError> {
     let message = format!("{}\n\nPatchyard-Session: {}", crate::names::title(prompt), facts.id);
+    let argv = ["sh", "-c", include_str!("checkpoint.sh")].map(ToOwned::to_owned).into();
     let spec = ExecSpec {
-        exec: ExecId::from(Ulid::generate()),
-        argv: ["sh", "-c", include_str!("checkpoint.sh")].map(ToOwned::to_owned).into(),
-        cwd: "/".into(),
         env: [
             ("WORKSPACE", workspace_path(facts)),
             ("BRANCH", facts.branch.clone()),
@@ -112,8 +110,8 @@ async fn commit_inside(
         .chain(IDENTITY.map(|(name, value)| (name, value.to_owned())))
         .map(|(name, value)| (name.to_owned(), value))
         .collect(),
-        stdin: false,
         timeout: Some(Duration::from_secs(120)),
+        ..ExecSpec::new(ExecId::from(Ulid::generate()), argv, "/")
     };
     let mut execution = sandbox.link.start(spec).await?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -150,23 +148,18 @@ async fn pull_bundle(
 ) -> Result<tempfile::NamedTempFile, CheckpointError> {
     let file = tempfile::NamedTempFile::new_in(&shared.config.scratch).map_err(CheckpointError::Scratch)?;
     let mut writer = tokio::fs::File::from_std(file.reopen().map_err(CheckpointError::Scratch)?);
-    let spec = ExecSpec {
-        exec: ExecId::from(Ulid::generate()),
-        argv: vec![
-            "git".into(),
-            "--git-dir=/var/lib/patchyard/checkpoint.git".into(),
-            "bundle".into(),
-            "create".into(),
-            "--quiet".into(),
-            "-".into(),
-            format!("refs/heads/{}", facts.branch),
-            format!("^{tip}"),
-        ],
-        cwd: "/".into(),
-        env: Vec::new(),
-        stdin: false,
-        timeout: Some(Duration::from_secs(120)),
-    };
+    let argv = vec![
+        "git".into(),
+        "--git-dir=/var/lib/patchyard/checkpoint.git".into(),
+        "bundle".into(),
+        "create".into(),
+        "--quiet".into(),
+        "-".into(),
+        format!("refs/heads/{}", facts.branch),
+        format!("^{tip}"),
+    ];
+    let exec = ExecId::from(Ulid::generate());
+    let spec = ExecSpec { timeout: Some(Duration::from_secs(120)), ..ExecSpec::new(exec, argv, "/") };
     let mut execution = sandbox.link.start(spec).await?;
     let (mut size, mut err) = (0u64, Vec::new());
     let end = loop {

@@ -38,7 +38,7 @@ pub(crate) async fn sandbox(
 ) -> Result<LiveSandbox, String> {
     let spec = SandboxSpec::of_image(&facts.image, shared.config.limits);
     let made = shared.host.create(sandbox, Some(facts.id), spec).await.map_err(|error| error.to_string())?;
-    match GuestLink::connect(&made.attachment).await {
+    match GuestLink::connect(&made).await {
         Ok(link) => Ok(LiveSandbox { id: sandbox, link }),
         Err(error) => {
             shared.reap(sandbox);
@@ -81,17 +81,15 @@ fi
 if grep -qs 'filter=lfs' "$WORKSPACE/.gitattributes"; then
     echo "This repository uses Git LFS. Its large files are pointers in this version."
 fi"#;
+    let argv = ["sh", "-c", script].map(ToOwned::to_owned).into();
     let spec = ExecSpec {
-        exec: ExecId::from(Ulid::generate()),
-        argv: ["sh", "-c", script].map(ToOwned::to_owned).into(),
-        cwd: "/".into(),
         env: [("WORKSPACE", path), ("BRANCH", facts.branch.clone()), ("REPOSITORY", REPOSITORY_MOUNT.into())]
             .into_iter()
             .chain(IDENTITY.map(|(name, value)| (name, value.to_owned())))
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
-        stdin: false,
         timeout: Some(Duration::from_secs(280)),
+        ..ExecSpec::new(ExecId::from(Ulid::generate()), argv, "/")
     };
     let mut execution = sandbox.link.start(spec).await.map_err(|error| error.to_string())?;
     let mut output = Vec::new();

@@ -74,10 +74,10 @@ async fn adopt(shared: &Shared, view: &SessionView) -> Option<LiveSandbox> {
     };
     let mut adopted = None;
     let theirs = |made: &Made| made.attachment.session == Some(view.id);
-    for attachment in living.into_iter().filter(theirs).map(|made| made.attachment) {
-        let sandbox = attachment.sandbox;
+    for made in living.into_iter().filter(theirs) {
+        let sandbox = made.attachment.sandbox;
         let link = match view.sandbox {
-            SandboxPhase::Ready if adopted.is_none() => GuestLink::connect(&attachment).await.ok(),
+            SandboxPhase::Ready if adopted.is_none() => GuestLink::connect(&made).await.ok(),
             _ => None,
         };
         let Some(link) = link else {

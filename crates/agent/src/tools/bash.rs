@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use protocol::agent_port::AgentPort;
 use protocol::event::LiveDelta;
-use protocol::hands::{ExecSpec, HandsError};
+use protocol::hands::{Exceeded, ExecSpec, HandsError};
 use serde_json::{Value, json};
 
 use super::bench::Workbench;
@@ -189,15 +189,22 @@ fn remarks(ended: &Ended, limit: Duration) -> Vec<String> {
              background]",
             limit.as_secs_f64()
         ));
-    } else if end.out_of_memory && !end.is_success() {
-        remarks.push("[killed: memory limit of the sandbox]".into());
+    } else if let Some(exceeded) = end.exceeded.filter(|_| !end.is_success()) {
+        remarks.push(match exceeded {
+            Exceeded::Memory(_) => format!("[killed: {exceeded}]"),
+            Exceeded::Disk(_) => format!("[disk full: {exceeded}; remove files to go on]"),
+            Exceeded::Processes(_) => format!("[no further process: {exceeded}; end some to go on]"),
+        });
     } else if killed {
         remarks.push("[killed by SIGKILL; the usual reason is the memory limit of the sandbox]".into());
     } else if let Some(signal) = end.signal.filter(|signal| *signal != SIGINT) {
         remarks.push(format!("[ended by signal {signal}]"));
     }
-    if end.out_of_memory && end.is_success() {
-        remarks.push("[a process of the sandbox was killed at the memory limit while this ran]".into());
+    if let Some(exceeded) = end.exceeded.filter(|_| end.is_success()) {
+        remarks.push(match exceeded {
+            Exceeded::Memory(_) => format!("[a process was killed while this ran: {exceeded}]"),
+            _ => format!("[something ran into a limit while this ran: {exceeded}]"),
+        });
     }
     remarks
 }
@@ -209,8 +216,8 @@ fn detail(ended: &Ended, code: Option<i32>, output: &Output) -> Value {
         "timed_out": end.timed_out,
         "interrupted": ended.interrupted,
     });
-    if end.out_of_memory {
-        detail["out_of_memory"] = true.into();
+    if let Some(exceeded) = end.exceeded {
+        detail["exceeded"] = exceeded.to_string().into();
     }
     if let Some(signal) = end.signal {
         detail["signal"] = signal.into();

@@ -95,14 +95,7 @@ impl Workbench {
 
     /// A command in the shell's folder, with the session's variables.
     pub(super) fn spec(&self, argv: Vec<String>) -> ExecSpec {
-        ExecSpec {
-            exec: new_exec(),
-            argv,
-            cwd: self.cwd(),
-            env: self.tool_env.clone(),
-            stdin: false,
-            timeout: None,
-        }
+        ExecSpec { env: self.tool_env.clone(), ..ExecSpec::new(new_exec(), argv, self.cwd()) }
     }
 }
 

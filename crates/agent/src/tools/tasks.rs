@@ -261,10 +261,10 @@ fn words(end: &TaskEnd) -> String {
     match end {
         TaskEnd::Exited(end) => match (end.code, end.signal) {
             (Some(code), _) => format!("ended with exit code {code}"),
-            (None, Some(signal)) if end.out_of_memory => {
-                format!("was ended by signal {signal} at the memory limit")
-            }
-            (None, Some(signal)) => format!("was ended by signal {signal}"),
+            (None, Some(signal)) => match end.exceeded {
+                Some(exceeded) => format!("was ended by signal {signal}: {exceeded}"),
+                None => format!("was ended by signal {signal}"),
+            },
             (None, None) => "ended".to_owned(),
         },
         TaskEnd::Lost(error) => format!("was lost: {error}"),

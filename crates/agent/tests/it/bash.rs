@@ -1,5 +1,6 @@
 use protocol::agent_port::TurnEnd;
 use protocol::event::ToolResult;
+use protocol::hands::Exceeded;
 use serde_json::{Value, json};
 use testkit::model::{Script, Turn};
 
@@ -129,10 +130,10 @@ async fn limits_are_named() {
     let (_stage, timed) = results(LocalHands::default(), &[slow]).await;
     assert!(timed[0].content.starts_with("Exit code 143\nbegun\n[the command timed out after 0.3 s"));
     assert_eq!(timed[0].detail["timed_out"], true);
-    let hungry = LocalHands { out_of_memory: true, ..LocalHands::default() };
+    let hungry = LocalHands { exceeded: Some(Exceeded::Memory(16_000_000_000)), ..LocalHands::default() };
     let (_stage, killed) = results(hungry, &commands(&["kill -9 $$", "true"])).await;
-    assert_eq!(killed[0].content, "Exit code 137\n[killed: memory limit of the sandbox]");
-    assert!(!killed[1].is_error && killed[1].content.contains("memory limit while this ran"));
+    assert_eq!(killed[0].content, "Exit code 137\n[killed: 16 GB memory limit]");
+    assert!(!killed[1].is_error && killed[1].content.contains("killed while this ran: 16 GB memory limit"));
     let (_stage, nine) = results(LocalHands::default(), &commands(&["sh -c 'kill -9 $$'"])).await;
     assert!(nine[0].content.contains("SIGKILL; the usual reason is the memory limit"), "{}", nine[0].content);
 }

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use protocol::hands::{
-    DirEntry, ExecEnd, ExecEvent, ExecSignal, ExecSpec, Execution, FileChunk, FileKind, FileStat, Hands,
-    HandsError,
+    DirEntry, Exceeded, ExecEnd, ExecEvent, ExecSignal, ExecSpec, Execution, FileChunk, FileKind, FileStat,
+    Hands, HandsError, TerminalSize,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
@@ -32,7 +32,7 @@ pub(crate) struct LocalHands {
     /// Makes every call answer that the sandbox is gone.
     pub(crate) gone: Mutex<bool>,
     /// Added to the end that a command reports.
-    pub(crate) out_of_memory: bool,
+    pub(crate) exceeded: Option<Exceeded>,
     /// Acts as an image without bash.
     pub(crate) no_bash: bool,
     /// Spoils what `write_file` is given.
@@ -81,7 +81,7 @@ impl Hands for LocalHands {
         let (sender, events) = mpsc::unbounded_channel();
         let out = tokio::spawn(pump(child.stdout.take().unwrap(), sender.clone(), ExecEvent::Stdout));
         let err = tokio::spawn(pump(child.stderr.take().unwrap(), sender.clone(), ExecEvent::Stderr));
-        let out_of_memory = self.out_of_memory;
+        let exceeded = self.exceeded;
         tokio::spawn(async move {
             let limit = spec.timeout.unwrap_or(Duration::from_secs(3_600));
             let (status, timed_out) = match tokio::time::timeout(limit, child.wait()).await {
@@ -98,7 +98,7 @@ impl Hands for LocalHands {
                     abort.abort();
                 }
             }
-            let end = ExecEnd { code: status.code(), signal: status.signal(), timed_out, out_of_memory };
+            let end = ExecEnd { code: status.code(), signal: status.signal(), timed_out, exceeded };
             let _ = sender.send(ExecEvent::Exited(end));
         });
         Ok(Box::new(LocalExecution { events, group }))
@@ -174,6 +174,10 @@ impl Execution for LocalExecution {
     }
 
     async fn close_stdin(&mut self) -> Result<(), HandsError> {
+        Ok(())
+    }
+
+    async fn resize(&self, _size: TerminalSize) -> Result<(), HandsError> {
         Ok(())
     }
 

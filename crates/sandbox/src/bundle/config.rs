@@ -115,7 +115,8 @@ pub fn config(spec: &BundleSpec) -> Value {
             "args": spec.argv,
             "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"],
             "cwd": "/",
-            "noNewPrivileges": true,
+            // Process 1 forbids them to each command that it starts, but for the setup script.
+            "noNewPrivileges": false,
             "capabilities": {
                 "bounding": capabilities(),
                 "effective": capabilities(),

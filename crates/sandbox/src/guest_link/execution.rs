@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use protocol::guest::{Request, ToGuest};
-use protocol::hands::{ExecEvent, ExecSignal, ExecSpec, Execution, HandsError};
+use protocol::hands::{ExecEvent, ExecSignal, ExecSpec, Execution, HandsError, TerminalSize};
 use protocol::ids::ExecId;
 
 use super::link::GuestLink;
@@ -96,6 +96,14 @@ impl Execution for GuestExecution {
 
     async fn close_stdin(&mut self) -> Result<(), HandsError> {
         self.link.shared().send(&ToGuest::Stdin { exec: self.exec, bytes: Vec::new() })
+    }
+
+    async fn resize(&self, size: TerminalSize) -> Result<(), HandsError> {
+        match self.link.shared().request(Request::Resize { exec: self.exec, size }).await {
+            Ok(reply) => self.link.done(&reply),
+            Err(HandsError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn signal(&self, signal: ExecSignal) -> Result<(), HandsError> {

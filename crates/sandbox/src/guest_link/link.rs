@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use protocol::attachment::Attachment;
-use protocol::guest::{FromGuest, HELLO_TIMEOUT, Hello, Reply, Request, ToGuest, WIRE_VERSION, encode};
+use protocol::guest::{
+    FromGuest, HELLO_TIMEOUT, Hello, OLDEST_WIRE_VERSION, Reply, Request, ToGuest, WIRE_VERSION, encode,
+};
 use protocol::hands::HandsError;
+use protocol::sandbox_host::Made;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-use super::oom::OomCounter;
+use super::counters::Counters;
 use super::shared::Shared;
 use super::wire::{LinkError, receive};
 use crate::sockets;
@@ -32,8 +35,8 @@ impl Drop for Handle {
 
 impl GuestLink {
     /// Connects and exchanges hellos. An earlier link to the same guest ends by this.
-    pub async fn connect(attachment: &Attachment) -> Result<Self, HandsError> {
-        let greeted = timeout(HELLO_TIMEOUT, greet(attachment)).await;
+    pub async fn connect(made: &Made) -> Result<Self, HandsError> {
+        let greeted = timeout(HELLO_TIMEOUT, greet(&made.attachment)).await;
         let (reader, writer) = match greeted {
             Ok(Ok(halves)) => halves,
             Ok(Err(error)) => return Err(HandsError::Gone(error.to_string())),
@@ -42,7 +45,7 @@ impl GuestLink {
                 return Err(HandsError::Gone(format!("it did not say hello within {seconds} s")));
             }
         };
-        let shared = Shared::start(reader, writer, OomCounter::of(attachment.sandbox));
+        let shared = Shared::start(reader, writer, Counters::of(made.attachment.sandbox, made.limits));
         Ok(Self(Arc::new(Handle(shared))))
     }
 
@@ -83,7 +86,7 @@ async fn greet(attachment: &Attachment) -> Result<(OwnedReadHalf, OwnedWriteHalf
     let hello = Hello { version: WIRE_VERSION, capabilities: Vec::new() };
     writer.write_all(&encode(&ToGuest::Hello(hello))?).await?;
     match receive(&mut reader).await? {
-        FromGuest::Hello(Hello { version: 1..=WIRE_VERSION, .. }) => Ok((reader, writer)),
+        FromGuest::Hello(Hello { version: OLDEST_WIRE_VERSION..=WIRE_VERSION, .. }) => Ok((reader, writer)),
         FromGuest::Hello(_) => Err(LinkError::Rules("it speaks no version that we know")),
         _ => Err(LinkError::Rules("something came before the hello")),
     }

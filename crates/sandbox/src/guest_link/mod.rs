@@ -13,10 +13,10 @@
 //! capped before they are read, output beyond the credit or for no running command ends the link, and
 //! memory is bounded by the credits given.
 
+mod counters;
 mod execution;
 mod hands;
 mod link;
-mod oom;
 mod queue;
 mod shared;
 mod wire;

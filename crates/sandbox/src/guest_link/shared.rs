@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
-use super::oom::OomCounter;
+use super::counters::{Counters, Counts};
 use super::queue::Queue;
 use super::wire::{LinkError, receive};
 
@@ -35,8 +35,8 @@ pub(super) struct Command {
     pub(super) input: Semaphore,
     /// Bytes of input that were sent and not yet taken.
     pub(super) input_sent: AtomicU64,
-    /// Kills for memory before it began.
-    kills_before: u64,
+    /// What the kernel had counted before it began.
+    counts_before: Counts,
 }
 
 #[derive(Debug, Default)]
@@ -52,21 +52,21 @@ pub(super) struct Shared {
     open: Mutex<Open>,
     next_id: AtomicU64,
     dead: watch::Sender<Option<Arc<str>>>,
-    oom: OomCounter,
+    counters: Counters,
     /// Files are written in parts one after the other.
     pub(super) writing: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
     /// A live link over a greeted connection, with its two tasks.
-    pub(super) fn start(reader: OwnedReadHalf, writer: OwnedWriteHalf, oom: OomCounter) -> Arc<Self> {
+    pub(super) fn start(reader: OwnedReadHalf, writer: OwnedWriteHalf, counters: Counters) -> Arc<Self> {
         let (outbox, frames) = mpsc::unbounded_channel();
         let shared = Arc::new(Self {
             outbox,
             open: Mutex::default(),
             next_id: AtomicU64::new(1),
             dead: watch::Sender::new(None),
-            oom,
+            counters,
             writing: tokio::sync::Mutex::new(()),
         });
         tokio::spawn(carry(Arc::clone(&shared), reader, writer, frames));
@@ -168,7 +168,7 @@ impl Shared {
             changed: Notify::new(),
             input: Semaphore::new(usize::try_from(STDIN_CREDIT).unwrap_or(Semaphore::MAX_PERMITS)),
             input_sent: AtomicU64::new(0),
-            kills_before: self.oom.read(),
+            counts_before: self.counters.read(),
         });
         let mut open = self.open();
         if let Some(gone) = self.gone() {
@@ -219,8 +219,8 @@ impl Shared {
             FromGuest::Exited { exec, end } => {
                 let command = self.open().commands.remove(&exec);
                 let command = command.ok_or(LinkError::Rules("the end of a command that does not run"))?;
-                let out_of_memory = self.oom.read() > command.kills_before;
-                command.queue().finish(ExecEnd { out_of_memory, ..end });
+                let exceeded = self.counters.exceeded(command.counts_before, end.exceeded);
+                command.queue().finish(ExecEnd { exceeded, ..end });
                 command.input.close();
                 command.changed.notify_one();
                 Ok(())

@@ -149,6 +149,7 @@ impl Sandboxes {
             attachment: Attachment { session, sandbox, guest_socket: self.place.socket_name(sandbox) },
             tier,
             runtime: record.runtime.clone(),
+            limits: record.spec.limits,
             unenforced: record.unenforced.clone(),
         }
     }

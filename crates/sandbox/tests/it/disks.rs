@@ -17,7 +17,7 @@ fn layer_id() -> LayerId {
 async fn on(world: &World, layer: LayerId) -> (protocol::ids::SandboxId, GuestLink) {
     let spec = SandboxSpec { layer: Some(layer), ..slim(limits()) };
     let made = world.host.create(sandbox_id(), Some(world.session()), spec).await.unwrap();
-    let link = GuestLink::connect(&made.attachment).await.unwrap();
+    let link = GuestLink::connect(&made).await.unwrap();
     (made.attachment.sandbox, link)
 }
 
@@ -78,7 +78,7 @@ async fn a_waiting_sandbox_becomes_a_sessions() {
     let made = world.host.create(sandbox_id(), None, slim(limits())).await.unwrap();
     let sandbox = made.attachment.sandbox;
     assert_eq!(made.attachment.session, None);
-    let link = GuestLink::connect(&made.attachment).await.unwrap();
+    let link = GuestLink::connect(&made).await.unwrap();
     sh(&link, &format!("test -d {REPOSITORY_MOUNT} && test ! -e {REPOSITORY_MOUNT}/HEAD")).await;
     // Also after a restart of sandbox-host.
     world.kill_host();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol::hands::Exceeded;
 use protocol::sandbox_spec::Limits;
 
 use crate::world::{World, is_root, limits, python, run, sh, shell};
@@ -84,9 +85,13 @@ async fn a_memory_hog_is_killed_and_the_guest_is_not() {
     let limits = Limits { memory_bytes: 128 * 1024 * 1024, ..limits() };
     let (_, link) = world.sandbox_with(limits).await;
     let said = python(&link, "x = bytearray(400 * 1024 * 1024); print(len(x))").await;
-    assert!(!said.end.is_success() && said.end.out_of_memory, "{:?}", said.end);
+    assert!(
+        !said.end.is_success() && said.end.exceeded == Some(Exceeded::Memory(128 * 1024 * 1024)),
+        "{:?}",
+        said.end
+    );
     let next = run(&link, shell("echo alive")).await;
-    assert_eq!((next.out().as_str(), next.end.out_of_memory), ("alive", false));
+    assert_eq!((next.out().as_str(), next.end.exceeded), ("alive", None));
 }
 
 #[tokio::test]

@@ -117,8 +117,8 @@ async fn git_clones_the_session_repository() {
     let made =
         git.args(["-c", script]).current_dir(&repository).env("HOME", "/").uid(23_456).gid(23_456).status();
     assert!(made.unwrap().success());
-    let attachment = world.make(session, limits()).await.attachment;
-    let link = sandbox::guest_link::GuestLink::connect(&attachment).await.unwrap();
+    let made = world.make(session, limits()).await;
+    let link = sandbox::guest_link::GuestLink::connect(&made).await.unwrap();
     let clone = format!(
         "git clone -q {} /w && cd /w && cat file && git log --format=%s",
         protocol::sandbox_host::REPOSITORY_MOUNT

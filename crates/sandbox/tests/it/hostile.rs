@@ -10,6 +10,8 @@ use protocol::guest::{
 };
 use protocol::hands::{DirEntry, ExecEnd, ExecEvent, FileChunk, FileKind, Hands, HandsError};
 use protocol::ids::ExecId;
+use protocol::sandbox_host::Made;
+use protocol::sandbox_spec::{Limits, Tier};
 use sandbox::guest_link::GuestLink;
 use tempfile::TempDir;
 
@@ -17,7 +19,7 @@ use crate::world::{exec_id, listen, sandbox_id, session_id, shell};
 
 /// A guest that does what a test says. Dropped, its folder goes.
 struct Liar {
-    attachment: Attachment,
+    made: Made,
     _folder: TempDir,
 }
 
@@ -33,7 +35,13 @@ impl Liar {
             }
         });
         Self {
-            attachment: Attachment { session: Some(session_id()), sandbox: sandbox_id(), guest_socket },
+            made: Made {
+                attachment: Attachment { session: Some(session_id()), sandbox: sandbox_id(), guest_socket },
+                tier: Tier::Container,
+                runtime: "none".into(),
+                limits: Limits::default(),
+                unenforced: Vec::new(),
+            },
             _folder: folder,
         }
     }
@@ -48,7 +56,7 @@ impl Liar {
     }
 
     async fn link(&self) -> Result<GuestLink, HandsError> {
-        tokio::time::timeout(Duration::from_secs(20), GuestLink::connect(&self.attachment)).await.unwrap()
+        tokio::time::timeout(Duration::from_secs(20), GuestLink::connect(&self.made)).await.unwrap()
     }
 }
 
@@ -109,7 +117,7 @@ async fn a_bad_greeting_is_an_error_at_once() {
 #[tokio::test(start_paused = true)]
 async fn silence_instead_of_a_greeting_ends_by_itself() {
     let liar = Liar::start(linger);
-    let link = GuestLink::connect(&liar.attachment).await;
+    let link = GuestLink::connect(&liar.made).await;
     assert!(is_gone(&link));
 }
 

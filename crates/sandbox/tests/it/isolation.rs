@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use protocol::hands::{ExecEvent, Hands};
+use protocol::hands::{ExecEvent, ExecSpec, Hands};
 
 use crate::world::{World, eventually, is_root, processes_with, python, run, sh, shell};
 
@@ -175,8 +175,35 @@ async fn the_guest_is_out_of_reach_of_its_commands() {
     }
     let world = World::start();
     let (_, link) = world.sandbox().await;
+    // Another user than any command, with rights that no command has: none may look into it.
+    let ids = "id -u; awk '/^(Uid|NoNewPrivs|CapBnd)/ { print $1, $2 }' /proc/1/status /proc/self/status";
+    let seen = sh(&link, ids).await;
+    let lines: Vec<&str> = seen.lines().collect();
+    assert_eq!(lines[..2], ["0", "Uid: 64999"], "{seen}");
+    assert_eq!(lines[4], "Uid: 0", "{seen}");
+    assert_ne!(lines[5], lines[2], "{seen}");
+    assert_eq!(lines[6], "NoNewPrivs: 1", "{seen}");
+    let attach = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n\
+                  for request in (16, 0x4206): print(libc.ptrace(request, 1, 0, 0), ctypes.get_errno())\n\
+                  print(libc.syscall(438, libc.syscall(434, 1, 0), 3, 0), ctypes.get_errno())\n\
+                  libc.setresuid(64999, 64999, 64999)\n\
+                  print(libc.ptrace(16, 1, 0, 0), ctypes.get_errno())";
+    assert_eq!(crate::world::python(&link, attach).await.out(), "-1 1\n-1 1\n-1 1\n-1 1");
     let said = run(&link, shell("kill -9 1; kill -9 -1; echo survived")).await;
     assert!(!said.end.timed_out);
     sh(&link, "! cat /proc/1/environ && ! readlink /proc/1/fd/3 && ! readlink /proc/1/exe && ! (: 2>/dev/null >/proc/1/mem)").await;
     assert_eq!(sh(&link, "echo alive").await, "alive");
+}
+
+#[tokio::test]
+async fn only_a_command_that_is_meant_to_may_gain_rights() {
+    if !is_root() {
+        return;
+    }
+    let world = World::start();
+    let (_, link) = world.sandbox().await;
+    let status = "grep NoNewPrivs /proc/self/status";
+    assert_eq!(sh(&link, status).await, "NoNewPrivs:\t1");
+    let said = run(&link, ExecSpec { new_privileges: true, ..shell(status) }).await;
+    assert_eq!(said.out(), "NoNewPrivs:\t0");
 }

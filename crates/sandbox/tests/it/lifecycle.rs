@@ -306,10 +306,11 @@ async fn a_new_link_takes_the_place_of_the_old_and_commands_run_on() {
         return;
     }
     let world = World::start();
-    let (attachment, first) = world.sandbox().await;
+    let made = world.make(world.session(), limits()).await;
+    let first = GuestLink::connect(&made).await.unwrap();
     let mut command = first.start(shell("echo $$ >/tmp/pid; echo begun; exec sleep 1000")).await.unwrap();
     assert!(matches!(command.next().await, Ok(protocol::hands::ExecEvent::Stdout(_))));
-    let second = GuestLink::connect(&attachment).await.unwrap();
+    let second = GuestLink::connect(&made).await.unwrap();
     first.closed().await;
     assert!(matches!(command.next().await, Err(protocol::hands::HandsError::Gone(_))));
     sh(&second, "kill -0 $(cat /tmp/pid)").await;

@@ -21,4 +21,5 @@ mod isolation;
 mod kernel;
 mod lifecycle;
 mod measure;
+mod terminal;
 mod world;

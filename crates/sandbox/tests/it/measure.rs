@@ -78,14 +78,14 @@ async fn measure_starts_ends_and_calls() {
         for _ in 0..ROUNDS {
             let session = world.session();
             let start = Instant::now();
-            let attachment = world.make(session, limits()).await.attachment;
+            let made_one = world.make(session, limits()).await;
             made.push(start.elapsed());
-            let link = GuestLink::connect(&attachment).await.unwrap();
+            let link = GuestLink::connect(&made_one).await.unwrap();
             greeted.push(start.elapsed());
             assert!(run(&link, shell("true")).await.end.is_success());
             first.push(start.elapsed());
             let start = Instant::now();
-            world.host.destroy(attachment.sandbox).await.unwrap();
+            world.host.destroy(made_one.attachment.sandbox).await.unwrap();
             ended.push(start.elapsed());
             // The kernel takes network namespaces down later, and lets the next one wait for that.
             tokio::time::sleep(PAUSE).await;

@@ -182,7 +182,7 @@ impl World {
 
     pub async fn sandbox_with(&self, limits: Limits) -> (Attachment, GuestLink) {
         let made = self.make(self.session(), limits).await;
-        let link = GuestLink::connect(&made.attachment).await.unwrap();
+        let link = GuestLink::connect(&made).await.unwrap();
         (made.attachment, link)
     }
 
@@ -230,14 +230,8 @@ pub fn limits() -> Limits {
 }
 
 pub fn shell(script: &str) -> ExecSpec {
-    ExecSpec {
-        exec: exec_id(),
-        argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-        cwd: "/root".into(),
-        env: Vec::new(),
-        stdin: false,
-        timeout: Some(Duration::from_secs(60)),
-    }
+    let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    ExecSpec { timeout: Some(Duration::from_secs(60)), ..ExecSpec::new(exec_id(), argv, "/root") }
 }
 
 /// All that a command said, and how it ended.

@@ -64,13 +64,11 @@ pub(super) struct Connection {
 impl Connection {
     /// Starts the command in the sandbox and opens a session in the workspace.
     pub(super) async fn start(spec: &AgentSpec, place: &Place) -> Result<Self, String> {
+        let exec = ExecId::from(Ulid::generate());
         let command = ExecSpec {
-            exec: ExecId::from(Ulid::generate()),
-            argv: spec.command.clone(),
-            cwd: place.workspace.clone(),
             env: place.environment.clone(),
             stdin: true,
-            timeout: None,
+            ..ExecSpec::new(exec, spec.command.clone(), &place.workspace)
         };
         let execution = place.hands.start(command).await.map_err(|error| error.to_string())?;
         let [over, gone, kill] = [(); 3].map(|()| CancellationToken::new());

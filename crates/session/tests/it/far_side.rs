@@ -9,7 +9,7 @@ use protocol::attachment::Attachment;
 use protocol::guest::{self, FromGuest, Hello, Reply, Request, ToGuest, WIRE_VERSION};
 use protocol::hands::{ExecEnd, ExecSpec};
 use protocol::sandbox_host::{HostAnswer, HostRequest, ImageInfo, Made};
-use protocol::sandbox_spec::Tier;
+use protocol::sandbox_spec::{Limits, Tier};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -84,7 +84,8 @@ impl FarSide {
                     }
                     let attachment = Attachment { session, sandbox, guest_socket: self.guest_socket() };
                     let (tier, runtime) = (Tier::Container, "none".to_owned());
-                    HostAnswer::Created(Made { attachment, tier, runtime, unenforced: Vec::new() })
+                    let (limits, unenforced) = (Limits::default(), Vec::new());
+                    HostAnswer::Created(Made { attachment, tier, runtime, limits, unenforced })
                 }
                 HostRequest::Destroy { .. } => HostAnswer::Destroyed,
                 HostRequest::List => HostAnswer::Sandboxes { sandboxes: Vec::new() },

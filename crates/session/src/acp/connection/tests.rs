@@ -33,6 +33,10 @@ impl Execution for Deaf {
         Ok(())
     }
 
+    async fn resize(&self, _: protocol::hands::TerminalSize) -> Result<(), HandsError> {
+        Ok(())
+    }
+
     async fn signal(&self, signal: ExecSignal) -> Result<(), HandsError> {
         self.killed.store(matches!(signal, ExecSignal::Kill), Ordering::SeqCst);
         Ok(())
