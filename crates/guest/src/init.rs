@@ -12,6 +12,7 @@
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -34,15 +35,30 @@ pub enum InitError {
     /// Started by hand, or by a host that does not know how.
     #[error("descriptor {LISTENER} is no listening socket ({0}); this program is started by sandbox-host")]
     NoListener(#[source] io::Error),
+    /// The socket could not be made.
+    #[error("could not listen on {}: {source}", .path.display())]
+    Bind {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The event loop.
     #[error("could not start the event loop: {0}")]
     Runtime(#[source] io::Error),
 }
 
-/// Runs process 1; returns only when it could not begin.
-pub fn run() -> Result<(), InitError> {
+/// Runs process 1; returns only when it could not begin. It listens on the socket that it was given, or
+/// on one of its own at `bind`, where the runtime cannot hand one in.
+pub fn run(bind: Option<&Path>) -> Result<(), InitError> {
     // Before anything else opens a descriptor, which could be the third.
-    let listener = inherited_listener().map_err(InitError::NoListener)?;
+    let listener = match bind {
+        None => inherited_listener().map_err(InitError::NoListener)?,
+        Some(path) => {
+            own_listener(path).map_err(|source| InitError::Bind { path: path.to_owned(), source })?
+        }
+    };
     environment::hide_from_tools();
     environment::let_go_of_output();
     environment::loopback_up();
@@ -75,6 +91,12 @@ async fn serve(listener: std::os::unix::net::UnixListener) -> Result<(), InitErr
         }
         current = Some(tokio::task::spawn_local(connection::serve(greeted, Rc::clone(&commands))));
     }
+}
+
+fn own_listener(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 fn inherited_listener() -> io::Result<std::os::unix::net::UnixListener> {

@@ -1,11 +1,13 @@
 //! `patchyard-guest`: dispatch by name and first argument.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use guest::{init, search, tools};
 
-const USAGE: &str = "usage: patchyard-guest init | grep JSON | glob JSON | check-tools | version";
+const USAGE: &str =
+    "usage: patchyard-guest init [--bind PATH] | grep JSON | glob JSON | check-tools | version";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
@@ -16,15 +18,20 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = arguments.collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["init"] => match init::run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => refuse(&error.to_string()),
-        },
+        ["init"] => begin(None),
+        ["init", "--bind", path] => begin(Some(path)),
         ["grep", request] => answer(search::grep::run(request)),
         ["glob", request] => answer(search::glob::run(request)),
         ["check-tools"] => print(&tools::report()),
         ["version"] => print(concat!("patchyard-guest ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => refuse(USAGE),
+    }
+}
+
+fn begin(bind: Option<&str>) -> ExitCode {
+    match init::run(bind.map(Path::new)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error.to_string()),
     }
 }
 

@@ -22,6 +22,6 @@ pub struct Attachment {
     pub session: Option<SessionId>,
     /// The sandbox behind it.
     pub sandbox: SandboxId,
-    /// The socket on which the guest answers.
-    pub guest_socket: PathBuf,
+    /// The socket on which the guest answers; without one, `sandbox-host` is asked for a connection.
+    pub guest_socket: Option<PathBuf>,
 }

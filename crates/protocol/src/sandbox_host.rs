@@ -28,6 +28,9 @@ pub enum HostRequest {
     /// Gives a waiting sandbox to a session: its repository, `repos/<session>.git`, is mounted read-only
     /// at [`REPOSITORY_MOUNT`].
     Attach { sandbox: SandboxId, session: SessionId },
+    /// A connection to the guest of a sandbox whose attachment names no socket. The answer is followed by
+    /// one byte that carries the connection's descriptor.
+    Connect { sandbox: SandboxId },
     /// Ends a sandbox, and keeps what it wrote as a layer for later ones.
     Seal { sandbox: SandboxId, layer: LayerId },
     /// Takes a sandbox down; done also when there was none.
@@ -45,6 +48,9 @@ pub enum HostRequest {
 /// Where a sandbox finds the session repository.
 pub const REPOSITORY_MOUNT: &str = "/run/patchyard/repository.git";
 
+/// The folder in which a guest that was given no socket makes its own, `guest.sock`.
+pub const ATTACHMENT_MOUNT: &str = "/run/patchyard/attachment";
+
 /// Where a sandbox finds our programs: `patchyard-guest` and `check-tools`.
 pub const GUEST_BIN: &str = "/run/patchyard/bin";
 
@@ -58,6 +64,8 @@ pub enum HostAnswer {
     Created(Made),
     /// To [`HostRequest::Attach`].
     Attached,
+    /// To [`HostRequest::Connect`].
+    Connected,
     /// To [`HostRequest::Seal`].
     Sealed(SavedLayer),
     /// To [`HostRequest::Destroy`].

@@ -8,18 +8,21 @@
 //! `sandbox-host` between two calls is not noticed.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use protocol::hands::HandsError;
 use protocol::ids::{LayerId, SandboxId, SessionId};
 use protocol::sandbox_host::{
     HostAnswer, HostErrorCode, HostReport, HostRequest, ImageInfo, MAX_MESSAGE, Made, SavedLayer,
 };
 use protocol::sandbox_spec::SandboxSpec;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::guest_link::GuestLink;
 use crate::sockets;
 
 /// How long a `sandbox-host` that is not there may take to come back.
@@ -106,6 +109,35 @@ impl SandboxHost {
         }
     }
 
+    /// The link to the guest of a sandbox that runs. An earlier one ends by this.
+    pub async fn link(&self, made: &Made) -> Result<GuestLink, HandsError> {
+        if made.attachment.guest_socket.is_some() {
+            return GuestLink::connect(made).await;
+        }
+        let gone = |error: &dyn std::error::Error| HandsError::Gone(error.to_string());
+        let connection =
+            self.connect_to_guest(made.attachment.sandbox).await.map_err(|error| gone(&error))?;
+        GuestLink::over(made, connection).await
+    }
+
+    /// A connection to a guest that made its socket itself.
+    async fn connect_to_guest(&self, sandbox: SandboxId) -> Result<UnixStream, SandboxHostError> {
+        let stream = self.reach().await?;
+        let received = timeout(ANSWER, async {
+            let (stream, answer) = exchange(stream, &HostRequest::Connect { sandbox }).await?;
+            if let HostAnswer::Failed { code, message } = answer {
+                return Ok(Err(SandboxHostError::Failed { code, message }));
+            }
+            let received =
+                stream.async_io(Interest::READABLE, || sockets::receive_connection(stream.as_fd()));
+            let connection = received.await?;
+            connection.set_nonblocking(true)?;
+            Ok(Ok(UnixStream::from_std(connection)?))
+        });
+        let received = received.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        received.map_err(SandboxHostError::Broken)?
+    }
+
     /// Ends a sandbox and keeps what it wrote as a layer.
     pub async fn seal(&self, sandbox: SandboxId, layer: LayerId) -> Result<SavedLayer, SandboxHostError> {
         match self.ask(&HostRequest::Seal { sandbox, layer }).await? {
@@ -165,8 +197,8 @@ impl SandboxHost {
     async fn ask(&self, request: &HostRequest) -> Result<HostAnswer, SandboxHostError> {
         let stream = self.reach().await?;
         let answered = timeout(ANSWER, exchange(stream, request)).await;
-        let answer = answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        match answer.map_err(SandboxHostError::Broken)? {
+        let answered = answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        match answered.map_err(SandboxHostError::Broken)?.1 {
             HostAnswer::Failed { code, message } => Err(SandboxHostError::Failed { code, message }),
             answer => Ok(answer),
         }
@@ -193,7 +225,8 @@ impl SandboxHost {
     }
 }
 
-async fn exchange(mut stream: UnixStream, request: &HostRequest) -> io::Result<HostAnswer> {
+/// Asks, and gives the answer with the stream on which it came.
+async fn exchange(mut stream: UnixStream, request: &HostRequest) -> io::Result<(UnixStream, HostAnswer)> {
     let bytes = serde_json::to_vec(request)?;
     let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_le_bytes(), bytes.as_slice()].concat()).await?;
@@ -203,5 +236,6 @@ async fn exchange(mut stream: UnixStream, request: &HostRequest) -> io::Result<H
     }
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer).await?;
-    Ok(serde_json::from_slice(&answer)?)
+    let answer = serde_json::from_slice(&answer)?;
+    Ok((stream, answer))
 }

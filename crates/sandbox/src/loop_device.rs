@@ -88,9 +88,9 @@ impl LoopDevice {
         self.number
     }
 
-    /// Its path.
-    pub(crate) fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/dev/loop{}", self.number))
+    /// The path of the one with this number.
+    pub(crate) fn path_of(number: i32) -> PathBuf {
+        PathBuf::from(format!("/dev/loop{number}"))
     }
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn is_free_of(number: i32, file: &str) -> bool {
 }
 
 fn configure(number: i32, file: BorrowedFd<'_>, read_only: bool) -> io::Result<File> {
-    let device = File::options().read(true).write(!read_only).open(format!("/dev/loop{number}"))?;
+    let device = File::options().read(true).write(!read_only).open(LoopDevice::path_of(number))?;
     let mut flags = AUTOCLEAR | DIRECT_IO;
     if read_only {
         flags |= READ_ONLY;

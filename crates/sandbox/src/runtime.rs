@@ -30,17 +30,46 @@ const MAX_WORDS: usize = 500;
 pub(crate) struct Kind {
     /// The name of its binary.
     pub(crate) name: &'static str,
+    /// The Debian package that has it.
+    pub(crate) package: Option<&'static str>,
     /// The tier that it gives.
     pub(crate) tier: Tier,
-    /// Arguments before every order.
+    /// Arguments before every order; one without them would not find the container again.
     global: &'static [&'static str],
+    /// Whether the guest gets a listening socket from us. Otherwise it makes one of its own, in a folder
+    /// that is mounted for that.
+    pub(crate) passes_socket: bool,
+    /// Whether something can be mounted into a container that runs, so that it can wait for its session.
+    pub(crate) can_wait: bool,
 }
 
-/// The runtimes that are tried, in this order.
+const NAMESPACES: Kind =
+    Kind { name: "", package: None, tier: Tier::Container, global: &[], passes_socket: true, can_wait: true };
+
+/// The runtimes that are tried, in this order; of each tier the first that works is used.
 pub(crate) const KINDS: &[Kind] = &[
     // Without the word it asks systemd, where there is one, and fails where it does not answer.
-    Kind { name: "crun", tier: Tier::Container, global: &["--cgroup-manager=cgroupfs"] },
-    Kind { name: "runc", tier: Tier::Container, global: &[] },
+    Kind { name: "crun", package: Some("crun"), global: &["--cgroup-manager=cgroupfs"], ..NAMESPACES },
+    Kind { name: "runc", package: Some("runc"), ..NAMESPACES },
+    Kind { name: "youki", ..NAMESPACES },
+    Kind {
+        name: "runsc",
+        package: Some("runsc"),
+        tier: Tier::Gvisor,
+        global: &[
+            // Needs no KVM, and is the fast one inside of virtual machines.
+            "--platform=systrap",
+            // There is no network but its own loopback.
+            "--network=none",
+            // What it writes goes to the sandbox's disk, whose limit counts.
+            "--overlay2=none",
+            // The guest's socket, which the host connects to; none of the host's can be opened.
+            "--host-uds=create",
+            "--oci-seccomp",
+        ],
+        passes_socket: false,
+        can_wait: false,
+    },
 ];
 
 /// The variable that names the one runtime to use.
@@ -103,9 +132,9 @@ impl Runtime {
         self.kind.name
     }
 
-    /// The tier that it gives.
-    pub(crate) fn tier(&self) -> Tier {
-        self.kind.tier
+    /// What is peculiar to it.
+    pub(crate) fn kind(&self) -> &'static Kind {
+        self.kind
     }
 
     /// The first line that it says of itself.
@@ -115,26 +144,23 @@ impl Runtime {
         text.lines().next().map(|line| line.trim().chars().take(100).collect())
     }
 
-    /// Starts a container in the background and gives the host's number of its process 1. The listener
-    /// becomes its descriptor 3. `bundle` also takes the runtime's log and answer.
+    /// Starts a container in the background and gives the host's number of the process whose end is the
+    /// container's. A listener becomes descriptor 3 of its process 1. `bundle` also takes the runtime's
+    /// log and answer.
     pub(crate) fn start(
         &self,
         id: &str,
         bundle: &Path,
-        listener: BorrowedFd<'_>,
+        listener: Option<BorrowedFd<'_>>,
     ) -> Result<i32, RuntimeError> {
         let pid_file = bundle.join("pid");
-        let order: [&OsStr; 8] = [
-            "run".as_ref(),
-            "--detach".as_ref(),
-            "--preserve-fds=1".as_ref(),
-            "--bundle".as_ref(),
-            bundle.as_os_str(),
-            "--pid-file".as_ref(),
-            pid_file.as_os_str(),
-            id.as_ref(),
-        ];
-        self.tell(&order, bundle, Some(listener))?;
+        let mut order: Vec<&OsStr> = vec!["run".as_ref(), "--detach".as_ref()];
+        if listener.is_some() {
+            order.push("--preserve-fds=1".as_ref());
+        }
+        order.extend(["--bundle".as_ref(), bundle.as_os_str(), "--pid-file".as_ref()]);
+        order.extend([pid_file.as_os_str(), id.as_ref()]);
+        self.tell(&order, bundle, listener)?;
         let no_pid = |source| RuntimeError::NoPid { name: self.kind.name, source };
         let text = fs::read_to_string(&pid_file).map_err(no_pid)?;
         text.trim().parse().map_err(|_| no_pid(io::Error::other("not a number")))

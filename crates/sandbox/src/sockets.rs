@@ -9,9 +9,11 @@
 //! opened first and the socket is named through it. The folder may be the server's, who is not trusted
 //! as root is: nothing here changes a file by its path.
 
+#![allow(unsafe_code)]
+
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -97,6 +99,44 @@ pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
     let folder = open_path(path.parent().unwrap_or(Path::new("/")))?;
     let name = path.file_name().ok_or_else(|| io::Error::other("a socket needs a name"))?;
     UnixStream::connect(path_of(&folder).join(name))
+}
+
+/// Connects to a socket in a folder that a sandbox can write to: what is at the name is opened without
+/// following a link, and has to be a socket.
+pub(crate) fn connect_at(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<UnixStream> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = openat(folder, name, flags, Mode::empty())?;
+    let kind = SFlag::from_bits_truncate(fstat(&file)?.st_mode & SFlag::S_IFMT.bits());
+    if kind != SFlag::S_IFSOCK {
+        return Err(io::Error::other("what is in the place of its socket is no socket"));
+    }
+    UnixStream::connect(path_of(&file))
+}
+
+/// Hands an open connection to the process at the other end of a stream, with one byte.
+pub(crate) fn send_connection(stream: BorrowedFd<'_>, connection: &UnixStream) -> io::Result<()> {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    let descriptors = [connection.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    sendmsg::<()>(stream.as_raw_fd(), &[io::IoSlice::new(&[0])], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
+}
+
+/// Takes a connection that was handed over by [`send_connection`]. Waits for it.
+pub(crate) fn receive_connection(stream: BorrowedFd<'_>) -> io::Result<UnixStream> {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    let (mut byte, mut space) = ([0], nix::cmsg_space!([RawFd; 1]));
+    let mut data = [io::IoSliceMut::new(&mut byte)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut data, Some(&mut space), flags)?;
+    let mut received = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = control {
+            // SAFETY: the kernel has just given these descriptors to us.
+            received.extend(descriptors.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
+        }
+    }
+    received.pop().map(UnixStream::from).ok_or_else(|| io::Error::other("no connection came with the answer"))
 }
 
 #[cfg(test)]

@@ -27,7 +27,8 @@ quiet="-c advice.addEmbeddedRepo=false -c core.fsmonitor=false -c core.safecrlf=
 # a commit that nobody else has, or refuse; their files are recorded like all others.
 { cat .git/info/exclude 2>/dev/null || true; echo; } > "$own/exclude"
 quiet="$quiet -c core.excludesFile=$own/exclude"
-find . -mindepth 2 -name .git -prune | sed 's|^\./||; s|/\.git$||' | while IFS= read -r dir; do
+# An outer one before those in it: its files are taken anew, and theirs with them.
+find . -mindepth 2 -name .git -prune | sed 's|^\./||; s|/\.git$||' | LC_ALL=C sort | while IFS= read -r dir; do
     # A submodule of the base stays what it is, and what is ignored stays out.
     [ "$(git ls-tree "$TIP" -- "$dir" | cut -c1-6)" != 160000 ] || continue
     git $quiet check-ignore --quiet -- "$dir" || printf '%s\n' "$dir"

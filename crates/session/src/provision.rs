@@ -14,7 +14,6 @@ use protocol::ids::{Epoch, ExecId, SandboxId};
 use protocol::sandbox_host::REPOSITORY_MOUNT;
 use protocol::sandbox_spec::SandboxSpec;
 use protocol::view::SessionView;
-use sandbox::guest_link::GuestLink;
 use ulid::Ulid;
 
 use crate::agents::Place;
@@ -38,7 +37,7 @@ pub(crate) async fn sandbox(
 ) -> Result<LiveSandbox, String> {
     let spec = SandboxSpec::of_image(&facts.image, shared.config.limits);
     let made = shared.host.create(sandbox, Some(facts.id), spec).await.map_err(|error| error.to_string())?;
-    match GuestLink::connect(&made).await {
+    match shared.host.link(&made).await {
         Ok(link) => Ok(LiveSandbox { id: sandbox, link }),
         Err(error) => {
             shared.reap(sandbox);

@@ -16,7 +16,6 @@ use protocol::ids::{Epoch, SessionId, TurnId};
 use protocol::sandbox_host::Made;
 use protocol::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 use protocol::view::SessionView;
-use sandbox::guest_link::GuestLink;
 use store::StoreError;
 
 use crate::driver::LiveSandbox;
@@ -77,7 +76,7 @@ async fn adopt(shared: &Shared, view: &SessionView) -> Option<LiveSandbox> {
     for made in living.into_iter().filter(theirs) {
         let sandbox = made.attachment.sandbox;
         let link = match view.sandbox {
-            SandboxPhase::Ready if adopted.is_none() => GuestLink::connect(&made).await.ok(),
+            SandboxPhase::Ready if adopted.is_none() => shared.host.link(&made).await.ok(),
             _ => None,
         };
         let Some(link) = link else {

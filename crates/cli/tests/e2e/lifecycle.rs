@@ -23,11 +23,27 @@ fn holding(folder: &Path, wanted: &str, except: &[&str]) -> Vec<PathBuf> {
         }
         if path.is_dir() {
             found.extend(holding(&path, wanted, &[]));
-        } else if std::fs::read(&path).is_ok_and(|bytes| contains(&bytes, wanted.as_bytes())) {
+        } else if written(&path).is_ok_and(|bytes| contains(&bytes, wanted.as_bytes())) {
             found.push(path);
         }
     }
     found
+}
+
+/// What was ever written to a file; the disk of a sandbox is mostly a hole.
+fn written(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+
+    use nix::unistd::{Whence, lseek};
+    let mut file = std::fs::File::open(path)?;
+    let (mut bytes, mut from) = (Vec::new(), 0);
+    while let Ok(start) = lseek(&file, from, Whence::SeekData) {
+        let end = lseek(&file, start, Whence::SeekHole)?;
+        file.seek(SeekFrom::Start(start.cast_unsigned()))?;
+        (&mut file).take((end - start).cast_unsigned()).read_to_end(&mut bytes)?;
+        from = end;
+    }
+    Ok(bytes)
 }
 
 fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
@@ -70,7 +86,7 @@ async fn an_archived_session_has_no_sandbox_and_comes_back_with_a_prompt() {
 async fn a_deleted_session_is_gone_from_the_disk_and_nothing_was_ever_written_in_clear() {
     let prompt = format!("say {CANARY}");
     let turns = [
-        bash(&format!("echo {CANARY}; seq 1 30000 | sed 's/$/ {CANARY}/'")),
+        bash(&format!("echo {CANARY} | tee left && sync; seq 1 30000 | sed 's/$/ {CANARY}/'")),
         Turn::text(&format!("It was {CANARY}.")),
     ];
     let model = ScriptedModel::start(Script::by_depth(turns)).await;

@@ -16,15 +16,26 @@ pub struct IdRange {
     pub size: u32,
 }
 
-/// A folder of the host that a sandbox sees, always read-only.
+/// A folder of the host that a sandbox sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bind {
     /// Where it is outside.
     pub source: PathBuf,
     /// Where it is inside.
     pub destination: String,
-    /// Whether programs in it may be run.
-    pub executable: bool,
+    /// What may be done in it.
+    pub access: Access,
+}
+
+/// What may be done in a folder of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Reading, and running programs.
+    Run,
+    /// Reading and writing.
+    Write,
 }
 
 /// What a sandbox is made of.
@@ -186,10 +197,12 @@ fn mounts(binds: &[Bind]) -> Value {
                 "options": ["nosuid", "noexec", "nodev", "ro"] }),
     ];
     mounts.extend(binds.iter().map(|bind| {
-        let mut options = vec!["bind", "ro", "nosuid", "nodev", "private"];
-        if !bind.executable {
-            options.push("noexec");
-        }
+        let mut options = vec!["bind", "nosuid", "nodev", "private"];
+        options.extend(match bind.access {
+            Access::Read => ["ro", "noexec"].as_slice(),
+            Access::Run => &["ro"],
+            Access::Write => &["noexec"],
+        });
         json!({ "destination": bind.destination, "type": "bind", "source": bind.source,
                 "options": options })
     }));

@@ -8,4 +8,4 @@ pub mod seccomp;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Bind, BundleSpec, IdRange, capabilities, config};
+pub use config::{Access, Bind, BundleSpec, IdRange, capabilities, config};

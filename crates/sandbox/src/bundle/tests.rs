@@ -22,8 +22,8 @@ fn spec() -> BundleSpec {
         },
         unified_cgroups: false,
         binds: vec![
-            Bind { source: "/s".into(), destination: "/d".into(), executable: false },
-            Bind { source: "/b".into(), destination: "/e".into(), executable: true },
+            Bind { source: "/s".into(), destination: "/d".into(), access: Access::Read },
+            Bind { source: "/b".into(), destination: "/e".into(), access: Access::Run },
         ],
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use protocol::attachment::Attachment;
 use protocol::guest::{
     FromGuest, HELLO_TIMEOUT, Hello, OLDEST_WIRE_VERSION, Reply, Request, ToGuest, WIRE_VERSION, encode,
 };
@@ -34,9 +33,21 @@ impl Drop for Handle {
 }
 
 impl GuestLink {
-    /// Connects and exchanges hellos. An earlier link to the same guest ends by this.
+    /// Connects to the socket of a guest and exchanges hellos. An earlier link to it ends by this.
     pub async fn connect(made: &Made) -> Result<Self, HandsError> {
-        let greeted = timeout(HELLO_TIMEOUT, greet(&made.attachment)).await;
+        let socket = made.attachment.guest_socket.as_deref();
+        let socket = socket.ok_or_else(|| HandsError::Gone("its guest has no socket of ours".into()))?;
+        let connected = sockets::connect(socket).and_then(|stream| {
+            stream.set_nonblocking(true)?;
+            UnixStream::from_std(stream)
+        });
+        Self::over(made, connected.map_err(|error| HandsError::Gone(LinkError::from(error).to_string()))?)
+            .await
+    }
+
+    /// Exchanges hellos over a connection to a guest.
+    pub(crate) async fn over(made: &Made, connection: UnixStream) -> Result<Self, HandsError> {
+        let greeted = timeout(HELLO_TIMEOUT, greet(connection)).await;
         let (reader, writer) = match greeted {
             Ok(Ok(halves)) => halves,
             Ok(Err(error)) => return Err(HandsError::Gone(error.to_string())),
@@ -79,10 +90,8 @@ impl GuestLink {
     }
 }
 
-async fn greet(attachment: &Attachment) -> Result<(OwnedReadHalf, OwnedWriteHalf), LinkError> {
-    let stream = sockets::connect(&attachment.guest_socket)?;
-    stream.set_nonblocking(true)?;
-    let (mut reader, mut writer) = UnixStream::from_std(stream)?.into_split();
+async fn greet(connection: UnixStream) -> Result<(OwnedReadHalf, OwnedWriteHalf), LinkError> {
+    let (mut reader, mut writer) = connection.into_split();
     let hello = Hello { version: WIRE_VERSION, capabilities: Vec::new() };
     writer.write_all(&encode(&ToGuest::Hello(hello))?).await?;
     match receive(&mut reader).await? {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use protocol::ids::LayerId;
 use protocol::sandbox_host::HostErrorCode;
+use protocol::sandbox_spec::TierRequest;
 
 use crate::images::ImageError;
 use crate::runtime::RuntimeError;
@@ -58,6 +59,11 @@ pub enum HostError {
 pub(crate) enum Refusal {
     #[error("no sandbox runtime works here: {0}")]
     NoRuntime(String),
+    #[error(
+        "this host has no sandbox of the tier that is asked for ({}): {why_not}; nothing weaker is started. \
+         `patchyard doctor` says how to get it, or choose another tier in the environment", words(*.request)
+    )]
+    NoTier { request: TierRequest, why_not: String },
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error("there is no layer {0}, or it stands on another image; it is made anew by the setup")]
@@ -76,11 +82,19 @@ pub(crate) enum Refusal {
     },
 }
 
+fn words(request: TierRequest) -> String {
+    match request {
+        TierRequest::AtLeast(tier) => format!("at least {tier}"),
+        TierRequest::Exactly(tier) => tier.to_string(),
+    }
+}
+
 impl Refusal {
     /// The class of the failure.
     pub(crate) fn code(&self) -> HostErrorCode {
         match self {
             Self::NoRuntime(_) => HostErrorCode::NoRuntime,
+            Self::NoTier { .. } => HostErrorCode::NoTier,
             Self::Image(ImageError::Unknown { .. } | ImageError::Name(_) | ImageError::NotRoots(_)) => {
                 HostErrorCode::NoImage
             }

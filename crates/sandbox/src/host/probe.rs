@@ -1,96 +1,146 @@
-//! Which runtime works here: found by running one.
+//! Which runtimes work here: found by running each.
+//!
+//! ```text
+//!   a sandbox of some tier is asked for ─▶ tiers that will do, the weakest first
+//!        └─▶ runtimes of that tier, in order ─▶ tried once ─▶ the first that works
+//! ```
 
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 
-use protocol::sandbox_host::{GUEST_BIN, LimitReport, RuntimeReport, TierReport};
-use protocol::sandbox_spec::{Limits, Tier};
+use protocol::sandbox_host::{GUEST_BIN, RuntimeReport, TierReport};
+use protocol::sandbox_spec::{Limits, Tier, TierRequest};
 
 use super::place::Place;
-use crate::bundle::{Bind, BundleSpec, config};
+use crate::bundle::{Access, Bind, BundleSpec, config};
 use crate::cgroups;
-use crate::runtime::{KINDS, PINNED, Runtime};
+use crate::runtime::{KINDS, Kind, PINNED, Runtime};
 use crate::slots::Slots;
 
 /// What a throw-away container may use.
 const SMALL: Limits =
-    Limits { memory_bytes: 64 * 1024 * 1024, cpu_millis: 1_000, pids: 32, disk_bytes: 0, open_files: 64 };
+    Limits { memory_bytes: 256 * 1024 * 1024, cpu_millis: 1_000, pids: 256, disk_bytes: 0, open_files: 1024 };
 
-/// What trying gave.
+/// What trying each runtime gave, as far as it was tried.
 #[derive(Debug)]
-pub(crate) struct Probed {
-    /// The runtime to use, or why there is none.
-    pub(crate) chosen: Result<Runtime, String>,
-    /// What became of each.
-    pub(crate) reports: Vec<RuntimeReport>,
-    /// Each tier.
-    pub(crate) tiers: Vec<TierReport>,
-    /// Limits of control groups.
-    pub(crate) limits: Vec<LimitReport>,
+pub(crate) struct Runtimes {
+    tried: Vec<OnceLock<Tried>>,
+    /// The one that the operator named.
+    pinned: Option<String>,
 }
 
-/// Tries every runtime; the first that works is chosen.
-pub(crate) fn probe(place: &Place) -> Probed {
-    let pinned = std::env::var(PINNED).ok().filter(|name| !name.is_empty());
-    let mut chosen = None;
-    let mut reports = Vec::new();
-    for kind in KINDS {
-        let found = Runtime::find(kind, &place.runtimes);
-        let version = found.as_ref().and_then(Runtime::version);
-        let outcome = match found {
-            _ if pinned.as_deref().is_some_and(|name| name != kind.name) => {
-                Err(format!("{PINNED} names another one; unset it to try this one"))
+/// What trying one runtime gave.
+#[derive(Debug)]
+struct Tried {
+    version: Option<String>,
+    outcome: Result<Runtime, String>,
+}
+
+impl Runtimes {
+    /// None tried yet.
+    pub(crate) fn new() -> Self {
+        let pinned = std::env::var(PINNED).ok().filter(|name| !name.is_empty());
+        Self { tried: KINDS.iter().map(|_| OnceLock::new()).collect(), pinned }
+    }
+
+    /// The runtime for a sandbox of these tiers, or why there is none.
+    pub(crate) fn choose(&self, place: &Place, request: TierRequest) -> Result<Runtime, String> {
+        let tiers = Tier::ALL.into_iter().filter(|tier| request.accepts(*tier));
+        let mut reasons = Vec::new();
+        for tier in tiers {
+            match self.of_tier(place, tier) {
+                Ok(runtime) => return Ok(runtime),
+                Err(why_not) => reasons.push(format!("tier {tier}: {why_not}")),
             }
-            None => Err(format!("it is not installed; install it: apt-get install {}", kind.name)),
-            Some(runtime) => attempt(place, &runtime).map(|()| runtime),
-        };
-        let (runtime, why_not) = match outcome {
-            Ok(runtime) => (Some(runtime), None),
-            Err(why_not) => (None, Some(why_not)),
-        };
-        let is_chosen = chosen.is_none() && runtime.is_some();
-        if is_chosen {
-            chosen = runtime;
         }
-        reports.push(RuntimeReport {
-            name: kind.name.to_owned(),
-            tier: kind.tier,
-            version,
-            chosen: is_chosen,
-            why_not,
-        });
+        Err(reasons.join("; "))
     }
-    let reasons = reports.iter().filter_map(|report: &RuntimeReport| {
-        report.why_not.as_ref().map(|why_not| format!("{}: {why_not}", report.name))
-    });
-    let none = match pinned {
-        Some(name) if !KINDS.iter().any(|kind| kind.name == name) => {
-            format!("{PINNED} names `{name}`, which is not known; known are crun and runc")
+
+    /// The first runtime of a tier that works.
+    fn of_tier(&self, place: &Place, tier: Tier) -> Result<Runtime, String> {
+        if let Some(pinned) = &self.pinned
+            && !KINDS.iter().any(|kind| kind.name == pinned)
+        {
+            let known: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+            return Err(format!(
+                "{PINNED} names `{pinned}`, which is not known; known are {}",
+                known.join(", ")
+            ));
         }
-        _ => reasons.collect::<Vec<_>>().join("; "),
-    };
-    let limits = cgroups::probe(&format!("probe-{}", std::process::id()));
-    Probed {
-        chosen: chosen.ok_or(none),
-        tiers: Tier::ALL.map(|tier| tier_report(tier, &reports)).to_vec(),
-        reports,
-        limits,
+        let mut reasons = Vec::new();
+        for (kind, tried) in KINDS.iter().zip(&self.tried).filter(|(kind, _)| kind.tier == tier) {
+            match &self.attempt(place, kind, tried).outcome {
+                Ok(runtime) => return Ok(runtime.clone()),
+                Err(why_not) => reasons.push(format!("{}: {why_not}", kind.name)),
+            }
+        }
+        if reasons.is_empty() {
+            return Err("no runtime of this version of patchyard gives it".to_owned());
+        }
+        Err(reasons.join("; "))
+    }
+
+    /// All of them, tried.
+    pub(crate) fn reports(&self, place: &Place) -> Vec<RuntimeReport> {
+        let mut reports: Vec<RuntimeReport> = Vec::new();
+        for (kind, tried) in KINDS.iter().zip(&self.tried) {
+            let Tried { version, outcome } = self.attempt(place, kind, tried);
+            let is_first = !reports.iter().any(|report| report.chosen && report.tier == kind.tier);
+            reports.push(RuntimeReport {
+                name: kind.name.to_owned(),
+                tier: kind.tier,
+                version: version.clone(),
+                chosen: outcome.is_ok() && is_first,
+                why_not: outcome.as_ref().err().cloned(),
+            });
+        }
+        reports
+    }
+
+    /// Each tier, with the runtime that gives it.
+    pub(crate) fn tiers(&self, place: &Place) -> Vec<TierReport> {
+        let report = |tier| {
+            let (runtime, why_not) = match self.of_tier(place, tier) {
+                Ok(runtime) => (Some(runtime.name().to_owned()), None),
+                Err(why_not) => (None, Some(why_not)),
+            };
+            TierReport { tier, runtime, why_not, lacks: lacks(tier), start_ms: Vec::new() }
+        };
+        Tier::ALL.map(report).to_vec()
+    }
+
+    fn attempt<'a>(&self, place: &Place, kind: &'static Kind, tried: &'a OnceLock<Tried>) -> &'a Tried {
+        tried.get_or_init(|| {
+            let found = Runtime::find(kind, &place.runtimes);
+            let version = found.as_ref().and_then(Runtime::version);
+            let outcome = match (found, kind.package) {
+                _ if self.pinned.as_deref().is_some_and(|name| name != kind.name) => {
+                    Err(format!("{PINNED} names another one; unset it to try this one"))
+                }
+                (None, Some(package)) => {
+                    Err(format!("it is not installed; install it: apt-get install {package}"))
+                }
+                (None, None) => Err("it is not installed".to_owned()),
+                (Some(runtime), _) => attempt(place, &runtime).map(|()| runtime),
+            };
+            Tried { version, outcome }
+        })
     }
 }
 
-fn tier_report(tier: Tier, runtimes: &[RuntimeReport]) -> TierReport {
-    let of_tier = || runtimes.iter().filter(|runtime| runtime.tier == tier);
-    let runtime = of_tier().find(|runtime| runtime.why_not.is_none()).map(|runtime| runtime.name.clone());
-    let reasons: Vec<_> = of_tier()
-        .filter_map(|runtime| Some(format!("{}: {}", runtime.name, runtime.why_not.as_ref()?)))
-        .collect();
-    let why_not = match (&runtime, reasons.is_empty()) {
-        (Some(_), _) => None,
-        (None, true) => Some("no runtime of this version gives it".to_owned()),
-        (None, false) => Some(reasons.join("; ")),
-    };
-    TierReport { tier, runtime, why_not, lacks: Vec::new(), start_ms: Vec::new() }
+/// Limits that a tier does not enforce as the kernel does.
+fn lacks(tier: Tier) -> Vec<String> {
+    match tier {
+        Tier::Gvisor => vec![
+            "pids: the limit counts the threads of gVisor's own kernel; when it is reached the sandbox ends"
+                .into(),
+            "memory: when it is reached the whole sandbox ends, not only the process that asked for more"
+                .into(),
+        ],
+        Tier::Container | Tier::Vm => Vec::new(),
+    }
 }
 
 /// Runs a container that holds nothing but the guest program, which only says its version.
@@ -128,7 +178,11 @@ fn container(place: &Place, runtime: &Runtime, name: &str, bench: &Path) -> Resu
             cgroup: group(name),
             limits: SMALL,
             unified_cgroups: cgroups::is_unified(),
-            binds: vec![Bind { source: place.guest_bin(), destination: GUEST_BIN.into(), executable: true }],
+            binds: vec![Bind {
+                source: place.guest_bin(),
+                destination: GUEST_BIN.into(),
+                access: Access::Run,
+            }],
         };
         let text = serde_json::to_vec(&config(&spec)).map_err(io::Error::from).map_err(prepared)?;
         fs::write(bench.join("config.json"), text).map_err(prepared)?;

@@ -11,25 +11,30 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::attachment::Attachment;
+use protocol::guest::HELLO_TIMEOUT;
 use protocol::ids::{LayerId, SandboxId, SessionId};
-use protocol::sandbox_host::{GUEST_BIN, HostReport, ImageInfo, Made, REPOSITORY_MOUNT, SavedLayer};
-use protocol::sandbox_spec::{Limits, SandboxSpec, Unenforced};
+use protocol::sandbox_host::{
+    ATTACHMENT_MOUNT, GUEST_BIN, HostReport, ImageInfo, LimitReport, Made, REPOSITORY_MOUNT, SavedLayer,
+};
+use protocol::sandbox_spec::{Limits, SandboxSpec, Tier, TierRequest, Unenforced};
 
 use super::config::{Refusal, Trying};
-use super::disks::{self, Disks};
+use super::disks::{self, DiskKind, Disks};
 use super::layers::Layers;
 use super::place::Place;
-use super::probe;
+use super::probe::Runtimes;
 use super::record::{Init, Record};
 use super::workbench::Workbench;
-use crate::bundle::{Bind, BundleSpec, IdRange};
+use crate::bundle::{Access, Bind, BundleSpec, IdRange};
 use crate::cgroups;
 use crate::images::Images;
 use crate::mounts::{self, Use};
@@ -63,12 +68,17 @@ pub(crate) struct Sandboxes {
     disks: Arc<Disks>,
     server_uid: u32,
     server_gid: u32,
-    probed: OnceLock<probe::Probed>,
+    runtimes: Runtimes,
+    /// Limits of control groups, tried once.
+    limits: OnceLock<Vec<LimitReport>>,
     busy: Mutex<HashMap<SandboxId, Arc<Mutex<()>>>>,
     /// Ended lately. Who gives a creation up asks for the end while the creation is still on its
     /// way here: it must not be made after that, with nobody left who knows of it.
     ended: Mutex<HashSet<SandboxId>>,
 }
+
+/// The socket that a guest makes itself.
+const GUEST_SOCKET: &str = "guest.sock";
 
 /// How many ended ones are remembered: far more than creations can be on their way.
 const ENDED: usize = 4096;
@@ -76,10 +86,12 @@ const ENDED: usize = 4096;
 impl Sandboxes {
     /// Takes over what an earlier `sandbox-host` left: the living stay, the dead are removed.
     pub(crate) fn adopt(place: Place, images: Images, server_uid: u32, server_gid: u32) -> Self {
-        let (probed, busy, ended) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        let (busy, ended) = (Mutex::default(), Mutex::default());
+        let (runtimes, limits) = (Runtimes::new(), OnceLock::new());
         let layers = Layers::open(place.layers(), place.workbench("layers"));
         let disks = Disks::open(place.spare_disks());
-        let all = Self { place, images, layers, disks, server_uid, server_gid, probed, busy, ended };
+        let all =
+            Self { place, images, layers, disks, server_uid, server_gid, runtimes, limits, busy, ended };
         all.place.remove_stand_ins();
         for sandbox in all.place.sandboxes() {
             if all.living(sandbox).is_some() {
@@ -94,21 +106,19 @@ impl Sandboxes {
 
     /// Finds out what can be done here, and makes in advance what the first sandbox needs.
     pub(crate) fn warm_up(&self) {
-        if let Err(why) = &self.probed().chosen {
+        if let Err(why) = self.runtimes.choose(&self.place, TierRequest::default()) {
             tracing::warn!(%why, "no sandbox runtime works here");
         }
+        self.limits();
         self.disks.fill(Limits::default().disk_bytes);
     }
 
     /// What this host can do.
     pub(crate) fn report(&self) -> HostReport {
-        let probed = self.probed();
-        let mut limits = probed.limits.clone();
-        limits.push(self.disks.report());
         HostReport {
-            tiers: probed.tiers.clone(),
-            runtimes: probed.reports.clone(),
-            limits,
+            tiers: self.runtimes.tiers(&self.place),
+            runtimes: self.runtimes.reports(&self.place),
+            limits: self.limits().iter().cloned().chain([self.disks.report()]).collect(),
             images: self.image_infos(),
         }
     }
@@ -118,9 +128,8 @@ impl Sandboxes {
         self.images.infos()
     }
 
-    /// The runtimes, tried once.
-    pub(crate) fn probed(&self) -> &probe::Probed {
-        self.probed.get_or_init(|| probe::probe(&self.place))
+    fn limits(&self) -> &[LimitReport] {
+        self.limits.get_or_init(|| cgroups::probe(&format!("probe-{}", std::process::id())))
     }
 
     /// The sandboxes that run.
@@ -145,8 +154,11 @@ impl Sandboxes {
 
     fn made(&self, record: &Record) -> Made {
         let Record { sandbox, session, tier, .. } = *record;
+        // One that was made by us; otherwise the guest has its own, which only we can reach.
+        let guest_socket = Some(self.place.socket(sandbox)).filter(|socket| socket.exists());
+        let guest_socket = guest_socket.map(|_| self.place.socket_name(sandbox));
         Made {
-            attachment: Attachment { session, sandbox, guest_socket: self.place.socket_name(sandbox) },
+            attachment: Attachment { session, sandbox, guest_socket },
             tier,
             runtime: record.runtime.clone(),
             limits: record.spec.limits,
@@ -163,7 +175,14 @@ impl Sandboxes {
     ) -> Result<Made, Refusal> {
         check(spec.limits)?;
         let image = self.images.open(&spec.image)?;
-        let runtime = self.probed().chosen.clone().map_err(Refusal::NoRuntime)?;
+        let runtime = self.runtimes.choose(&self.place, spec.tier).map_err(|why_not| match spec.tier {
+            TierRequest::AtLeast(Tier::Container) => Refusal::NoRuntime(why_not),
+            request => Refusal::NoTier { request, why_not },
+        })?;
+        if session.is_none() && !runtime.kind().can_wait {
+            let why = format!("a sandbox of {} cannot wait for its session", runtime.name());
+            return Err(Refusal::BadRequest(why));
+        }
         let unenforced = self.unenforced(&spec)?;
         let layers = match spec.layer {
             Some(layer) => self.stack(layer, &spec.image)?,
@@ -195,7 +214,7 @@ impl Sandboxes {
     /// Promised limits that do not hold here; an error when they have to.
     fn unenforced(&self, spec: &SandboxSpec) -> Result<Vec<String>, Refusal> {
         let disk = self.disks.report();
-        let reports = self.probed().limits.iter().chain([&disk]);
+        let reports = self.limits().iter().chain([&disk]);
         let missing: Vec<String> = reports
             .filter(|report| !report.enforced)
             .map(|report| format!("the limit `{}` does not hold here: {}", report.name, report.note))
@@ -227,12 +246,16 @@ impl Sandboxes {
         record.write(home).trying(|| format!("write the record of {sandbox}"))?;
 
         let bench = self.assemble(plan, &mut record, home)?;
-        let (folder, name) = self.place.socket_at(sandbox);
-        let listener = sockets::listen(folder, name.as_ref(), self.server_uid, self.server_gid)
-            .trying(|| format!("make the socket of {sandbox}"))?;
+        let listener = plan.runtime.kind().passes_socket.then(|| {
+            let (folder, name) = self.place.socket_at(sandbox);
+            sockets::listen(folder, name.as_ref(), self.server_uid, self.server_gid)
+                .trying(|| format!("make the socket of {sandbox}"))
+        });
+        let listener = listener.transpose()?;
         let spec = self.bundle(plan, slot, &bench);
         bench.write_config(&spec).trying(|| format!("write the bundle of {sandbox}"))?;
-        let pid = plan.runtime.start(&sandbox.to_string(), &bench.bundle, listener.as_fd())?;
+        let pid =
+            plan.runtime.start(&sandbox.to_string(), &bench.bundle, listener.as_ref().map(AsFd::as_fd))?;
         let start_time = process::start_time(pid)
             .ok_or_else(|| Refusal::BadRequest(format!("the guest of {sandbox} ended at once")))?;
         record.init = Some(Init { pid, start_time });
@@ -266,6 +289,10 @@ impl Sandboxes {
             mounts::shift(disk.tree.as_fd(), shift.as_fd(), Use::Write)?;
             mounts::attach(disk.tree.as_fd(), &bench.disk)?;
             let [upper, work] = ["upper", "work"].map(|name| mounts::open_path(&bench.disk.join(name)));
+            let attachment = mounts::tree(&bench.disk.join(disks::ATTACHMENT))?;
+            mounts::attach(attachment.as_fd(), &bench.attachment)?;
+            // The guest makes its socket there as its root.
+            std::os::unix::fs::chown(&bench.attachment, Some(ids.base), Some(ids.base))?;
             mounts::overlay(&bench.root, &lowers, upper?.as_fd(), work?.as_fd(), ids.base)
         })()
         .trying(what("root file system"))?;
@@ -287,18 +314,50 @@ impl Sandboxes {
     fn bundle(&self, plan: &Plan, slot: u32, bench: &Workbench) -> BundleSpec {
         let repository =
             if plan.repository.is_some() { bench.repository.clone() } else { self.place.empty() };
+        let mut argv = vec![format!("{GUEST_BIN}/patchyard-guest"), "init".to_owned()];
+        let mut binds = vec![
+            Bind { source: self.place.guest_bin(), destination: GUEST_BIN.into(), access: Access::Run },
+            Bind { source: repository, destination: REPOSITORY_MOUNT.into(), access: Access::Read },
+        ];
+        if !plan.runtime.kind().passes_socket {
+            argv.extend(["--bind".to_owned(), format!("{ATTACHMENT_MOUNT}/{GUEST_SOCKET}")]);
+            let source = bench.attachment.clone();
+            binds.push(Bind { source, destination: ATTACHMENT_MOUNT.into(), access: Access::Write });
+        }
         BundleSpec {
             root: bench.root.clone(),
             root_read_only: false,
-            argv: [&format!("{GUEST_BIN}/patchyard-guest"), "init"].map(str::to_owned).to_vec(),
+            argv,
             ids: Slots::range(slot),
             cgroup: group(plan.sandbox),
             limits: Limits { open_files: plan.spec.limits.open_files.min(open_files()), ..plan.spec.limits },
             unified_cgroups: cgroups::is_unified(),
-            binds: vec![
-                Bind { source: self.place.guest_bin(), destination: GUEST_BIN.into(), executable: true },
-                Bind { source: repository, destination: REPOSITORY_MOUNT.into(), executable: false },
-            ],
+            binds,
+        }
+    }
+
+    /// Connects to the socket that a guest made itself.
+    pub(crate) fn connect(&self, sandbox: SandboxId) -> Result<UnixStream, Refusal> {
+        let record = self.living(sandbox);
+        let record = record.ok_or_else(|| Refusal::BadRequest(format!("no sandbox {sandbox} runs")))?;
+        let what = || format!("connect to the guest of {sandbox}");
+        let disk = record.disk.ok_or_else(|| Refusal::BadRequest(format!("{sandbox} has no disk")))?;
+        let tree = DiskKind::again(disk, &self.place.home(sandbox)).trying(what)?;
+        let folder = mounts::open_beneath(tree.as_fd(), disks::ATTACHMENT).trying(what)?;
+        let until = Instant::now() + HELLO_TIMEOUT;
+        loop {
+            match sockets::connect_at(folder.as_fd(), GUEST_SOCKET.as_ref()) {
+                Ok(stream) => return Ok(stream),
+                // It has not come so far yet.
+                Err(error)
+                    if Instant::now() < until
+                        && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+                        && self.living(sandbox).is_some() =>
+                {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(error) => return Err(error).trying(what),
+            }
         }
     }
 
@@ -426,7 +485,7 @@ impl Plan {
             sandbox: self.sandbox,
             session: self.session,
             spec: self.spec.clone(),
-            tier: self.runtime.tier(),
+            tier: self.runtime.kind().tier,
             unenforced: self.unenforced.clone(),
             slot,
             runtime: self.runtime.name().to_owned(),

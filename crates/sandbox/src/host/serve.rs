@@ -15,7 +15,7 @@ use std::sync::Arc;
 use protocol::sandbox_host::{
     HostAnswer, HostErrorCode, HostReport, HostRequest, MAX_MESSAGE, RuntimeReport,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
@@ -138,9 +138,9 @@ async fn converse(mut stream: UnixStream, host: Host) {
         }
         let host = host.clone();
         let answered = tokio::task::spawn_blocking(move || answer(&host, &request)).await;
-        let answer = answered.unwrap_or_else(|_| HostAnswer::Failed {
-            code: HostErrorCode::Internal,
-            message: "sandbox-host broke down over this request; its log says where".into(),
+        let (answer, connection) = answered.unwrap_or_else(|_| {
+            let message = "sandbox-host broke down over this request; its log says where".into();
+            (HostAnswer::Failed { code: HostErrorCode::Internal, message }, None)
         });
         let Ok(bytes) = serde_json::to_vec(&answer) else { return };
         let Ok(length) = u32::try_from(bytes.len()) else { return };
@@ -148,17 +148,34 @@ async fn converse(mut stream: UnixStream, host: Host) {
         if stream.write_all(&sent).await.is_err() {
             return;
         }
+        if let Some(connection) = connection {
+            let handed = stream
+                .async_io(Interest::WRITABLE, || sockets::send_connection(stream.as_fd(), &connection))
+                .await;
+            if handed.is_err() {
+                return;
+            }
+        }
     }
 }
 
-fn answer(host: &Host, request: &[u8]) -> HostAnswer {
+/// The answer, and the connection that goes with it.
+fn answer(host: &Host, request: &[u8]) -> (HostAnswer, Option<std::os::unix::net::UnixStream>) {
+    let failed = |refusal: Refusal| HostAnswer::Failed { code: refusal.code(), message: refusal.to_string() };
+    if let (Ok(HostRequest::Connect { sandbox }), Host::Root(sandboxes)) =
+        (serde_json::from_slice(request), host)
+    {
+        return match sandboxes.connect(sandbox) {
+            Ok(connection) => (HostAnswer::Connected, Some(connection)),
+            Err(refusal) => (failed(refusal), None),
+        };
+    }
     let outcome = match (serde_json::from_slice(request), host) {
         (Err(error), _) => Err(Refusal::BadRequest(format!("this is no request: {error}"))),
         (Ok(request), Host::Root(sandboxes)) => as_root(sandboxes, request),
         (Ok(request), Host::User(images)) => as_user(images, &request),
     };
-    outcome
-        .unwrap_or_else(|refusal| HostAnswer::Failed { code: refusal.code(), message: refusal.to_string() })
+    (outcome.unwrap_or_else(failed), None)
 }
 
 fn as_root(sandboxes: &Sandboxes, request: HostRequest) -> Result<HostAnswer, Refusal> {
@@ -170,6 +187,10 @@ fn as_root(sandboxes: &Sandboxes, request: HostRequest) -> Result<HostAnswer, Re
         HostRequest::Attach { sandbox, session } => {
             sandboxes.attach(sandbox, session)?;
             HostAnswer::Attached
+        }
+        // Answered where the connection can go with the answer.
+        HostRequest::Connect { sandbox } => {
+            return Err(Refusal::BadRequest(format!("no connection to {sandbox} can be given here")));
         }
         HostRequest::Seal { sandbox, layer } => HostAnswer::Sealed(sandboxes.seal(sandbox, layer)?),
         HostRequest::Destroy { sandbox } => {
@@ -201,7 +222,10 @@ fn as_user(images: &Images, request: &HostRequest) -> Result<HostAnswer, Refusal
                 ..HostReport::default()
             })
         }
-        HostRequest::Create { .. } | HostRequest::Attach { .. } | HostRequest::Seal { .. } => {
+        HostRequest::Create { .. }
+        | HostRequest::Attach { .. }
+        | HostRequest::Connect { .. }
+        | HostRequest::Seal { .. } => {
             return Err(Refusal::NoRuntime(NO_ROOT.to_owned()));
         }
         HostRequest::Destroy { .. } => HostAnswer::Destroyed,

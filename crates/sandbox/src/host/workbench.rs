@@ -3,6 +3,7 @@
 //! ```text
 //!   <in memory>/<sandbox>/ ── root        the overlay, or the tree, that becomes `/`
 //!                          ├─ disk        what the sandbox writes: upper, work
+//!                          ├─ attachment  of that the folder for the guest's own socket
 //!                          ├─ lower/0…    what it stands on: layers, then the image
 //!                          ├─ repository  the session repository, or an empty folder
 //!                          └─ bundle      config.json, and what the runtime says
@@ -22,6 +23,7 @@ pub(crate) struct Workbench {
     path: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) disk: PathBuf,
+    pub(crate) attachment: PathBuf,
     pub(crate) repository: PathBuf,
     pub(crate) bundle: PathBuf,
     lower: PathBuf,
@@ -30,15 +32,17 @@ pub(crate) struct Workbench {
 impl Workbench {
     /// The one at this path, which need not exist.
     pub(crate) fn at(path: PathBuf) -> Self {
-        let [root, disk, repository, bundle, lower] =
-            ["root", "disk", "repository", "bundle", "lower"].map(|name| path.join(name));
-        Self { path, root, disk, repository, bundle, lower }
+        let [root, disk, attachment, repository, bundle, lower] =
+            ["root", "disk", "attachment", "repository", "bundle", "lower"].map(|name| path.join(name));
+        Self { path, root, disk, attachment, repository, bundle, lower }
     }
 
     /// Makes the folders.
     pub(crate) fn make(path: PathBuf) -> io::Result<Self> {
         let bench = Self::at(path);
-        for path in [&bench.path, &bench.root, &bench.disk, &bench.repository, &bench.bundle, &bench.lower] {
+        passage(&bench.path)?;
+        let Self { root, disk, attachment, repository, bundle, lower, .. } = &bench;
+        for path in [root, disk, attachment, repository, bundle, lower] {
             passage(path)?;
         }
         Ok(bench)
@@ -78,7 +82,7 @@ fn passage(path: &Path) -> io::Result<()> {
 impl Drop for Workbench {
     fn drop(&mut self) {
         let lowers = self.lowers();
-        for mount in [&self.root, &self.disk, &self.repository].into_iter().chain(&lowers) {
+        for mount in [&self.root, &self.disk, &self.attachment, &self.repository].into_iter().chain(&lowers) {
             mounts::detach(mount);
             // Never with what is in it: should it still be mounted, that is the sandbox's or the image's.
             let _ = fs::remove_dir(mount);

@@ -36,7 +36,11 @@ impl Liar {
         });
         Self {
             made: Made {
-                attachment: Attachment { session: Some(session_id()), sandbox: sandbox_id(), guest_socket },
+                attachment: Attachment {
+                    session: Some(session_id()),
+                    sandbox: sandbox_id(),
+                    guest_socket: Some(guest_socket),
+                },
                 tier: Tier::Container,
                 runtime: "none".into(),
                 limits: Limits::default(),

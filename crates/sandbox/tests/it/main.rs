@@ -22,4 +22,5 @@ mod kernel;
 mod lifecycle;
 mod measure;
 mod terminal;
+mod tiers;
 mod world;

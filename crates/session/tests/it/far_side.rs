@@ -82,7 +82,7 @@ impl FarSide {
                     if self.silent == Silent::Create {
                         return std::future::pending().await;
                     }
-                    let attachment = Attachment { session, sandbox, guest_socket: self.guest_socket() };
+                    let attachment = Attachment { session, sandbox, guest_socket: Some(self.guest_socket()) };
                     let (tier, runtime) = (Tier::Container, "none".to_owned());
                     let (limits, unenforced) = (Limits::default(), Vec::new());
                     HostAnswer::Created(Made { attachment, tier, runtime, limits, unenforced })

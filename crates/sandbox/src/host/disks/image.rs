@@ -47,6 +47,11 @@ pub(crate) fn reopen(path: &Path) -> io::Result<OwnedFd> {
     Ok(open(&File::open(path)?, Use::Run)?.tree)
 }
 
+/// The tree of an image that is in use: the kernel finds the file system that is there already.
+pub(super) fn again(device: i32) -> io::Result<OwnedFd> {
+    mounts::file_system(c"ext4", &LoopDevice::path_of(device), Use::Write)
+}
+
 /// Waits until nobody writes to the image of this sandbox or layer any more; false when it takes too
 /// long.
 pub(crate) fn wait_until_free(device: i32, holder: &str, at_most: Duration) -> bool {
@@ -77,6 +82,6 @@ fn format(file: &File, bytes: u64) -> io::Result<()> {
 
 fn open(file: &File, how: Use) -> io::Result<Image> {
     let device = LoopDevice::attach(file.as_fd(), how != Use::Write)?;
-    let tree = mounts::file_system(c"ext4", &device.path(), how)?;
+    let tree = mounts::file_system(c"ext4", &LoopDevice::path_of(device.number()), how)?;
     Ok(Image { tree, device: device.number() })
 }

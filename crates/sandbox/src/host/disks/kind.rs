@@ -17,6 +17,10 @@ const PINNED: &str = "PATCHYARD_DISK";
 /// The folder of a disk that is not an image.
 pub(super) const FOLDER: &str = "disk";
 
+/// The folder for the socket of a guest that was given none: on the sandbox's own disk, where it can fill
+/// nothing else.
+pub(crate) const ATTACHMENT: &str = "attachment";
+
 /// How a disk is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,6 +83,14 @@ impl DiskKind {
         }
     }
 
+    /// The tree of a disk that a sandbox uses already.
+    pub(crate) fn again(record: DiskRecord, home: &Path) -> io::Result<OwnedFd> {
+        match record.device {
+            Some(device) => image::again(device),
+            None => mounts::tree(&home.join(FOLDER)),
+        }
+    }
+
     /// Makes a disk of this kind in a sandbox's folder. `number` is one that no other sandbox has.
     pub(crate) fn make(self, home: &Path, bytes: u64, number: u32) -> io::Result<Disk> {
         let folder = home.join(FOLDER);
@@ -99,10 +111,11 @@ impl DiskKind {
     }
 }
 
-/// Makes the two folders that an overlay needs. The owner and mode of `upper` are those of `/` inside.
+/// Makes the two folders that an overlay needs, and the one for a guest's own socket. The owner and mode
+/// of `upper` are those of `/` inside.
 pub(super) fn lay_out(tree: &OwnedFd) -> io::Result<()> {
     use nix::sys::stat::{Mode, mkdirat};
-    for name in ["upper", "work"] {
+    for name in ["upper", "work", ATTACHMENT] {
         mkdirat(tree.as_fd(), name, Mode::from_bits_truncate(0o755))?;
     }
     Ok(())

@@ -18,5 +18,5 @@ mod pool;
 mod project;
 
 pub(crate) use image::{reopen as reopen_image, wait_until_free};
-pub(crate) use kind::{DiskKind, DiskRecord, name_of as disk_folder, remove};
+pub(crate) use kind::{ATTACHMENT, DiskKind, DiskRecord, name_of as disk_folder, remove};
 pub(crate) use pool::Disks;
