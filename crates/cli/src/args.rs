@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use protocol::ids::SessionId;
+use protocol::ids::{SessionId, ShellId};
 
 /// A self-hosted home for coding agents.
 #[derive(Debug, Parser)]
@@ -198,6 +198,33 @@ pub(crate) enum SessionsCommand {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+    },
+    /// Open a terminal in a session's sandbox, or come back to one
+    Shell {
+        /// The session's id
+        session: SessionId,
+        /// Come back to this shell
+        #[arg(long, value_name = "SHELL", conflicts_with = "command")]
+        attach: Option<ShellId>,
+        /// List the shells that run
+        #[arg(long, conflicts_with_all = ["attach", "command"])]
+        list: bool,
+        /// With --list: one JSON array
+        #[arg(long, requires = "list")]
+        json: bool,
+        /// End this shell and what runs in it
+        #[arg(long, value_name = "SHELL", conflicts_with_all = ["attach", "list", "command"])]
+        close: Option<ShellId>,
+        /// A command instead of the shell
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// Copy a file or folder into a sandbox or out of it; one of the two is SESSION:PATH
+    Cp {
+        /// From: a path, or SESSION:PATH
+        from: String,
+        /// To: a path, or SESSION:PATH
+        to: String,
     },
     /// Fetch the result branch into the current repository
     Pull {

@@ -1,8 +1,10 @@
 //! One file per command.
 
+pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod image;
 pub(crate) mod login;
 pub(crate) mod remote;
 pub(crate) mod sessions;
+pub(crate) mod shell;

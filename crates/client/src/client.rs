@@ -1,22 +1,29 @@
 //! Requests.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use futures::{Stream, StreamExt as _};
 use protocol::api::{
-    AnswerQuestion, ArchiveSession, CreatePrompt, CreateSession, Diff, EventPage, LoginCode, NewToken,
-    PromptAccepted, ServerInfo, SessionList, Upload,
+    AnswerQuestion, ArchiveSession, CreatePrompt, CreateSession, Diff, EventPage, FilesTaken, LoginCode,
+    NewToken, PromptAccepted, ServerInfo, SessionList, Upload,
 };
-use protocol::ids::{QuestionId, Seq, SessionId};
+use protocol::ids::{QuestionId, Seq, SessionId, ShellId};
 use protocol::problem::Problem;
+use protocol::shell::{OpenShell, Shell, ShellList};
 use protocol::view::SessionView;
-use reqwest::{Method, RequestBuilder, Response, header};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::AsyncRead;
+use tokio_tungstenite::tungstenite::Bytes;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_util::io::ReaderStream;
 
 use crate::error::ClientError;
 use crate::follow::Follow;
+use crate::shell::ShellSocket;
 
 /// The longest that a plain question takes to be answered.
 const SHORT: Duration = Duration::from_secs(30);
@@ -33,6 +40,8 @@ pub struct Client {
     http: reqwest::Client,
     /// For what goes on without an end, with a limit on silence only.
     streams: reqwest::Client,
+    /// For what becomes another protocol, which only HTTP/1.1 can.
+    sockets: reqwest::Client,
     server: String,
     token: Option<String>,
 }
@@ -55,7 +64,8 @@ impl Client {
         };
         let http = builder().build().map_err(|_| bad())?;
         let streams = builder().read_timeout(SILENCE).build().map_err(|_| bad())?;
-        Ok(Self { http, streams, server, token })
+        let sockets = builder().http1_only().build().map_err(|_| bad())?;
+        Ok(Self { http, streams, sockets, server, token })
     }
 
     /// The server's address, without a slash at the end.
@@ -186,6 +196,66 @@ impl Client {
         response.bytes().await.map(|bytes| bytes.to_vec()).map_err(|error| self.strange(&error))
     }
 
+    /// A file or folder of a session's sandbox, as a tar stream.
+    pub async fn files(
+        &self,
+        session: SessionId,
+        path: &str,
+    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + Unpin + use<>, ClientError> {
+        let request = self.authorized(self.streams.get(self.address(&format!("/sessions/{session}/files"))));
+        let response = self.send(request.query(&[("path", path)])).await?;
+        Ok(response.bytes_stream().map(|piece| piece.map_err(io::Error::other)))
+    }
+
+    /// Puts a tar stream of one file or folder to a path of a session's sandbox.
+    pub async fn put_files(
+        &self,
+        session: SessionId,
+        path: &str,
+        archive: impl AsyncRead + Send + 'static,
+    ) -> Result<FilesTaken, ClientError> {
+        let body = reqwest::Body::wrap_stream(ReaderStream::with_capacity(archive, 64 * 1024));
+        let request = self.request(Method::PUT, &format!("/sessions/{session}/files"));
+        self.json(
+            request.query(&[("path", path)]).header(header::CONTENT_TYPE, "application/x-tar").body(body),
+        )
+        .await
+    }
+
+    /// Opens a shell in a session's sandbox.
+    pub async fn open_shell(&self, session: SessionId, body: &OpenShell) -> Result<Shell, ClientError> {
+        self.post(&format!("/sessions/{session}/shells"), body).await
+    }
+
+    /// The shells that run.
+    pub async fn shells(&self, session: SessionId) -> Result<ShellList, ClientError> {
+        self.get(&format!("/sessions/{session}/shells")).await
+    }
+
+    /// Ends a shell.
+    pub async fn close_shell(&self, session: SessionId, shell: ShellId) -> Result<(), ClientError> {
+        let path = format!("/sessions/{session}/shells/{shell}");
+        self.send(self.request(Method::DELETE, &path).timeout(SHORT)).await.map(drop)
+    }
+
+    /// Looks at a shell and types.
+    pub async fn shell(&self, session: SessionId, shell: ShellId) -> Result<ShellSocket, ClientError> {
+        let path = format!("/sessions/{session}/shells/{shell}/socket");
+        let request = self
+            .authorized(self.sockets.get(self.address(&path)))
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, "websocket")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_KEY, generate_key());
+        let response = self.send_any(request).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let (server, what) = (self.server.clone(), response.status().to_string());
+            return Err(ClientError::Strange { server, what });
+        }
+        let stream = response.upgrade().await.map_err(|error| self.strange(&error))?;
+        Ok(ShellSocket::over(stream, &self.server).await)
+    }
+
     /// Exchanges a one-time code for a token.
     pub async fn exchange(&self, code: &str) -> Result<NewToken, ClientError> {
         self.post("/auth/token", &LoginCode { code: code.to_owned() }).await
@@ -224,10 +294,19 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let response = self.send_any(request).await?;
+        match response.status() {
+            status if status.is_success() => Ok(response),
+            status => Err(ClientError::Strange { server: self.server.clone(), what: status.to_string() }),
+        }
+    }
+
+    /// Gives the answer unless it is an error.
+    async fn send_any(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let response =
             request.send().await.map_err(|error| ClientError::unreachable(&self.server, &error))?;
         let status = response.status();
-        if status.is_success() {
+        if status.is_success() || status.is_informational() {
             return Ok(response);
         }
         match response.json::<Problem>().await {

@@ -10,7 +10,9 @@
 mod client;
 mod error;
 mod follow;
+mod shell;
 
 pub use client::Client;
 pub use error::ClientError;
 pub use follow::{Follow, Followed};
+pub use shell::{ShellFrame, ShellSocket};

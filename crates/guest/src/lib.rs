@@ -19,6 +19,7 @@
 //! Whatever runs in the sandbox is root there, so the guest defends nothing but its own life: no
 //! input makes it stop.
 
+pub mod archives;
 pub mod commands;
 pub mod connection;
 pub mod environment;

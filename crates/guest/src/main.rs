@@ -4,10 +4,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use guest::{init, search, tools};
+use guest::{archives, init, search, tools};
 
-const USAGE: &str =
-    "usage: patchyard-guest init [--bind PATH] | grep JSON | glob JSON | check-tools | version";
+const USAGE: &str = "usage: patchyard-guest init [--bind PATH] | grep JSON | glob JSON | pack PATH | unpack PATH | check-tools | version";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
@@ -22,6 +21,14 @@ fn main() -> ExitCode {
         ["init", "--bind", path] => begin(Some(path)),
         ["grep", request] => answer(search::grep::run(request)),
         ["glob", request] => answer(search::glob::run(request)),
+        ["pack", path] => match archives::pack(path) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&error.to_string()),
+        },
+        ["unpack", path] => match archives::unpack(path) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&error.to_string()),
+        },
         ["check-tools"] => print(&tools::report()),
         ["version"] => print(concat!("patchyard-guest ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => refuse(USAGE),

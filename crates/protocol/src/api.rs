@@ -133,6 +133,16 @@ pub struct ArchiveSession {
     pub archived: bool,
 }
 
+/// Answer of `PUT /sessions/{id}/files`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FilesTaken {
+    /// Bytes of the archive.
+    pub bytes: u64,
+    /// What was left out, a line each.
+    pub remarks: String,
+}
+
 /// Answer of `GET /sessions/{id}/diff`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

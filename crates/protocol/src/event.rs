@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ids::{Epoch, PromptId, QuestionId, Seq, SessionId, TurnId};
+use crate::ids::{Epoch, PromptId, QuestionId, Seq, SessionId, ShellId, TurnId};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 use crate::usage::{DiffStat, Usage};
 
@@ -106,6 +106,31 @@ pub enum EventBody {
     /// The workspace's state was recorded in the session repository.
     #[serde(rename = "checkpoint")]
     Checkpoint(Checkpoint),
+    /// A person opened a shell in the sandbox.
+    #[serde(rename = "shell.opened")]
+    ShellOpened { shell: ShellId, command: Vec<String> },
+    /// A person's shell is over.
+    #[serde(rename = "shell.closed")]
+    ShellClosed {
+        shell: ShellId,
+        duration_ms: u64,
+        /// Exit code, where it ended by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<i32>,
+        /// Why, where it did not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A person copied files into or out of the sandbox.
+    #[serde(rename = "files.copied")]
+    FilesCopied {
+        /// Where in the sandbox.
+        path: String,
+        /// Which way.
+        direction: CopyDirection,
+        /// Bytes of the archive.
+        bytes: u64,
+    },
     /// Lines added and deleted since the base.
     #[serde(rename = "diffstat")]
     DiffStat(DiffStat),
@@ -342,6 +367,17 @@ pub struct Checkpoint {
     pub tree: String,
 }
 
+/// Which way files were copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CopyDirection {
+    /// Into the sandbox.
+    In,
+    /// Out of it.
+    Out,
+}
+
 /// Body of `error`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -395,6 +431,9 @@ impl EventBody {
             Self::QuestionAsked(_) => "question.asked",
             Self::QuestionAnswered { .. } => "question.answered",
             Self::Checkpoint(_) => "checkpoint",
+            Self::ShellOpened { .. } => "shell.opened",
+            Self::ShellClosed { .. } => "shell.closed",
+            Self::FilesCopied { .. } => "files.copied",
             Self::DiffStat(_) => "diffstat",
             Self::Usage { .. } => "usage",
             Self::Error(_) => "error",

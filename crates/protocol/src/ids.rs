@@ -135,6 +135,10 @@ typed_id!(
     ExecId, "exe_", "an execution"
 );
 typed_id!(
+    /// A person's shell in a sandbox.
+    ShellId, "shl_", "a shell"
+);
+typed_id!(
     /// Something that the person is asked.
     QuestionId, "qst_", "a question"
 );

@@ -7,7 +7,7 @@
 //!           │
 //!  guest                           what host and guest say to each other
 //!  sandbox_host · sandbox_spec     what the server may ask of the privileged process
-//!  api · problem                   what browsers and terminals see
+//!  api · shell · problem           what browsers and terminals see
 //! ```
 //!
 //! Nothing here does IO, spawns, reads a clock or an environment variable: time and randomness
@@ -25,6 +25,7 @@ pub mod ids;
 pub mod problem;
 pub mod sandbox_host;
 pub mod sandbox_spec;
+pub mod shell;
 pub mod status;
 pub mod usage;
 pub mod view;

@@ -172,6 +172,9 @@ impl SessionView {
             | EventBody::StepOutput { .. }
             | EventBody::StepFinished { .. }
             | EventBody::TurnInterrupted { .. }
+            | EventBody::ShellOpened { .. }
+            | EventBody::ShellClosed { .. }
+            | EventBody::FilesCopied { .. }
             | EventBody::AgentMessage(_)
             | EventBody::AgentThought(_)
             | EventBody::Error(_)

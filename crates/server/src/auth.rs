@@ -49,7 +49,7 @@ pub(crate) async fn check_host(State(state): State<AppState>, request: Request, 
 }
 
 /// Whether a write comes from our own page, or from no page at all.
-fn same_origin(headers: &HeaderMap, host: &str) -> bool {
+pub(crate) fn same_origin(headers: &HeaderMap, host: &str) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = text(header::HeaderName::from_static("sec-fetch-site"))
         && !matches!(site, "same-origin" | "none")

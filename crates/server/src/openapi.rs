@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi as _;
 
-use crate::routes::{access, blobs, diff, events, info, prompts, sessions, stream, uploads};
+use crate::routes::{access, blobs, diff, events, files, info, prompts, sessions, shells, stream, uploads};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -18,6 +18,8 @@ use crate::routes::{access, blobs, diff, events, info, prompts, sessions, stream
         events::list_events, stream::stream,
         diff::get_diff, diff::get_file_diff,
         blobs::get_blob,
+        files::get_files, files::put_files,
+        shells::list_shells, shells::open_shell, shells::close_shell, shells::shell_socket,
     ),
     components(schemas(
         protocol::event::Event, protocol::event::LiveDelta, protocol::problem::Problem,

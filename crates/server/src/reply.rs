@@ -92,6 +92,10 @@ impl From<SessionError> for Reply {
             }
             SessionError::Recovering(_) => Self::new(503, "recovering", text, "try again in a moment"),
             SessionError::NothingRuns(_) => Self::new(409, "nothing_runs", text, "nothing has to be done"),
+            SessionError::NoSandbox(_) => Self::new(409, "no_sandbox", text, "send a prompt; it starts one"),
+            SessionError::NoShell(_) => Self::new(404, "shell_not_found", text, "open another one"),
+            SessionError::ManyShells(_) => Self::new(429, "many_shells", text, "close one of them"),
+            SessionError::Hands(_) => Self::new(409, "sandbox_refused", text, "see what the sandbox says"),
             SessionError::NotAsked(_) => Self::new(409, "question_closed", text, "reload the session"),
             SessionError::NoSuchOption { .. } => {
                 Self::new(400, "no_such_option", text, "choose one of the options")

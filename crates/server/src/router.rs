@@ -5,9 +5,11 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
-use crate::routes::{access, blobs, diff, events, git, health, info, prompts, sessions, stream, uploads};
+use crate::routes::{
+    access, blobs, diff, events, files, git, health, info, prompts, sessions, shells, stream, uploads,
+};
 use crate::state::AppState;
 use crate::{assets, auth};
 
@@ -35,6 +37,13 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/sessions/{session}/diff", get(diff::get_diff))
         .route("/sessions/{session}/diff/file", get(diff::get_file_diff))
         .route("/sessions/{session}/blobs/{blob}", get(blobs::get_blob))
+        .route(
+            "/sessions/{session}/files",
+            get(files::get_files).put(files::put_files).layer(DefaultBodyLimit::disable()),
+        )
+        .route("/sessions/{session}/shells", get(shells::list_shells).post(shells::open_shell))
+        .route("/sessions/{session}/shells/{shell}", delete(shells::close_shell))
+        .route("/sessions/{session}/shells/{shell}/socket", get(shells::shell_socket))
         .route("/stream", get(stream::stream))
         .route_layer(middleware::from_fn_with_state(state.clone(), auth::require));
     let open = Router::new()

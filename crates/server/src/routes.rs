@@ -4,11 +4,13 @@ pub(crate) mod access;
 pub(crate) mod blobs;
 pub(crate) mod diff;
 pub(crate) mod events;
+pub(crate) mod files;
 pub(crate) mod git;
 pub(crate) mod health;
 pub(crate) mod info;
 pub(crate) mod prompts;
 pub(crate) mod sessions;
+pub(crate) mod shells;
 pub(crate) mod stream;
 pub(crate) mod uploads;
 

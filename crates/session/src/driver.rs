@@ -38,7 +38,7 @@ use crate::recover;
 use crate::registry::Shared;
 
 pub use handle::Handle;
-pub(crate) use handle::Request;
+pub(crate) use handle::{Look, Request};
 use job::Job;
 
 /// Requests that wait for one driver before callers wait too.

@@ -1,6 +1,7 @@
 //! What a session refuses or cannot do.
 
-use protocol::ids::{QuestionId, SessionId};
+use protocol::hands::HandsError;
+use protocol::ids::{QuestionId, SessionId, ShellId};
 use store::StoreError;
 
 /// An error of a session.
@@ -23,6 +24,18 @@ pub enum SessionError {
     /// Our agent has no model.
     #[error("no model is configured: ANTHROPIC_API_KEY is not set")]
     NoModel,
+    /// There is nothing to look into.
+    #[error("session {0} has no sandbox now")]
+    NoSandbox(SessionId),
+    /// The shell is over.
+    #[error("there is no shell {0} any more")]
+    NoShell(ShellId),
+    /// Too many.
+    #[error("{0} shells are open in this session")]
+    ManyShells(usize),
+    /// The sandbox could not do it.
+    #[error("the sandbox could not do it: {0}")]
+    Hands(#[from] HandsError),
     /// Nothing to stop.
     #[error("nothing runs in session {0}")]
     NothingRuns(SessionId),

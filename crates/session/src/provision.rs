@@ -139,7 +139,7 @@ pub(crate) async fn agent(
 }
 
 /// What every command of a session sees, by the names that hooks and scripts of repositories know.
-fn environment(shared: &Shared, facts: &SessionView) -> Vec<(String, String)> {
+pub(crate) fn environment(shared: &Shared, facts: &SessionView) -> Vec<(String, String)> {
     let id = facts.id.to_string();
     let ours = [
         ("CLAUDE_CODE_REMOTE", "true".to_owned()),

@@ -16,6 +16,7 @@ use crate::agents::Agents;
 use crate::config::SessionConfig;
 use crate::driver::{Driver, Handle};
 use crate::error::SessionError;
+use crate::shells::Shells;
 
 /// What all drivers use.
 pub(crate) struct Shared {
@@ -57,6 +58,7 @@ pub struct Sessions {
     pub(crate) shared: Arc<Shared>,
     live: Arc<Mutex<HashMap<SessionId, Handle>>>,
     stopping: Arc<AtomicBool>,
+    pub(crate) shells: Shells,
 }
 
 impl Sessions {
@@ -74,6 +76,7 @@ impl Sessions {
             shared: Arc::new(Shared { store, repositories, host, agents, config, orphans }),
             live: Arc::default(),
             stopping: Arc::default(),
+            shells: Shells::default(),
         };
         // A driver that died left its session as a crash would: a new one mends it. The task holds
         // no more than it needs, so that the store closes with the last handle to it.
@@ -84,7 +87,7 @@ impl Sessions {
                 tokio::time::sleep(REST).await;
                 let parts = (shared.upgrade(), live.upgrade(), stopping.upgrade());
                 let (Some(shared), Some(live), Some(stopping)) = parts else { return };
-                let sessions = Self { shared, live, stopping };
+                let sessions = Self { shared, live, stopping, shells: Shells::default() };
                 if let Err(error) = sessions.handle(session).await {
                     tracing::warn!(%session, %error, "the session's driver could not be started again");
                 }

@@ -17,10 +17,11 @@ use syn::visit::Visit;
 /// What each crate may depend on inside the workspace; nothing else.
 const EDGES: &[(&str, &[&str])] = &[
     ("protocol", &[]),
+    ("archive", &[]),
     ("policy", &["protocol"]),
     ("store", &["protocol"]),
     ("sandbox", &["protocol"]),
-    ("guest", &["protocol"]),
+    ("guest", &["protocol", "archive"]),
     ("model-gateway", &["protocol"]),
     ("git-proxy", &["protocol", "policy"]),
     ("agent", &["protocol", "policy", "model-gateway"]),
@@ -28,7 +29,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("server", &["protocol", "policy", "store", "session", "sandbox", "model-gateway", "git-proxy"]),
     ("client", &["protocol"]),
     // The binary: the client's commands, and the processes that it starts.
-    ("cli", &["client", "protocol", "agent", "server", "sandbox", "model-gateway"]),
+    ("cli", &["archive", "client", "protocol", "agent", "server", "sandbox", "model-gateway"]),
 ];
 
 /// Crates for development only: they may use anything, nothing may use them outside of tests.

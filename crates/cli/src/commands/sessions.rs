@@ -10,6 +10,7 @@ use protocol::ids::SessionId;
 use protocol::view::SessionView;
 use ulid::Ulid;
 
+use super::{copy, shell};
 use crate::args::{Global, SessionsCommand};
 use crate::connection::connect;
 use crate::error::Failure;
@@ -45,6 +46,17 @@ pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<Exi
             line(&format!("{} {session}", if undo { "brought back" } else { "archived" }));
         }
         SessionsCommand::Delete { session, yes } => return delete(&client, session, yes).await,
+        SessionsCommand::Shell { session, list: true, json: as_json, .. } => {
+            shell::list(&client, session, as_json).await?;
+        }
+        SessionsCommand::Shell { session, close: Some(shell), .. } => {
+            client.close_shell(session, shell).await?;
+            line(&format!("closed {shell}"));
+        }
+        SessionsCommand::Shell { session, attach, command, .. } => {
+            return shell::run(&client, session, attach, command).await;
+        }
+        SessionsCommand::Cp { from, to } => copy::run(&client, &from, &to).await?,
         SessionsCommand::Pull { session, branch } => pull(&client, session, branch).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -28,4 +28,5 @@ mod repository;
 mod security;
 mod stop;
 mod together;
+mod way_in;
 mod world;

@@ -1,7 +1,8 @@
 //! What callers hold of a driver.
 
-use protocol::event::Answer;
+use protocol::event::{Answer, EventBody};
 use protocol::ids::{PromptId, QuestionId, Seq, SessionId};
+use sandbox::guest_link::GuestLink;
 use store::{Accepted, IdempotencyKey};
 use tokio::sync::{mpsc, oneshot};
 
@@ -10,12 +11,46 @@ use crate::error::SessionError;
 type Reply<T> = oneshot::Sender<Result<T, SessionError>>;
 
 pub(crate) enum Request {
-    Prompt { text: String, key: Option<IdempotencyKey>, reply: Reply<Accepted<(PromptId, Seq)>> },
-    Stop { reply: Reply<()> },
-    Answer { question: QuestionId, answer: Answer, reply: Reply<()> },
-    Archive { archived: bool, reply: Reply<()> },
-    Delete { reply: Reply<()> },
-    Shutdown { done: oneshot::Sender<()> },
+    Prompt {
+        text: String,
+        key: Option<IdempotencyKey>,
+        reply: Reply<Accepted<(PromptId, Seq)>>,
+    },
+    Stop {
+        reply: Reply<()>,
+    },
+    Answer {
+        question: QuestionId,
+        answer: Answer,
+        reply: Reply<()>,
+    },
+    Archive {
+        archived: bool,
+        reply: Reply<()>,
+    },
+    /// The living sandbox, for a person who looks into it.
+    Look {
+        reply: Reply<Look>,
+    },
+    /// Something that a person did in the sandbox.
+    Note {
+        body: EventBody,
+        reply: Reply<()>,
+    },
+    Delete {
+        reply: Reply<()>,
+    },
+    Shutdown {
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// A session's sandbox, as a person looks into it.
+pub(crate) struct Look {
+    pub(crate) link: GuestLink,
+    pub(crate) workspace: String,
+    /// Variables of every command.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// A live session. Cheap to clone.
@@ -57,6 +92,16 @@ impl Handle {
     /// Hides the session and takes its sandbox down, or brings it back to the list.
     pub async fn archive(&self, archived: bool) -> Result<(), SessionError> {
         self.ask(|reply| Request::Archive { archived, reply }).await
+    }
+
+    /// The living sandbox.
+    pub(crate) async fn look(&self) -> Result<Look, SessionError> {
+        self.ask(|reply| Request::Look { reply }).await
+    }
+
+    /// Records what a person did in the sandbox.
+    pub(crate) async fn note(&self, body: EventBody) -> Result<(), SessionError> {
+        self.ask(|reply| Request::Note { body, reply }).await
     }
 
     /// Deletes the session with everything that belongs to it.

@@ -7,11 +7,13 @@ use store::{Accepted, StoreError};
 use tokio::time::Instant;
 use ulid::Ulid;
 
+use super::handle::Look;
 use super::job::Job;
 use super::{Driver, Flow, OpenQuestion, Request, Suspend};
 use crate::error::SessionError;
 use crate::machine::Input;
 use crate::port::Ask;
+use crate::provision;
 
 impl Driver {
     pub(super) async fn request(&mut self, request: Request) -> Result<Flow, StoreError> {
@@ -38,6 +40,13 @@ impl Driver {
                 let result = self.archive(archived).await?;
                 let _ = reply.send(result);
             }
+            Request::Look { reply } => {
+                let _ = reply.send(self.look());
+            }
+            Request::Note { body, reply } => {
+                self.append(vec![body]).await?;
+                let _ = reply.send(Ok(()));
+            }
             Request::Delete { reply } => {
                 let _ = reply.send(self.delete().await);
                 // Also after a failure: what is left is put right by a new driver, or by the next start.
@@ -55,6 +64,17 @@ impl Driver {
             }
         }
         Ok(Flow::Go)
+    }
+
+    fn look(&mut self) -> Result<Look, SessionError> {
+        let sandbox = self.sandbox.as_ref().ok_or(SessionError::NoSandbox(self.id))?;
+        // What a person changes there is in no checkpoint yet.
+        self.unrecorded = true;
+        Ok(Look {
+            link: sandbox.link.clone(),
+            workspace: provision::workspace_path(&self.facts),
+            environment: provision::environment(&self.shared, &self.facts),
+        })
     }
 
     fn is_busy(&self) -> bool {
