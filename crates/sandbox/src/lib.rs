@@ -17,6 +17,7 @@ mod embedded;
 pub mod guest_link;
 pub mod host;
 pub mod images;
+pub mod local;
 mod mounts;
 mod process;
 mod runtime;

@@ -19,7 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("policy", &["protocol"]),
     ("store", &["protocol"]),
-    ("sandbox", &["protocol"]),
+    ("sandbox", &["protocol", "policy"]),
     ("guest", &["protocol"]),
     ("model-gateway", &["protocol"]),
     ("git-proxy", &["protocol", "policy"]),
