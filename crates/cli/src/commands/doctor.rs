@@ -98,10 +98,9 @@ fn model() -> Check {
 /// `patchyard sandbox`, by doing it; sessions do not need it.
 fn local() -> Check {
     let tried = std::env::current_exe().and_then(|program| {
+        let folder = tempfile::tempdir()?;
         let mut command = std::process::Command::new(program);
-        command.args(["sandbox", "--", "true"]).stdin(Stdio::null());
-        // Not where it may not run: any folder of no importance will do.
-        command.current_dir(std::env::temp_dir()).output()
+        command.args(["sandbox", "--", "true"]).stdin(Stdio::null()).current_dir(folder.path()).output()
     });
     let note = match &tried {
         Ok(output) if output.status.success() => "works here, by bubblewrap, without network".into(),

@@ -145,9 +145,8 @@ fn end_all() {
         for child in children(own) {
             let _ = kill(child, Signal::SIGKILL);
         }
-        match waitpid(None, None) {
-            Err(Errno::ECHILD) => return,
-            Ok(_) | Err(_) => {}
+        if waitpid(None, None) == Err(Errno::ECHILD) {
+            return;
         }
     }
 }
