@@ -95,7 +95,7 @@ impl Placeholders {
     pub(crate) fn temporary(&mut self) -> io::Result<PathBuf> {
         let base = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
         let base = fs::canonicalize(&base).or_else(|_| fs::canonicalize("/tmp"))?;
-        let path = nix::unistd::mkdtemp(&base.join("patchyard-XXXXXX"))?;
+        let path = nix::unistd::mkdtemp(&base.join(format!("patchyard-{}", "X".repeat(6))))?;
         let about = fs::symlink_metadata(&path)?;
         self.made.push(Made {
             path: path.clone(),
