@@ -82,6 +82,8 @@ pub(crate) enum Command {
     Logout,
     /// What works on this machine, what does not, and how to mend it
     Doctor(Doctor),
+    /// Run one command on this machine, sandboxed: it writes only below this folder, and has no network
+    Sandbox(Sandbox),
     /// Images of sandboxes
     Image(Image),
     /// Print the version
@@ -247,6 +249,16 @@ pub(crate) struct Doctor {
     /// One JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Sandbox {
+    /// A settings file, besides those of the machine, the user and the project
+    #[arg(long, value_name = "FILE")]
+    pub(crate) settings: Option<PathBuf>,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<std::ffi::OsString>,
 }
 
 #[derive(Debug, ClapArgs)]

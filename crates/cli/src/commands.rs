@@ -6,5 +6,6 @@ pub(crate) mod doctor;
 pub(crate) mod image;
 pub(crate) mod login;
 pub(crate) mod remote;
+pub(crate) mod sandbox;
 pub(crate) mod sessions;
 pub(crate) mod shell;

@@ -6,6 +6,7 @@
 //!                                 └─▶ patchyard internal server         (unprivileged)
 //!  patchyard demo  ─▶ serve on a free port, one task, its diff
 //!  patchyard doctor  image                  ─▶ this machine
+//!  patchyard sandbox -- CMD                 ─▶ one command on this machine, by bubblewrap
 //! ```
 
 #![forbid(unsafe_code)]
@@ -28,7 +29,12 @@ use crate::args::{Args, Command};
 use crate::error::Failure;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    if let Some(Command::Sandbox(sandbox)) =
+        args.command.take_if(|command| matches!(command, Command::Sandbox(_)))
+    {
+        return commands::sandbox::run(sandbox);
+    }
     if let Some(Command::Internal(internal)) = &args.command
         && let Err(failure) = serve::internal::settle(&internal.command)
     {
@@ -68,6 +74,8 @@ async fn dispatch(args: Args) -> Result<ExitCode, Failure> {
         Some(Command::Login(login)) => commands::login::run(&global, login).await,
         Some(Command::Logout) => commands::login::end().await,
         Some(Command::Doctor(doctor)) => commands::doctor::run(doctor).await,
+        // Taken before there were threads.
+        Some(Command::Sandbox(sandbox)) => Ok(commands::sandbox::run(sandbox)),
         Some(Command::Image(image)) => commands::image::run(image.command).await,
         Some(Command::Version) => {
             output::line(concat!("patchyard ", env!("CARGO_PKG_VERSION")));

@@ -3,6 +3,7 @@
 //! ```text
 //!  text ── RepositoryUrl::parse ──▶ scheme, host, path        (or why not)
 //!  host ── resolved elsewhere ────▶ AddressRules::check ──▶ may be dialled (or why not)
+//!  settings ── local::Layer, local::LocalPolicy ──▶ what a command on one's own machine may touch
 //! ```
 //!
 //! No IO, no clock, no environment: who calls this resolves names and dials.
@@ -10,4 +11,5 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod local;
 pub mod repository;

@@ -18,6 +18,7 @@ mod embedded;
 pub mod guest_link;
 pub mod host;
 pub mod images;
+pub mod local;
 mod loop_device;
 mod mounts;
 mod process;

@@ -20,7 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("archive", &[]),
     ("policy", &["protocol"]),
     ("store", &["protocol"]),
-    ("sandbox", &["protocol"]),
+    ("sandbox", &["protocol", "policy"]),
     ("guest", &["protocol", "archive"]),
     ("model-gateway", &["protocol"]),
     ("git-proxy", &["protocol", "policy"]),

@@ -29,7 +29,7 @@ struct Check {
 }
 
 pub(crate) async fn run(doctor: Doctor) -> Result<ExitCode, Failure> {
-    let mut checks = vec![git().await, guest(), model()];
+    let mut checks = vec![git().await, guest(), model(), local()];
     match probe().await {
         Ok(report) => add_report(&mut checks, &report, nix::unistd::geteuid().is_root()),
         Err(reason) => {
@@ -93,6 +93,22 @@ fn model() -> Check {
         "no key in this environment; set ANTHROPIC_API_KEY for `serve`. `demo` plays a scripted model without"
     };
     Check { name: "model key".into(), ok: key.is_some(), needed: false, note: note.into() }
+}
+
+/// `patchyard sandbox`, by doing it; sessions do not need it.
+fn local() -> Check {
+    let tried = std::env::current_exe().and_then(|program| {
+        let folder = tempfile::tempdir()?;
+        let mut command = std::process::Command::new(program);
+        command.args(["sandbox", "--", "true"]).stdin(Stdio::null()).current_dir(folder.path()).output()
+    });
+    let note = match &tried {
+        Ok(output) if output.status.success() => "works here, by bubblewrap, without network".into(),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().into(),
+        Err(error) => error.to_string(),
+    };
+    let ok = tried.is_ok_and(|output| output.status.success());
+    Check { name: "patchyard sandbox".into(), ok, needed: false, note }
 }
 
 /// `is_root`: an ordinary user sees neither whether runtimes work nor what root keeps.

@@ -1,0 +1,34 @@
+//! The sandboxed shell for one's own machine: one command, this file system, closed but for a few
+//! folders, by bubblewrap.
+//!
+//! ```text
+//!  settings files ─▶ policy::local::LocalPolicy ─┐
+//!  the file system, looked at once ──────────────┴─▶ Plan: writable · read-only · hidden
+//!
+//!  caller: terminal, signals, exit code ── pipes ──▶ keeper: placeholders, TMPDIR, the end of it all
+//!                                                      └─▶ stage: the tree as planned, mount by mount
+//!                                                            └─▶ bwrap: pid, network, ipc, /proc, /dev, filter
+//!                                                                  └─▶ the command
+//! ```
+//!
+//! The tree is put together from open descriptors, never by a path that the project could bend in
+//! between. Whoever of caller and keeper is killed, the other one ends the command and cleans up; when
+//! both are, the kernel ends the command and the next run cleans up.
+
+mod environment;
+mod error;
+mod filter;
+mod keeper;
+mod placeholders;
+mod plan;
+mod protected;
+mod run;
+mod settings;
+mod signals;
+mod stage;
+mod survey;
+mod terminal;
+mod tree;
+
+pub use error::LocalError;
+pub use run::{Request, run, why_not};
