@@ -18,6 +18,7 @@ mod error;
 mod outcome;
 mod output;
 mod progress;
+mod registry;
 mod serve;
 
 use std::process::ExitCode;
@@ -68,7 +69,7 @@ async fn dispatch(args: Args) -> Result<ExitCode, Failure> {
         Some(Command::Login(login)) => commands::login::run(&global, login).await,
         Some(Command::Logout) => commands::login::end().await,
         Some(Command::Doctor(doctor)) => commands::doctor::run(doctor).await,
-        Some(Command::Image(image)) => commands::image::run(image.command).await,
+        Some(Command::Image(image)) => commands::image::run(&global, image.command).await,
         Some(Command::Version) => {
             output::line(concat!("patchyard ", env!("CARGO_PKG_VERSION")));
             Ok(ExitCode::SUCCESS)
