@@ -38,8 +38,20 @@ pub(super) fn hold(place: &Place, tree: BorrowedFd<'_>, holder: &Path) -> io::Re
     // Not waited for: after a loss of power there are no sandboxes either.
     let mut file = tempfile::Builder::new().prefix(".holder-").tempfile_in(&folder)?;
     file.write_all(&serde_json::to_vec(&record)?)?;
-    file.persist(folder.join(Digest::of(holder.as_os_str().as_encoded_bytes()).hex()))?;
+    file.persist(record_of(place, holder))?;
     Ok(())
+}
+
+/// Forgets that `holder` stands anywhere; done also when it does not.
+pub(super) fn release(place: &Place, holder: &Path) -> io::Result<()> {
+    match fs::remove_file(record_of(place, holder)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn record_of(place: &Place, holder: &Path) -> PathBuf {
+    place.path().join(".holders").join(Digest::of(holder.as_os_str().as_encoded_bytes()).hex())
 }
 
 /// How many stand on each tree, by its inode. Records of those that are gone are removed; to be called

@@ -97,6 +97,12 @@ impl Images {
         Ok(tree)
     }
 
+    /// Tells that the sandbox with this folder has ended. What was not told is found out by the folder
+    /// being gone, so this only keeps the records few.
+    pub fn release(&self, holder: &Path) -> Result<(), ImageError> {
+        self.places().iter().try_for_each(|place| holders::release(place, holder).about(place.path()))
+    }
+
     /// The digest of an image's content: its tree and its configuration. Differs exactly when one of
     /// these does, so that what was made on top of an image can be kept by it.
     ///

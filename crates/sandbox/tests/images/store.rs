@@ -57,6 +57,13 @@ fn a_tree_stays_while_a_sandbox_stands_on_it() {
     fs::remove_dir(&sandbox).unwrap();
     later.import("c", &archive(&world, "three")).unwrap();
     assert!(!tree.exists(), "nobody stands on it any more");
+    // Who tells that it ended need not be found out.
+    fs::create_dir(&sandbox).unwrap();
+    drop(later.open_for("c", &sandbox).unwrap());
+    later.release(&sandbox).unwrap();
+    later.release(&sandbox).unwrap();
+    assert_eq!(fs::read_dir(world.path("data/images/.holders")).unwrap().count(), 0);
+    assert_eq!(later.remove("c").unwrap(), Removed { in_use: 0 });
 }
 
 #[test]
