@@ -1,4 +1,5 @@
-//! `patchyard image`, with a real registry on this machine. Needs root and Debian's `docker-registry`.
+//! `patchyard image`, with a real registry on this machine. Needs root and Debian's `docker-registry`, which
+//! `scripts/setup` fetches.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -15,6 +15,13 @@ pub(crate) const PASSWORD: &str = "open sesame";
 /// The same as the registry reads it.
 const HTPASSWD: &str = "ann:$2y$04$szFAijv3lxrktP9tRpTRlOgzxUtinFGgJcIDQc3l9NYMOEgMlSK4u\n";
 
+/// Where `scripts/setup` unpacks the registry; else an installed one.
+fn program() -> PathBuf {
+    let fetched = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../target/tools/docker-registry/usr/bin/docker-registry");
+    if fetched.exists() { fetched } else { "docker-registry".into() }
+}
+
 /// A running registry; it ends with this.
 pub(crate) struct Registry {
     child: Child,
@@ -37,13 +44,13 @@ impl Registry {
             config["auth"] = json!({ "htpasswd": { "realm": "test", "path": path("htpasswd") } });
         }
         std::fs::write(path("config.yml"), config.to_string()).unwrap();
-        let mut child = Command::new("docker-registry")
+        let mut child = Command::new(program())
             .args(["serve", &path("config.yml")])
             .env("OTEL_TRACES_EXPORTER", "none")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("Debian's docker-registry is needed: scripts/setup installs it");
+            .expect("Debian's docker-registry is needed: scripts/setup fetches it");
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         let address = loop {
