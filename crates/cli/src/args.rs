@@ -1,10 +1,14 @@
 //! The command line.
 
+mod image;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use protocol::ids::{SessionId, ShellId};
+
+pub(crate) use image::{Image, ImageCommand};
 
 /// A self-hosted home for coding agents.
 #[derive(Debug, Parser)]
@@ -84,7 +88,7 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Run one command on this machine, sandboxed: it writes only below this folder, and has no network
     Sandbox(Sandbox),
-    /// Images of sandboxes
+    /// Images of sandboxes: list, import, pull, build, remove, login
     Image(Image),
     /// Print the version
     Version,
@@ -259,35 +263,6 @@ pub(crate) struct Sandbox {
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<std::ffi::OsString>,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Image {
-    #[command(subcommand)]
-    pub(crate) command: ImageCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ImageCommand {
-    /// Import a root file system: a folder or a tar archive
-    Import {
-        /// Its name
-        name: String,
-        /// The folder or archive
-        path: PathBuf,
-        /// The data directory to import into [default: /var/lib/patchyard]
-        #[arg(long, env = "PATCHYARD_DATA", value_name = "DIR")]
-        data: Option<PathBuf>,
-    },
-    /// List images
-    List {
-        /// The data directory [default: /var/lib/patchyard]
-        #[arg(long, env = "PATCHYARD_DATA", value_name = "DIR")]
-        data: Option<PathBuf>,
-        /// One JSON array
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -22,6 +22,9 @@ pub(crate) enum Failure {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] server::config::ConfigError),
+    /// A registry of images.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::RegistryError),
     /// A local git.
     #[error(transparent)]
     Bundle(#[from] crate::bundle::BundleError),
@@ -36,6 +39,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Client(error) if error.is_denied() || error.is_unreachable() => 3,
             Self::Client(ClientError::BadServer(_)) => 2,
+            Self::Registry(error) => error.exit_code(),
             _ => 1,
         }
     }

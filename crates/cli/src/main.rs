@@ -19,6 +19,7 @@ mod error;
 mod outcome;
 mod output;
 mod progress;
+mod registry;
 mod serve;
 
 use std::process::ExitCode;
@@ -76,7 +77,7 @@ async fn dispatch(args: Args) -> Result<ExitCode, Failure> {
         Some(Command::Doctor(doctor)) => commands::doctor::run(doctor).await,
         // Taken before there were threads.
         Some(Command::Sandbox(sandbox)) => Ok(commands::sandbox::run(sandbox)),
-        Some(Command::Image(image)) => commands::image::run(image.command).await,
+        Some(Command::Image(image)) => commands::image::run(&global, image.command).await,
         Some(Command::Version) => {
             output::line(concat!("patchyard ", env!("CARGO_PKG_VERSION")));
             Ok(ExitCode::SUCCESS)

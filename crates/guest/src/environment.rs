@@ -2,7 +2,8 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
@@ -11,22 +12,20 @@ use protocol::sandbox_host::GUEST_BIN;
 /// The variable that marks a command and all that it starts.
 pub const MARKER: &str = "PATCHYARD_EXEC";
 
-/// The environment that every command of this sandbox begins with.
+/// The environment that every command of this sandbox begins with: what the image sets, which process 1
+/// was started with, and what programs expect besides.
 #[must_use]
 pub fn base() -> Vec<(OsString, OsString)> {
     let shell = if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
-    let path = format!("{GUEST_BIN}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    [
-        ("PATH", path.as_str()),
-        ("HOME", "/root"),
-        ("USER", "root"),
-        ("LOGNAME", "root"),
-        ("SHELL", shell),
-        ("LANG", "C.UTF-8"),
-        ("TERM", "dumb"),
-    ]
-    .map(|(name, value)| (name.into(), value.into()))
-    .to_vec()
+    let usual =
+        [("USER", "root"), ("LOGNAME", "root"), ("SHELL", shell), ("LANG", "C.UTF-8"), ("TERM", "dumb")];
+    let mut variables: BTreeMap<OsString, OsString> =
+        usual.map(|(name, value)| (name.into(), value.into())).into();
+    variables.extend(std::env::vars_os());
+    let mut path = OsString::from(format!("{GUEST_BIN}:"));
+    path.push(variables.get(OsStr::new("PATH")).map_or(OsStr::new("/usr/bin:/bin"), OsString::as_os_str));
+    variables.insert("PATH".into(), path);
+    variables.into_iter().collect()
 }
 
 /// Hides process 1 from the tools of the sandbox: no tracing it, no reading of its descriptors.

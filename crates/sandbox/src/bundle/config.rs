@@ -55,6 +55,8 @@ pub struct BundleSpec {
     pub limits: Limits,
     /// Whether the control groups are one tree, version 2.
     pub unified_cgroups: bool,
+    /// What the image sets for every program.
+    pub environment: Vec<(String, String)>,
     /// Folders of the host.
     pub binds: Vec<Bind>,
 }
@@ -124,7 +126,7 @@ pub fn config(spec: &BundleSpec) -> Value {
             "terminal": false,
             "user": { "uid": 0, "gid": 0 },
             "args": spec.argv,
-            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"],
+            "env": environment(&spec.environment),
             "cwd": "/",
             // Process 1 forbids them to each command that it starts, but for the setup script.
             "noNewPrivileges": false,
@@ -152,6 +154,14 @@ pub fn config(spec: &BundleSpec) -> Value {
             "seccomp": seccomp::profile(),
         },
     })
+}
+
+/// What the image says, over what there has to be.
+fn environment(image: &[(String, String)]) -> Vec<String> {
+    let usual = [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/root")];
+    let usual = usual.into_iter().filter(|(name, _)| !image.iter().any(|(set, _)| set == name));
+    let usual = usual.map(|(name, value)| format!("{name}={value}"));
+    usual.chain(image.iter().map(|(name, value)| format!("{name}={value}"))).collect()
 }
 
 fn namespace(kind: &str) -> Value {

@@ -21,6 +21,7 @@ fn spec() -> BundleSpec {
             open_files: 1_024,
         },
         unified_cgroups: false,
+        environment: Vec::new(),
         binds: vec![
             Bind { source: "/s".into(), destination: "/d".into(), access: Access::Read },
             Bind { source: "/b".into(), destination: "/e".into(), access: Access::Run },

@@ -36,7 +36,7 @@ use super::record::{Init, Record};
 use super::workbench::Workbench;
 use crate::bundle::{Access, Bind, BundleSpec, IdRange};
 use crate::cgroups;
-use crate::images::Images;
+use crate::images::{ImageConfig, Images};
 use crate::mounts::{self, Use};
 use crate::process;
 use crate::runtime::Runtime;
@@ -64,6 +64,8 @@ const LEAST: Limits = Limits {
 pub(crate) struct Sandboxes {
     pub(crate) place: Place,
     pub(crate) images: Images,
+    /// What each image is, as of its tree's last change.
+    image_ids: Mutex<HashMap<String, (Stamp, String)>>,
     layers: Layers,
     disks: Arc<Disks>,
     server_uid: u32,
@@ -77,6 +79,9 @@ pub(crate) struct Sandboxes {
     ended: Mutex<HashSet<SandboxId>>,
 }
 
+/// What tells one state of a tree from another: device, inode, last change.
+type Stamp = (u64, u64, i64, i64);
+
 /// The socket that a guest makes itself.
 const GUEST_SOCKET: &str = "guest.sock";
 
@@ -86,12 +91,23 @@ const ENDED: usize = 4096;
 impl Sandboxes {
     /// Takes over what an earlier `sandbox-host` left: the living stay, the dead are removed.
     pub(crate) fn adopt(place: Place, images: Images, server_uid: u32, server_gid: u32) -> Self {
-        let (busy, ended) = (Mutex::default(), Mutex::default());
+        let (busy, ended, image_ids) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (runtimes, limits) = (Runtimes::new(), OnceLock::new());
         let layers = Layers::open(place.layers(), place.workbench("layers"));
         let disks = Disks::open(place.spare_disks());
-        let all =
-            Self { place, images, layers, disks, server_uid, server_gid, runtimes, limits, busy, ended };
+        let all = Self {
+            place,
+            images,
+            image_ids,
+            layers,
+            disks,
+            server_uid,
+            server_gid,
+            runtimes,
+            limits,
+            busy,
+            ended,
+        };
         all.place.remove_stand_ins();
         for sandbox in all.place.sandboxes() {
             if all.living(sandbox).is_some() {
@@ -111,6 +127,7 @@ impl Sandboxes {
         }
         self.limits();
         self.disks.fill(Limits::default().disk_bytes);
+        self.image_infos();
     }
 
     /// What this host can do.
@@ -125,7 +142,24 @@ impl Sandboxes {
 
     /// The images that can be used.
     pub(crate) fn image_infos(&self) -> Vec<ImageInfo> {
-        self.images.infos()
+        let names = self.images.list().into_iter();
+        names.filter_map(|name| Some(ImageInfo { id: self.image_id(&name).ok()?, name })).collect()
+    }
+
+    /// A word for the content of an image. For one that was made by hand every file is looked at, once.
+    fn image_id(&self, name: &str) -> Result<String, Refusal> {
+        let tree = self.images.open(name)?;
+        let stat = nix::sys::stat::fstat(&tree).map_err(std::io::Error::from);
+        let stat = stat.trying(|| format!("look at the image {name}"))?;
+        let stamp = (stat.st_dev, stat.st_ino, stat.st_ctime, stat.st_ctime_nsec);
+        let known = self.image_ids.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if let Some((_, id)) = known.filter(|(seen, _)| *seen == stamp) {
+            return Ok(id);
+        }
+        let id = self.images.id(name)?.to_string();
+        let mut ids = self.image_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.insert(name.to_owned(), (stamp, id.clone()));
+        Ok(id)
     }
 
     fn limits(&self) -> &[LimitReport] {
@@ -174,7 +208,7 @@ impl Sandboxes {
         spec: SandboxSpec,
     ) -> Result<Made, Refusal> {
         check(spec.limits)?;
-        let image = self.images.open(&spec.image)?;
+        let settings = self.images.config(&spec.image)?;
         let runtime = self.runtimes.choose(&self.place, spec.tier).map_err(|why_not| match spec.tier {
             TierRequest::AtLeast(Tier::Container) => Refusal::NoRuntime(why_not),
             request => Refusal::NoTier { request, why_not },
@@ -201,8 +235,13 @@ impl Sandboxes {
             }
             made => made.trying(|| format!("make the folder of {sandbox}"))?,
         }
-        let plan = Plan { sandbox, session, spec, unenforced, image, layers, repository, runtime };
-        let outcome = self.start(&plan, &home);
+        // Only now: the folder keeps the image's tree from being removed.
+        let outcome = self.images.open_for(&spec.image, &self.place.home_name(sandbox));
+        let outcome = outcome.map_err(Refusal::from).and_then(|image| {
+            let plan =
+                Plan { sandbox, session, spec, unenforced, image, settings, layers, repository, runtime };
+            self.start(&plan, &home)
+        });
         if outcome.is_err()
             && let Err(error) = self.remove(sandbox)
         {
@@ -226,7 +265,7 @@ impl Sandboxes {
     }
 
     fn stack(&self, layer: LayerId, image: &str) -> Result<Vec<PathBuf>, Refusal> {
-        let image = self.images.id(image)?;
+        let image = self.image_id(image)?;
         let found = self.layers.stack(layer, &image).trying(|| format!("mount {layer}"))?;
         found.ok_or(Refusal::NoLayer(layer))
     }
@@ -332,6 +371,7 @@ impl Sandboxes {
             cgroup: group(plan.sandbox),
             limits: Limits { open_files: plan.spec.limits.open_files.min(open_files()), ..plan.spec.limits },
             unified_cgroups: cgroups::is_unified(),
+            environment: plan.settings.environment.clone().into_iter().collect(),
             binds,
         }
     }
@@ -397,7 +437,7 @@ impl Sandboxes {
             let source = std::io::Error::other("its disk is still in use");
             return Err(Refusal::Internal { what: format!("keep what {sandbox} wrote"), source });
         }
-        let kept = self.images.id(&record.spec.image).map_err(Refusal::from).and_then(|image| {
+        let kept = self.image_id(&record.spec.image).and_then(|image| {
             let below = record.spec.layer;
             let kept = self.layers.keep(layer, &home, disk, below, &image);
             kept.trying(|| format!("keep what {sandbox} wrote"))
@@ -450,6 +490,9 @@ impl Sandboxes {
             let source = std::io::Error::other("files are left");
             return Err(Refusal::Internal { what: format!("remove the folder of {sandbox}"), source });
         }
+        if let Err(error) = self.images.release(&self.place.home_name(sandbox)) {
+            tracing::debug!(%sandbox, %error, "an image was not told of the end");
+        }
         // Last, so that nobody gets ids that something still holds.
         if let Some(record) = record {
             let holder = self.place.home_name(sandbox);
@@ -474,6 +517,7 @@ struct Plan {
     spec: SandboxSpec,
     unenforced: Vec<String>,
     image: OwnedFd,
+    settings: ImageConfig,
     layers: Vec<PathBuf>,
     repository: Option<OwnedFd>,
     runtime: Runtime,

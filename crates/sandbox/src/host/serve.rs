@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use protocol::sandbox_host::{
-    HostAnswer, HostErrorCode, HostReport, HostRequest, MAX_MESSAGE, RuntimeReport,
+    HostAnswer, HostErrorCode, HostReport, HostRequest, ImageInfo, MAX_MESSAGE, RuntimeReport,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
@@ -232,6 +232,10 @@ fn as_user(images: &Images, request: &HostRequest) -> Result<HostAnswer, Refusal
         HostRequest::List => HostAnswer::Sandboxes { sandboxes: Vec::new() },
         HostRequest::Layers => HostAnswer::Layers { layers: Vec::new() },
         HostRequest::DropLayer { .. } => HostAnswer::Dropped,
-        HostRequest::Images => HostAnswer::Images { images: images.infos() },
+        HostRequest::Images => {
+            let names = images.list().into_iter();
+            let described = |name: String| Some(ImageInfo { id: images.id(&name).ok()?.to_string(), name });
+            HostAnswer::Images { images: names.filter_map(described).collect() }
+        }
     })
 }

@@ -1,0 +1,8 @@
+. /run/recipe/lib.sh
+install docker.io
+if has_package docker-compose-v2; then
+    install docker-compose-v2
+else
+    install docker-compose
+    left_out "compose as a docker command" "$release carries $(docker-compose --version), as the program docker-compose"
+fi
