@@ -46,7 +46,10 @@ pub(crate) struct Remote {
     /// The agent [default: patchyard]
     #[arg(long, value_name = "NAME", requires = "remote")]
     pub(crate) agent: Option<String>,
-    /// The image of the sandbox [default: the server's]
+    /// The environment, by name or id [default: the server's default one]
+    #[arg(long, value_name = "NAME", requires = "remote")]
+    pub(crate) environment: Option<String>,
+    /// The image of the sandbox [default: the environment's]
     #[arg(long, value_name = "NAME", requires = "remote")]
     pub(crate) image: Option<String>,
     /// Wait until the turn is over; exit 0 only if it completed

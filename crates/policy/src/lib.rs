@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  text ── RepositoryUrl::parse ──▶ scheme, host, path        (or why not)
+//!  text ── domains::check · variables::parse ──▶ what an environment may hold
 //!  host ── resolved elsewhere ────▶ AddressRules::check ──▶ may be dialled (or why not)
 //! ```
 //!
@@ -10,4 +11,6 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod domains;
 pub mod repository;
+pub mod variables;

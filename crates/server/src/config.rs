@@ -18,6 +18,11 @@
 //! open_files = 65536
 //! environment = { TZ = "UTC" }
 //!
+//! [setup]
+//! timeout_seconds = 600                   # of a setup script
+//! cache_bytes = 20000000000               # kept of setups, all together
+//! cache_entries = 50
+//!
 //! [repositories]
 //! file_roots = ["/srv/git"]
 //! allow = [{ host = "git.corp", cidr = "10.1.0.0/16" }]
@@ -32,6 +37,7 @@ use std::path::{Path, PathBuf};
 use policy::address::AddressException;
 use protocol::sandbox_spec::Limits;
 use serde::Deserialize;
+use session::{CacheLimits, Deadlines};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -43,6 +49,8 @@ pub struct Config {
     pub model: ModelSettings,
     /// Sandboxes.
     pub sandbox: SandboxConfig,
+    /// Setup scripts of environments.
+    pub setup: SetupConfig,
     /// What may be fetched.
     pub repositories: RepositoriesConfig,
     /// Agents besides our own.
@@ -71,11 +79,12 @@ pub struct ModelSettings {
     pub max_tokens: Option<u32>,
 }
 
-/// `[sandbox]`.
+/// `[sandbox]`: image and limits are those of the default environment, which is made of them at the first
+/// start and edited like any other after that.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SandboxConfig {
-    /// The image of sessions that name none.
+    /// The image of the default environment.
     pub image: String,
     /// Bytes of memory.
     pub memory_bytes: u64,
@@ -87,7 +96,7 @@ pub struct SandboxConfig {
     pub disk_bytes: u64,
     /// Open files per process.
     pub open_files: u64,
-    /// Variables that every command sees.
+    /// Variables that every command of every environment sees.
     pub environment: BTreeMap<String, String>,
 }
 
@@ -96,6 +105,29 @@ impl Default for SandboxConfig {
         let Limits { memory_bytes, cpu_millis, pids, disk_bytes, open_files } = Limits::default();
         let environment = BTreeMap::new();
         Self { image: "slim".into(), memory_bytes, cpu_millis, pids, disk_bytes, open_files, environment }
+    }
+}
+
+/// `[setup]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SetupConfig {
+    /// How long a setup script may run.
+    pub timeout_seconds: u64,
+    /// Bytes that all kept setups may take together.
+    pub cache_bytes: u64,
+    /// Kept setups at the most.
+    pub cache_entries: usize,
+}
+
+impl Default for SetupConfig {
+    fn default() -> Self {
+        let CacheLimits { entries, bytes } = CacheLimits::default();
+        Self {
+            timeout_seconds: Deadlines::default().setup.as_secs(),
+            cache_bytes: bytes,
+            cache_entries: entries,
+        }
     }
 }
 
@@ -149,7 +181,7 @@ impl Config {
         })
     }
 
-    /// What every sandbox may use.
+    /// What a sandbox of the default environment may use.
     #[must_use]
     pub fn limits(&self) -> Limits {
         Limits {
@@ -181,6 +213,10 @@ mod tests {
             hosts = ["patchyard.example.org"]
             [model]
             base_url = "http://127.0.0.1:1"
+            [setup]
+            timeout_seconds = 60
+            cache_bytes = 0
+            cache_entries = 1
             [repositories]
             file_roots = ["/srv/git"]
             allow = [{ host = "git.corp", cidr = "10.1.0.0/16" }]

@@ -20,7 +20,7 @@ use crate::config::Deadlines;
 use crate::error::SessionError;
 
 /// The name of our own agent.
-const OURS: &str = "patchyard";
+pub(crate) const OURS: &str = "patchyard";
 
 /// The largest file of instructions that is read.
 const MAX_MEMORY_FILE: u64 = 1024 * 1024;

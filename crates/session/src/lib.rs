@@ -3,10 +3,12 @@
 //! ```text
 //!  Sessions (registry) ── Handle ──▶ driver task, one per live session, sole owner of its state
 //!                                      │  decides with `machine` (pure)
-//!                                      ├─ provision: sandbox-host → guest → workspace
+//!                                      ├─ provision: sandbox-host → guest → workspace → setup → hooks
 //!                                      ├─ turn: Agent ⇄ AgentPort ⇄ log
 //!                                      └─ checkpoint: workspace → session repository → diffstat
 //! ```
+//!
+//! `environments` is in what sessions work, and what their setups leave for later ones.
 //!
 //! The driver keeps nothing that the log does not hold: after a restart `recover` folds the log and
 //! re-attaches to the sandboxes that still live.
@@ -19,6 +21,7 @@ mod checkpoint;
 mod config;
 mod create;
 mod driver;
+mod environments;
 mod error;
 pub mod machine;
 mod names;
@@ -32,5 +35,7 @@ pub use agents::{AgentSpec, Agents, ModelSource};
 pub use config::{Deadlines, SessionConfig};
 pub use create::{NewRepository, NewSession};
 pub use driver::Handle;
+pub use environments::EnvironmentError;
+pub use environments::caches::CacheLimits;
 pub use error::SessionError;
 pub use registry::Sessions;

@@ -15,6 +15,8 @@ use tokio::sync::{Mutex, mpsc};
 use crate::agents::Agents;
 use crate::config::SessionConfig;
 use crate::driver::{Driver, Handle};
+use crate::environments::caches;
+use crate::environments::setup_tests::SetupTests;
 use crate::error::SessionError;
 
 /// What all drivers use.
@@ -24,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) host: SandboxHost,
     pub(crate) agents: Agents,
     pub(crate) config: SessionConfig,
+    pub(crate) setup_tests: SetupTests,
     /// Sessions whose driver died of a bug of ours.
     pub(crate) orphans: mpsc::UnboundedSender<SessionId>,
 }
@@ -71,7 +74,15 @@ impl Sessions {
     ) -> Self {
         let (orphans, mut orphaned) = mpsc::unbounded_channel();
         let this = Self {
-            shared: Arc::new(Shared { store, repositories, host, agents, config, orphans }),
+            shared: Arc::new(Shared {
+                store,
+                repositories,
+                host,
+                agents,
+                config,
+                setup_tests: SetupTests::new(),
+                orphans,
+            }),
             live: Arc::default(),
             stopping: Arc::default(),
         };
@@ -126,6 +137,7 @@ impl Sessions {
     /// an end for sandboxes and repositories that no session knows.
     pub async fn recover(&self) -> Result<(), SessionError> {
         self.shared.store.sweep().await?;
+        caches::sweep(&self.shared).await;
         let views = self.all_views().await?;
         let known: HashMap<SessionId, &SessionView> = views.iter().map(|view| (view.id, view)).collect();
         for view in &views {
@@ -171,6 +183,7 @@ impl Sessions {
     /// Ends all turns, records the workspaces and takes the sandboxes down. Nothing starts after.
     pub async fn shut_down(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.shared.setup_tests.stop();
         let handles: Vec<Handle> = self.live.lock().await.drain().map(|(_, handle)| handle).collect();
         futures::future::join_all(handles.iter().map(Handle::shut_down)).await;
     }

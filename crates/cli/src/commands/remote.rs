@@ -28,7 +28,13 @@ pub(crate) async fn run(global: &Global, remote: Remote) -> Result<ExitCode, Fai
     // Ask first: packing a repository for a server that is not there would be time lost.
     client.server_info().await?;
     let repository = send_repository(&client, &remote).await?;
-    let body = CreateSession { prompt, repository, agent: remote.agent.clone(), image: remote.image.clone() };
+    let body = CreateSession {
+        prompt,
+        repository,
+        agent: remote.agent.clone(),
+        environment: remote.environment.clone(),
+        image: remote.image.clone(),
+    };
     let view = client.create_session(&body, &Ulid::generate().to_string()).await?;
     if !remote.wait {
         return Ok(started(&client, &view, remote.output_format));

@@ -12,6 +12,7 @@ type Reply<T> = oneshot::Sender<Result<T, SessionError>>;
 pub(crate) enum Request {
     Prompt { text: String, key: Option<IdempotencyKey>, reply: Reply<Accepted<(PromptId, Seq)>> },
     Stop { reply: Reply<()> },
+    Retry { reply: Reply<()> },
     Answer { question: QuestionId, answer: Answer, reply: Reply<()> },
     Archive { archived: bool, reply: Reply<()> },
     Delete { reply: Reply<()> },
@@ -46,6 +47,11 @@ impl Handle {
     /// Stops the turn, or the preparation and the prompts that wait for it.
     pub async fn stop(&self) -> Result<(), SessionError> {
         self.ask(|reply| Request::Stop { reply }).await
+    }
+
+    /// Tries a failed preparation again; the prompts that wait for it run then.
+    pub async fn retry(&self) -> Result<(), SessionError> {
+        self.ask(|reply| Request::Retry { reply }).await
     }
 
     /// Answers an open question.

@@ -2,7 +2,7 @@
 
 use protocol::event::{Answer, EventBody};
 use protocol::ids::QuestionId;
-use protocol::status::{StopReason, TurnPhase, TurnStatus};
+use protocol::status::{SandboxPhase, StopReason, TurnPhase, TurnStatus};
 use store::{Accepted, StoreError};
 use tokio::time::Instant;
 use ulid::Ulid;
@@ -25,6 +25,14 @@ impl Driver {
                 if result.is_ok() {
                     self.stop(StopReason::UserStop).await?;
                 }
+                let _ = reply.send(result);
+            }
+            Request::Retry { reply } => {
+                let failed = self.machine.sandbox == SandboxPhase::Failed && self.job.is_none();
+                let result = match failed && self.machine.turn == TurnPhase::Queued {
+                    true => Ok(self.start_sandbox().await?),
+                    false => Err(SessionError::NothingFailed(self.id)),
+                };
                 let _ = reply.send(result);
             }
             Request::Answer { question, answer, reply } => {
@@ -205,7 +213,10 @@ impl Driver {
         let recorded = self.record_rest().await?;
         if recorded && let Some(sandbox) = self.sandbox.take() {
             self.shared.destroy(sandbox.id).await;
-            self.advance(Input::Suspend, Vec::new(), None).await?;
+            // A failed preparation stays one over a restart: the person decides when to try again.
+            if self.machine.sandbox != SandboxPhase::Failed || matches!(suspend, Suspend::Archived) {
+                self.advance(Input::Suspend, Vec::new(), None).await?;
+            }
         }
         match suspend {
             Suspend::Archived => Ok(Flow::Go),

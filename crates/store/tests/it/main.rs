@@ -52,6 +52,7 @@ fn created() -> SessionCreated {
         title: "Fix the clock".into(),
         agent: "patchyard".into(),
         image: "slim".into(),
+        environment: None,
         repository: RepositoryOrigin { name: "clock".into(), url: None, branch: Some("main".into()) },
         head: "a".repeat(40),
         base: "a".repeat(40),
