@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use protocol::ids::SessionId;
 
+use crate::environment_args::Environments;
+
 /// A self-hosted home for coding agents.
 #[derive(Debug, Parser)]
 #[command(name = "patchyard", version, arg_required_else_help = true)]
@@ -76,9 +78,17 @@ pub(crate) enum Command {
     Serve(Serve),
     /// One whole task on a bundled repository, then the URL
     Demo(Demo),
-    /// Sessions: list, show, events, diff, prompt, stop, answer, archive, delete, pull
+    /// Sessions: list, show, events, diff, prompt, stop, retry, answer, archive, delete, pull
     #[command(visible_alias = "tasks")]
     Sessions(Sessions),
+    /// Environments, in which sessions work: list, show, create, edit, archive, default, test-setup, refresh
+    #[command(visible_alias = "env")]
+    Environments(Environments),
+    /// Choose the environment of tasks that name none; without a name, list them
+    RemoteEnv {
+        /// Its name or id
+        name: Option<String>,
+    },
     /// Sign this terminal in with a one-time code
     Login(Login),
     /// Sign this terminal out: its token ends on the server and goes from this account
@@ -176,6 +186,11 @@ pub(crate) enum SessionsCommand {
     },
     /// Stop what runs
     Stop {
+        /// The session's id
+        session: SessionId,
+    },
+    /// Try a failed preparation again; the prompts that wait for it run then
+    Retry {
         /// The session's id
         session: SessionId,
     },

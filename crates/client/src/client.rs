@@ -19,10 +19,10 @@ use crate::error::ClientError;
 use crate::follow::Follow;
 
 /// The longest that a plain question takes to be answered.
-const SHORT: Duration = Duration::from_secs(30);
+pub(crate) const SHORT: Duration = Duration::from_secs(30);
 
 /// The same for what first has to end a turn or take a sandbox down.
-const LONG: Duration = Duration::from_secs(180);
+pub(crate) const LONG: Duration = Duration::from_secs(180);
 
 /// The server pings every 15 s: so much silence means that the connection is dead.
 pub(crate) const SILENCE: Duration = Duration::from_secs(45);
@@ -134,6 +134,11 @@ impl Client {
         self.json(self.request(Method::POST, &format!("/sessions/{session}/stop")).timeout(LONG)).await
     }
 
+    /// Tries a failed preparation again.
+    pub async fn retry(&self, session: SessionId) -> Result<SessionView, ClientError> {
+        self.json(self.request(Method::POST, &format!("/sessions/{session}/retry")).timeout(LONG)).await
+    }
+
     /// Hides a session or brings it back.
     pub async fn archive(&self, session: SessionId, archived: bool) -> Result<SessionView, ClientError> {
         self.post(&format!("/sessions/{session}/archive"), &ArchiveSession { archived }).await
@@ -196,15 +201,19 @@ impl Client {
         self.send(self.request(Method::POST, "/auth/logout").timeout(SHORT)).await.map(drop)
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.json(self.request(Method::GET, path).timeout(SHORT)).await
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         self.json(self.request(Method::POST, path).timeout(LONG).json(body)).await
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.authorized(self.http.request(method, self.address(path)))
     }
 
@@ -219,11 +228,11 @@ impl Client {
         }
     }
 
-    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+    pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
         self.send(request).await?.json().await.map_err(|error| self.strange(&error))
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let response =
             request.send().await.map_err(|error| ClientError::unreachable(&self.server, &error))?;
         let status = response.status();

@@ -34,12 +34,13 @@ pub const MAX_DOMAINS: usize = 1_000;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "level", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NetworkLevel {
+    // Empty rather than without fields, so that what does not belong to a level is refused.
     /// Nothing.
-    None,
+    None {},
     /// The included list: package registries and the like.
-    Trusted,
+    Trusted {},
     /// Everything but private addresses.
-    Full,
+    Full {},
     /// These domains.
     Custom {
         /// `example.org` is that host; `*.example.org` is every host below it.
@@ -55,9 +56,9 @@ impl NetworkLevel {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::None => "none",
-            Self::Trusted => "trusted",
-            Self::Full => "full",
+            Self::None {} => "none",
+            Self::Trusted {} => "trusted",
+            Self::Full {} => "full",
             Self::Custom { .. } => "custom",
         }
     }
@@ -116,7 +117,7 @@ fn default_image() -> String {
 }
 
 fn default_network() -> NetworkLevel {
-    NetworkLevel::Trusted
+    NetworkLevel::Trusted {}
 }
 
 fn yes() -> bool {

@@ -22,6 +22,7 @@
 //! timeout_seconds = 600                   # of a setup script
 //! cache_bytes = 20000000000               # kept of setups, all together
 //! cache_entries = 50
+//! cache_valid_hours = 168                 # then built anew in the background
 //!
 //! [repositories]
 //! file_roots = ["/srv/git"]
@@ -118,15 +119,18 @@ pub struct SetupConfig {
     pub cache_bytes: u64,
     /// Kept setups at the most.
     pub cache_entries: usize,
+    /// Hours after which one is built anew in the background.
+    pub cache_valid_hours: u64,
 }
 
 impl Default for SetupConfig {
     fn default() -> Self {
-        let CacheLimits { entries, bytes } = CacheLimits::default();
+        let CacheLimits { entries, bytes, valid } = CacheLimits::default();
         Self {
             timeout_seconds: Deadlines::default().setup.as_secs(),
             cache_bytes: bytes,
             cache_entries: entries,
+            cache_valid_hours: valid.as_secs() / 3600,
         }
     }
 }
@@ -217,6 +221,7 @@ mod tests {
             timeout_seconds = 60
             cache_bytes = 0
             cache_entries = 1
+            cache_valid_hours = 1
             [repositories]
             file_roots = ["/srv/git"]
             allow = [{ host = "git.corp", cidr = "10.1.0.0/16" }]

@@ -139,7 +139,11 @@ fn session_config(config: &Config, scratch: std::path::PathBuf) -> SessionConfig
             file_roots: config.repositories.file_roots.clone(),
         },
         environment: config.sandbox.environment.clone().into_iter().collect(),
-        caches: CacheLimits { entries: config.setup.cache_entries, bytes: config.setup.cache_bytes },
+        caches: CacheLimits {
+            entries: config.setup.cache_entries,
+            bytes: config.setup.cache_bytes,
+            valid: Duration::from_secs(config.setup.cache_valid_hours.saturating_mul(3600)),
+        },
         deadlines: Deadlines {
             setup: Duration::from_secs(config.setup.timeout_seconds.max(1)),
             ..Deadlines::default()

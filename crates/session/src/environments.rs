@@ -11,6 +11,7 @@
 
 pub(crate) mod caches;
 mod check;
+pub(crate) mod rebuild;
 pub(crate) mod setup_tests;
 
 use protocol::environment::{

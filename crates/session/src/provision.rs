@@ -46,7 +46,7 @@ pub(crate) async fn sandbox(
     tip: &str,
     sandbox: SandboxId,
     fresh: bool,
-) -> Result<(LiveSandbox, Plan), String> {
+) -> Result<(LiveSandbox, Arc<Plan>), String> {
     let mut plan = plan::of_session(shared, facts, tip, fresh).await?;
     let made = shared.host.create(sandbox, Some(facts.id), plan.spec.clone()).await;
     let made = match made {
@@ -62,7 +62,7 @@ pub(crate) async fn sandbox(
     };
     let made = made.map_err(|error| error.to_string())?;
     let live = greet(shared, &made, &plan.spec).await?;
-    Ok((live, plan))
+    Ok((live, Arc::new(plan)))
 }
 
 /// Makes and starts a sandbox of this kind.

@@ -11,11 +11,14 @@ use protocol::view::SessionView;
 use sandbox::client::SandboxHost;
 use store::Store;
 use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::agents::Agents;
 use crate::config::SessionConfig;
 use crate::driver::{Driver, Handle};
 use crate::environments::caches;
+use crate::environments::rebuild::Rebuilding;
 use crate::environments::setup_tests::SetupTests;
 use crate::error::SessionError;
 
@@ -27,12 +30,20 @@ pub(crate) struct Shared {
     pub(crate) agents: Agents,
     pub(crate) config: SessionConfig,
     pub(crate) setup_tests: SetupTests,
+    pub(crate) rebuilding: Rebuilding,
+    /// What goes on beside the sessions; it is waited for when the server stops.
+    pub(crate) background: TaskTracker,
+    /// Cancelled when the server stops.
+    pub(crate) stopping: CancellationToken,
     /// Sessions whose driver died of a bug of ours.
     pub(crate) orphans: mpsc::UnboundedSender<SessionId>,
 }
 
 /// How long a session rests whose driver died, so that a bug that comes back costs little.
 const REST: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// How long work beside the sessions may take to end when the server stops.
+const LAST_WORK: std::time::Duration = std::time::Duration::from_secs(20);
 
 impl Shared {
     /// Takes a sandbox down and says in the server's log when that fails; the next start of
@@ -46,7 +57,7 @@ impl Shared {
     /// Takes a sandbox down in the background.
     pub(crate) fn reap(&self, sandbox: SandboxId) {
         let host = self.host.clone();
-        tokio::spawn(async move {
+        self.background.spawn(async move {
             if let Err(error) = host.destroy(sandbox).await {
                 tracing::warn!(%sandbox, %error, "a sandbox could not be taken down");
             }
@@ -81,6 +92,9 @@ impl Sessions {
                 agents,
                 config,
                 setup_tests: SetupTests::new(),
+                rebuilding: Rebuilding::default(),
+                background: TaskTracker::new(),
+                stopping: CancellationToken::new(),
                 orphans,
             }),
             live: Arc::default(),
@@ -183,9 +197,14 @@ impl Sessions {
     /// Ends all turns, records the workspaces and takes the sandboxes down. Nothing starts after.
     pub async fn shut_down(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.shared.stopping.cancel();
         self.shared.setup_tests.stop();
         let handles: Vec<Handle> = self.live.lock().await.drain().map(|(_, handle)| handle).collect();
         futures::future::join_all(handles.iter().map(Handle::shut_down)).await;
+        self.shared.background.close();
+        if tokio::time::timeout(LAST_WORK, self.shared.background.wait()).await.is_err() {
+            tracing::warn!("work beside the sessions did not end; the next start takes down what it left");
+        }
     }
 }
 

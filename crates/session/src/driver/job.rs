@@ -24,7 +24,7 @@ pub(super) enum Job {
     Sandbox {
         sandbox: SandboxId,
         started: Instant,
-        task: AbortOnDropHandle<Result<(LiveSandbox, Plan), String>>,
+        task: AbortOnDropHandle<Result<(LiveSandbox, Arc<Plan>), String>>,
     },
     /// A part of the preparation in a sandbox; the last one has no step where there are no hooks.
     Prepare {
@@ -45,7 +45,7 @@ pub(super) enum Job {
 
 /// How a job ended; the outer error is a task that died.
 pub(super) enum Done {
-    Sandbox(Result<Result<(LiveSandbox, Plan), String>, JoinError>),
+    Sandbox(Result<Result<(LiveSandbox, Arc<Plan>), String>, JoinError>),
     Prepare(Result<Result<Prepared, String>, JoinError>),
     Turn(Result<TurnDone, JoinError>),
 }

@@ -24,6 +24,7 @@ use ulid::Ulid;
 use super::job::Job;
 use super::{Driver, LiveSandbox};
 use crate::environments::caches::SLOW_CLONE;
+use crate::environments::rebuild;
 use crate::machine::Input;
 use crate::provision;
 use crate::provision::hooks::{Hook, Source};
@@ -81,7 +82,11 @@ impl Driver {
     }
 
     /// The sandbox runs: on with the workspace.
-    pub(super) async fn sandbox_made(&mut self, live: LiveSandbox, plan: Plan) -> Result<(), StoreError> {
+    pub(super) async fn sandbox_made(
+        &mut self,
+        live: LiveSandbox,
+        plan: Arc<Plan>,
+    ) -> Result<(), StoreError> {
         let told = (!live.unenforced.is_empty()).then(|| live.unenforced.join("; "));
         let finished = self.step_finished(None, told);
         self.job = None;
@@ -93,7 +98,7 @@ impl Driver {
         };
         self.sandbox = Some(live);
         self.preparing = Some(Preparing {
-            plan: Arc::new(plan),
+            plan,
             memory: Vec::new(),
             hooks: Vec::new(),
             source: Source::Startup,
@@ -130,7 +135,10 @@ impl Driver {
                     Some(_) => vec![finished],
                     None => Vec::new(),
                 };
-                (self.job, self.deadline, self.agent, self.preparing) = (None, None, Some(agent), None);
+                if let Some(preparing) = self.preparing.take() {
+                    rebuild::start(&self.shared, &self.facts, &preparing.plan);
+                }
+                (self.job, self.deadline, self.agent) = (None, None, Some(agent));
                 self.advance(Input::Prepared, events, None).await.map(drop)
             }
         }

@@ -9,13 +9,12 @@
 //!  end of a setup:   quiet? ─▶ sealed ─▶ remembered, unless somebody was first
 //! ```
 //!
-//! A layer serves for seven days. The first start after that has it once more, and the next one builds
-//! anew. The least recently used go when there are too many, or they are too large together.
+//! A layer serves for seven days. The first start after that has it once more, while it is built anew in
+//! the background. The least recently used go when there are too many, or they are too large together.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use protocol::environment::EnvironmentSettings;
 use protocol::ids::{EnvironmentId, LayerId};
 use protocol::sandbox_host::SavedLayer;
@@ -27,9 +26,6 @@ use crate::registry::Shared;
 /// Changes when what is kept is laid out in another way.
 const FORMAT: &str = "1";
 
-/// How long a layer serves.
-const VALID: SignedDuration = SignedDuration::from_hours(7 * 24);
-
 /// A clone that took longer is worth keeping without any setup script.
 pub(crate) const SLOW_CLONE: Duration = Duration::from_secs(1);
 
@@ -40,12 +36,14 @@ pub struct CacheLimits {
     pub entries: usize,
     /// Bytes on the host's disk.
     pub bytes: u64,
+    /// How long one serves before it is built anew.
+    pub valid: Duration,
 }
 
 impl Default for CacheLimits {
-    /// 50 layers, 20 GB.
+    /// 50 layers, 20 GB, seven days.
     fn default() -> Self {
-        Self { entries: 50, bytes: 20_000_000_000 }
+        Self { entries: 50, bytes: 20_000_000_000, valid: Duration::from_secs(7 * 24 * 3600) }
     }
 }
 
@@ -88,7 +86,7 @@ pub(crate) fn key(ground: &Ground<'_>) -> Vec<u8> {
 /// What is to be done with a layer that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// The session begins with it; an old one is forgotten after.
+    /// The session begins with it; an old one is built anew meanwhile.
     Use { cache: StoredSetupCache, old: bool },
     /// It is of no use for this commit; what is built now replaces it.
     Replace(LayerId),
@@ -109,17 +107,26 @@ pub(crate) async fn find(shared: &Shared, key: &[u8], commit: &str) -> Found {
     if cache.facts.commit != commit && cache.facts.wrote_workspace {
         return Found::Replace(cache.layer);
     }
-    let old = shared.store.clock().now().duration_since(cache.created_at) > VALID;
+    let age = shared.store.clock().now().duration_since(cache.created_at);
+    let old = age.unsigned_abs() > shared.config.caches.valid;
     Found::Use { cache, old }
 }
 
-/// Remembers a sealed layer, and drops what is not needed any more.
+/// Remembers a sealed layer, and drops what is not needed any more. A layer of settings that were
+/// changed meanwhile, or of an environment that was archived, is not remembered.
 pub(crate) async fn keep(
     shared: &Shared,
     new: NewSetupCache,
     replaces: Option<LayerId>,
+    built_with: &EnvironmentSettings,
 ) -> Result<(), String> {
     let layer = new.layer;
+    let current = shared.store.environment(new.environment).await;
+    let fits = current.is_ok_and(|now| !now.archived && depends_on(&now.settings) == depends_on(built_with));
+    if !fits {
+        drop_layer(shared, layer).await;
+        return Err("the environment was changed meanwhile".into());
+    }
     match shared.store.put_setup_cache(new, replaces).await {
         Ok(None) => {}
         Ok(Some(surplus)) => drop_layer(shared, surplus).await,
@@ -133,10 +140,7 @@ pub(crate) async fn keep(
 }
 
 /// A session began with it.
-pub(crate) async fn used(shared: &Shared, layer: LayerId, old: bool) {
-    if old {
-        return forget(shared, layer).await;
-    }
+pub(crate) async fn used(shared: &Shared, layer: LayerId) {
     if let Err(error) = shared.store.use_setup_cache(layer).await {
         tracing::warn!(%layer, %error, "the use of a kept setup could not be noted");
     }
@@ -258,7 +262,9 @@ mod tests {
     #[test]
     fn what_was_used_longest_ago_goes_first() {
         let caches = [cache(1, 40), cache(2, 70), cache(3, 50), cache(4, 10)];
-        let gone = |entries, bytes| -> Vec<LayerId> { surplus(&caches, CacheLimits { entries, bytes }) };
+        let gone = |entries, bytes| -> Vec<LayerId> {
+            surplus(&caches, CacheLimits { entries, bytes, ..CacheLimits::default() })
+        };
         assert_eq!(gone(4, 1000), []);
         assert_eq!(gone(2, 1000), [caches[2].layer, caches[3].layer]);
         assert_eq!(gone(4, 100), [caches[1].layer]);
@@ -291,7 +297,12 @@ mod tests {
             with(&|settings| settings.setup_script = "true".into(), "1", "url", "/w"),
             with(&|settings| settings.variables = "A=1".into(), "1", "url", "/w"),
             with(&|settings| settings.nested_containers = true, "1", "url", "/w"),
-            with(&|settings| settings.network = protocol::environment::NetworkLevel::None, "1", "url", "/w"),
+            with(
+                &|settings| settings.network = protocol::environment::NetworkLevel::None {},
+                "1",
+                "url",
+                "/w",
+            ),
         ];
         for (index, other) in others.iter().enumerate() {
             assert_ne!(plain, *other, "{index}");

@@ -60,7 +60,7 @@ pub(super) fn settings(mut settings: EnvironmentSettings) -> Result<EnvironmentS
 /// What is allowed but worth a second look.
 pub(super) fn warnings(settings: &EnvironmentSettings) -> Vec<String> {
     let mut warnings = variables::parse(&settings.variables).map(|read| read.warnings).unwrap_or_default();
-    if settings.network != NetworkLevel::None {
+    if !matches!(settings.network, NetworkLevel::None {}) {
         warnings.push(format!(
             "the network level `{}` is kept for later; in this version no sandbox has any network",
             settings.network.name()

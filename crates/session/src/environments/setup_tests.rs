@@ -172,7 +172,7 @@ impl Sessions {
         let (test_id, shared) = (SetupTestId::from(Ulid::generate()), Arc::clone(&self.shared));
         let test = shared.setup_tests.add(test_id, id)?;
         let shown = test.shown(test_id, 0);
-        tokio::spawn(async move {
+        self.shared.background.spawn(async move {
             let outcome = run(&shared, &test, &settings, repository).await;
             test.ends(outcome);
         });

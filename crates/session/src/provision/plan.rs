@@ -52,7 +52,7 @@ impl Plan {
             seconds(cache.facts.duration_ms)
         );
         if *old {
-            text.push_str("; it is over seven days old, and the next session builds it anew");
+            text.push_str("; it is old, and is built anew meanwhile");
         }
         Some(text)
     }
@@ -115,7 +115,11 @@ pub(crate) async fn of_session(
 }
 
 /// The key of a session's setup; none when what it depends on cannot be found out now.
-async fn key(shared: &Shared, facts: &SessionView, environment: &StoredEnvironment) -> Option<Vec<u8>> {
+pub(crate) async fn key(
+    shared: &Shared,
+    facts: &SessionView,
+    environment: &StoredEnvironment,
+) -> Option<Vec<u8>> {
     let images = shared.host.images().await.ok()?;
     let image_id = images.into_iter().find(|image| image.name == facts.image)?.id;
     let repository = match &facts.repository.url {

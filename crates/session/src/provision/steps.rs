@@ -76,7 +76,7 @@ pub(crate) async fn workspace(bench: &Bench) -> Result<Workspace, String> {
 
 async fn make_workspace(bench: &Bench) -> Result<Option<String>, String> {
     let Bench { shared, facts, plan, .. } = bench;
-    let Some((cache, old)) = &plan.reused else {
+    let Some((cache, _)) = &plan.reused else {
         let mut log = workspace::log(shared, facts.id, bench.epoch);
         workspace::clone(&mut log, bench.link(), &plan.workspace).await?;
         return Ok(None);
@@ -84,7 +84,7 @@ async fn make_workspace(bench: &Bench) -> Result<Option<String>, String> {
     let (was, expected) = (&cache.facts.commit, &cache.facts.workspace_state);
     match workspace::take_over(bench.link(), &plan.workspace, was, expected).await? {
         Ok(()) => {
-            caches::used(shared, cache.layer, *old).await;
+            caches::used(shared, cache.layer).await;
             Ok(None)
         }
         Err(reason) => {
@@ -186,14 +186,15 @@ pub(crate) async fn keep(
         bytes: saved.bytes,
         facts: described,
     };
-    let detail = match caches::keep(&shared, new, keep.replaces).await {
+    let detail = match caches::keep(&shared, new, keep.replaces, &plan.environment.settings).await {
         Ok(()) => format!("kept {} MB for later sessions", saved.bytes.div_ceil(1_000_000)),
         Err(reason) => format!("not kept for later sessions: {reason}"),
     };
     Kept::In(live, detail)
 }
 
-async fn describe(
+/// What is known of the workspace that is about to be kept.
+pub(crate) async fn describe(
     link: &GuestLink,
     facts: &SessionView,
     plan: &Plan,
