@@ -466,3 +466,54 @@ async fn an_old_setup_is_used_once_more_and_built_anew_meanwhile() {
     let repositories = std::fs::read_dir(server.data().join("repos")).unwrap().count();
     assert_eq!(repositories, 3, "the copies went");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_build_at_once_one_is_kept_and_the_least_used_goes_first() {
+    let model = model_that_runs("cat /etc/stamp").await;
+    let server = serve().model(&model).config("[setup]\ncache_entries = 1\n").start().await;
+    let made = environment(&server, "race", STAMP).await;
+    let (repo, other) = (small_repo("race"), small_repo("other"));
+    let (one, two) = tokio::join!(whole(&server, &repo, "race"), whole(&server, &repo, "race"));
+    assert_eq!((layers(&server), now(&server, &made).await.caches.len()), (1, 1));
+    let (third, _) = whole(&server, &repo, "race").await;
+    assert!([one.0, two.0].contains(&third), "it stands on what one of them made");
+    whole(&server, &other, "race").await;
+    let caches = now(&server, &made).await.caches;
+    assert_eq!((layers(&server), caches.len(), caches[0].repository.as_str()), (1, 1, "other"));
+    model.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_leaves_of_kept_setups_goes_at_the_next_start() {
+    let model = model_that_runs("cat /etc/stamp").await;
+    let mut server = serve().model(&model).start().await;
+    let made = environment(&server, "crash", STAMP).await;
+    let repo = small_repo("crash");
+    let (first, events) = whole(&server, &repo, "crash").await;
+    server.cli(&["sessions", "delete", &events[0].session.to_string(), "--yes"]).await.exits(0);
+    server.stop().await;
+    // A layer that nobody remembers, and a memory whose layer is gone.
+    let folder = server.data().join("layers");
+    let layer = std::fs::read_dir(&folder).unwrap().flatten().next().unwrap().path();
+    std::fs::rename(&layer, folder.join("lay_01JD3Q4F7Z8XK2M5N6P7R8S9TV")).unwrap();
+    server.start_again().await;
+    assert_eq!((layers(&server), now(&server, &made).await.caches), (0, vec![]));
+    let (second, _) = whole(&server, &repo, "crash").await;
+    assert_ne!(second, first);
+    assert_eq!(layers(&server), 1);
+    model.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setup_is_stopped_with_its_session() {
+    let model = model_that_runs("true").await;
+    let server = serve().model(&model).start().await;
+    environment(&server, "stopped", "echo begun; sleep 1000").await;
+    let session = begin(&server, &small_repo("stopped"), "stopped").await;
+    server.until(session, |events| printed(events, Step::Setup).contains("begun")).await;
+    server.cli(&["sessions", "stop", &session.to_string()]).await.exits(0);
+    let events = server.until_rest(session, 1).await;
+    assert_eq!(finished(&events, Step::Setup).as_deref(), Some("it was stopped"));
+    assert_eq!(server.session(session).await.status, SessionStatus::Suspended);
+    assert_eq!((server.sandboxes(), layers(&server)), (vec![], 0));
+}

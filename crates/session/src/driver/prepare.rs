@@ -185,9 +185,11 @@ impl Driver {
     /// Keeps what was made, where it may be and is worth it.
     async fn start_cache(&mut self, finished: EventBody, worth: bool) -> Result<(), StoreError> {
         self.job = None;
-        let place = self.preparing.as_mut().filter(|_| worth).and_then(|preparing| {
-            Some((preparing.plan.keep.clone()?, preparing.before.take(), preparing.took))
-        });
+        let place = self
+            .preparing
+            .as_mut()
+            .filter(|_| worth)
+            .and_then(|preparing| Some((preparing.plan.keep?, preparing.before.take(), preparing.took)));
         let Some((keep, before, took)) = place else { return self.start_hooks(finished).await };
         self.append(vec![finished, EventBody::StepStarted { step: Step::Cache }]).await?;
         let next = SandboxId::from(Ulid::generate());

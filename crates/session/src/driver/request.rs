@@ -106,8 +106,10 @@ impl Driver {
             self.deadline = Some(Instant::now() + self.shared.config.deadlines.stop);
             return Ok(());
         }
+        let step = self.job.as_ref().and_then(Job::step);
+        let stopped = step.map(|_| self.step_finished(Some("it was stopped".into()), None));
         if self.abort_job().await {
-            self.advance(Input::Cancelled, Vec::new(), None).await?;
+            self.advance(Input::Cancelled, stopped.into_iter().collect(), None).await?;
         }
         self.drop_waiting(reason).await
     }

@@ -69,10 +69,12 @@ pub(super) fn warnings(settings: &EnvironmentSettings) -> Vec<String> {
     warnings
 }
 
-/// Whether a tier that will do can be had.
+/// Whether a tier that will do can be had. A host that gives none at all is not refused here: there the
+/// session fails, with the host's own words.
 pub(super) fn tier(wanted: TierRequest, tiers: &[TierReport]) -> Result<(), EnvironmentError> {
     let will_do: Vec<&TierReport> = tiers.iter().filter(|report| wanted.accepts(report.tier)).collect();
-    if will_do.iter().any(|report| report.runtime.is_some()) {
+    let none_at_all = tiers.iter().all(|report| report.runtime.is_none());
+    if none_at_all || will_do.iter().any(|report| report.runtime.is_some()) {
         return Ok(());
     }
     let why: Vec<String> = will_do
@@ -147,7 +149,8 @@ mod tests {
         assert!(tier(TierRequest::AtLeast(Tier::Container), &tiers).is_ok());
         let refused = tier(TierRequest::AtLeast(Tier::Gvisor), &tiers).unwrap_err().to_string();
         assert!(refused.contains("`gvisor` or stronger") && refused.contains("not installed"), "{refused}");
-        assert!(tier(TierRequest::Exactly(Tier::Vm), &[]).is_err());
+        assert!(tier(TierRequest::Exactly(Tier::Vm), &tiers).is_err());
+        assert!(tier(TierRequest::Exactly(Tier::Vm), &[]).is_ok());
     }
 
     #[test]

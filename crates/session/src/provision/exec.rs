@@ -74,6 +74,8 @@ pub(crate) struct Kept {
     taken: usize,
     tail: VecDeque<u8>,
     left_out: usize,
+    /// What of that was told already.
+    told: usize,
 }
 
 impl Kept {
@@ -89,11 +91,11 @@ impl Kept {
         head
     }
 
-    /// What follows the beginning, once all is over; empty when all fitted.
+    /// What follows the beginning, once all is over, or a part of it; empty when all fitted.
     pub(crate) fn end(&mut self) -> String {
         let tail: Vec<u8> = std::mem::take(&mut self.tail).into();
         let tail = String::from_utf8_lossy(&tail).into_owned();
-        match self.left_out {
+        match self.left_out - std::mem::replace(&mut self.told, self.left_out) {
             0 => tail,
             left_out => format!("\n[… {left_out} bytes left out …]\n{tail}"),
         }

@@ -25,10 +25,9 @@ pub(crate) struct Plan {
     pub(crate) keep: Option<Keep>,
 }
 
-/// A place for a setup to be kept.
-#[derive(Debug, Clone)]
+/// That a setup may be kept.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Keep {
-    pub(crate) key: Vec<u8>,
     /// What it takes the place of.
     pub(crate) replaces: Option<LayerId>,
 }
@@ -97,8 +96,7 @@ pub(crate) async fn of_session(
     if fresh || !plan.environment.settings.cache_setup {
         return Ok(plan);
     }
-    let Some(key) = key(shared, facts, &plan.environment).await else { return Ok(plan) };
-    let found = caches::find(shared, &key, tip).await;
+    let found = find(shared, facts, &plan.environment, tip).await;
     // What a session itself committed is of no use to others.
     let may_keep = tip == facts.base;
     let replaces = match found {
@@ -110,8 +108,24 @@ pub(crate) async fn of_session(
         Found::Replace(layer) => Some(layer),
         Found::Nothing => None,
     };
-    plan.keep = may_keep.then_some(Keep { key, replaces });
+    plan.keep = may_keep.then_some(Keep { replaces });
     Ok(plan)
+}
+
+/// The kept setup that a session may begin with. Where nothing is kept nothing is worked out.
+async fn find(shared: &Shared, facts: &SessionView, environment: &StoredEnvironment, tip: &str) -> Found {
+    match shared.store.setup_caches(Some(environment.id)).await {
+        Ok(kept) if kept.is_empty() => return Found::Nothing,
+        Ok(_) => {}
+        Err(error) => {
+            tracing::warn!(%error, "what was kept of setups could not be looked at");
+            return Found::Nothing;
+        }
+    }
+    match key(shared, facts, environment).await {
+        Some(key) => caches::find(shared, &key, tip).await,
+        None => Found::Nothing,
+    }
 }
 
 /// The key of a session's setup; none when what it depends on cannot be found out now.

@@ -158,6 +158,9 @@ pub(crate) async fn keep(
 ) -> Kept {
     let Bench { shared, facts, sandbox, plan, .. } = bench;
     let facts_of = describe(&sandbox.link, &facts, &plan, before, took).await;
+    let Some(key) = super::plan::key(&shared, &facts, &plan.environment).await else {
+        return Kept::In(sandbox, "not kept for later sessions: the image or the repository is gone".into());
+    };
     let described = match facts_of {
         Ok(described) => described,
         Err(reason) => return Kept::In(sandbox, format!("not kept for later sessions: {reason}")),
@@ -179,13 +182,8 @@ pub(crate) async fn keep(
             return Kept::Lost(reason);
         }
     };
-    let new = NewSetupCache {
-        layer,
-        environment: plan.environment.id,
-        key: keep.key,
-        bytes: saved.bytes,
-        facts: described,
-    };
+    let new =
+        NewSetupCache { layer, environment: plan.environment.id, key, bytes: saved.bytes, facts: described };
     let detail = match caches::keep(&shared, new, keep.replaces, &plan.environment.settings).await {
         Ok(()) => format!("kept {} MB for later sessions", saved.bytes.div_ceil(1_000_000)),
         Err(reason) => format!("not kept for later sessions: {reason}"),
