@@ -22,6 +22,7 @@ mod crash;
 mod environments;
 mod inside;
 mod job;
+mod kept;
 mod lifecycle;
 mod log;
 mod manners;
