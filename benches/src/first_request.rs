@@ -54,7 +54,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<(), Failure> {
 async fn new_session(client: &Client, bundle: &Path) -> Result<CreateSession, Failure> {
     let upload = client.upload(bundle).await?.upload;
     let repository = RepositorySource::Bundle { upload, name: "bench".into(), branch: Some("main".into()) };
-    Ok(CreateSession { prompt: "Measure.".into(), repository, agent: None, image: None })
+    Ok(CreateSession { prompt: "Measure.".into(), repository, agent: None, environment: None, image: None })
 }
 
 /// Waits until nothing runs in the session any more.

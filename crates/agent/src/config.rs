@@ -50,6 +50,9 @@ pub struct AgentConfig {
     pub environment: Environment,
     /// Variables of every command, such as `CLAUDECODE=1`.
     pub tool_env: Vec<(String, String)>,
+    /// A file inside that every command of `Bash` reads first, as a shell script whose variables are
+    /// exported; nothing happens while it is not there.
+    pub env_file: Option<String>,
     /// What ends a turn.
     pub caps: Caps,
     /// The program inside that answers `glob` and `grep`.
@@ -74,6 +77,7 @@ impl AgentConfig {
             memory: Vec::new(),
             environment,
             tool_env: Vec::new(),
+            env_file: None,
             caps: Caps::default(),
             guest_program: format!("{GUEST_BIN}/patchyard-guest"),
             scratch: "/tmp/patchyard".into(),

@@ -10,6 +10,8 @@ use protocol::ids::{SessionId, ShellId};
 
 pub(crate) use image::{Image, ImageCommand};
 
+use crate::environment_args::Environments;
+
 /// A self-hosted home for coding agents.
 #[derive(Debug, Parser)]
 #[command(name = "patchyard", version, arg_required_else_help = true)]
@@ -50,7 +52,10 @@ pub(crate) struct Remote {
     /// The agent [default: patchyard]
     #[arg(long, value_name = "NAME", requires = "remote")]
     pub(crate) agent: Option<String>,
-    /// The image of the sandbox [default: the server's]
+    /// The environment, by name or id [default: the server's default one]
+    #[arg(long, value_name = "NAME", requires = "remote")]
+    pub(crate) environment: Option<String>,
+    /// The image of the sandbox [default: the environment's]
     #[arg(long, value_name = "NAME", requires = "remote")]
     pub(crate) image: Option<String>,
     /// Wait until the turn is over; exit 0 only if it completed
@@ -77,9 +82,17 @@ pub(crate) enum Command {
     Serve(Serve),
     /// One whole task on a bundled repository, then the URL
     Demo(Demo),
-    /// Sessions: list, show, events, diff, prompt, stop, answer, archive, delete, pull
+    /// Sessions: list, show, events, diff, prompt, stop, retry, answer, archive, delete, pull
     #[command(visible_alias = "tasks")]
     Sessions(Sessions),
+    /// Environments, in which sessions work: list, show, create, edit, archive, default, test-setup, refresh
+    #[command(visible_alias = "env")]
+    Environments(Environments),
+    /// Choose the environment of tasks that name none; without a name, list them
+    RemoteEnv {
+        /// Its name or id
+        name: Option<String>,
+    },
     /// Sign this terminal in with a one-time code
     Login(Login),
     /// Sign this terminal out: its token ends on the server and goes from this account
@@ -179,6 +192,11 @@ pub(crate) enum SessionsCommand {
     },
     /// Stop what runs
     Stop {
+        /// The session's id
+        session: SessionId,
+    },
+    /// Try a failed preparation again; the prompts that wait for it run then
+    Retry {
         /// The session's id
         session: SessionId,
     },

@@ -3,6 +3,7 @@
 pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod environments;
 pub(crate) mod image;
 pub(crate) mod login;
 pub(crate) mod remote;

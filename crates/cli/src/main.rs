@@ -1,7 +1,7 @@
 //! The `patchyard` binary.
 //!
 //! ```text
-//!  patchyard --remote "…"  sessions  login  logout  ─▶ client ─▶ a running server
+//!  patchyard --remote "…"  sessions  environments  login  logout  ─▶ client ─▶ a running server
 //!  patchyard serve ─▶ supervisor ─┬─▶ patchyard internal sandbox-host   (root, or without sandboxes)
 //!                                 └─▶ patchyard internal server         (unprivileged)
 //!  patchyard demo  ─▶ serve on a free port, one task, its diff
@@ -15,12 +15,14 @@ mod args;
 mod bundle;
 mod commands;
 mod connection;
+mod environment_args;
 mod error;
 mod outcome;
 mod output;
 mod progress;
 mod registry;
 mod serve;
+mod sizes;
 
 use std::process::ExitCode;
 
@@ -72,6 +74,10 @@ async fn dispatch(args: Args) -> Result<ExitCode, Failure> {
         Some(Command::Serve(serve)) => serve::supervisor::run(serve).await,
         Some(Command::Demo(demo)) => commands::demo::run(demo).await,
         Some(Command::Sessions(sessions)) => commands::sessions::run(&global, sessions.command).await,
+        Some(Command::Environments(environments)) => {
+            commands::environments::run(&global, environments.command).await
+        }
+        Some(Command::RemoteEnv { name }) => commands::environments::remote_env(&global, name).await,
         Some(Command::Login(login)) => commands::login::run(&global, login).await,
         Some(Command::Logout) => commands::login::end().await,
         Some(Command::Doctor(doctor)) => commands::doctor::run(doctor).await,

@@ -17,6 +17,9 @@ pub(crate) struct Outcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) message: Option<String>,
     pub(crate) title: String,
+    /// The environment's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) environment: Option<String>,
     pub(crate) branch: String,
     pub(crate) base: String,
     pub(crate) head: String,
@@ -44,6 +47,7 @@ impl Outcome {
             stop_reason: last.filter(|_| !failed).map(|last| last.stop_reason),
             message: if failed { view.reason.clone() } else { last.and_then(|last| last.message.clone()) },
             title: view.title.clone(),
+            environment: view.environment.as_ref().map(|environment| environment.name.clone()),
             branch: view.branch.clone(),
             base: view.base.clone(),
             head: view.head.clone(),

@@ -66,12 +66,16 @@ impl Progress {
 /// What stays on the screen of an event.
 fn line_of(body: &EventBody) -> Option<String> {
     match body {
-        EventBody::StepFinished { step, duration_ms, error: None } => {
+        EventBody::StepFinished { step, duration_ms, error: None, detail } => {
             let step = match step {
                 protocol::event::Step::Sandbox => "sandbox ready",
                 protocol::event::Step::Workspace => "workspace ready",
+                protocol::event::Step::Setup => "setup script done",
+                protocol::event::Step::Cache => "prepared state kept",
+                protocol::event::Step::Hooks => "SessionStart hooks done",
             };
-            Some(format!("✓ {step} ({duration_ms} ms)"))
+            let detail = detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+            Some(format!("✓ {step} ({duration_ms} ms){detail}"))
         }
         EventBody::StepFinished { error: Some(error), .. } => Some(format!("✗ {error}")),
         EventBody::StepOutput { text, .. } => Some(text.trim_end().to_owned()),

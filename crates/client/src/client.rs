@@ -26,10 +26,10 @@ use crate::follow::Follow;
 use crate::shell::ShellSocket;
 
 /// The longest that a plain question takes to be answered.
-const SHORT: Duration = Duration::from_secs(30);
+pub(crate) const SHORT: Duration = Duration::from_secs(30);
 
 /// The same for what first has to end a turn or take a sandbox down.
-const LONG: Duration = Duration::from_secs(180);
+pub(crate) const LONG: Duration = Duration::from_secs(180);
 
 /// The server pings every 15 s: so much silence means that the connection is dead.
 pub(crate) const SILENCE: Duration = Duration::from_secs(45);
@@ -142,6 +142,11 @@ impl Client {
     /// Stops what runs.
     pub async fn stop(&self, session: SessionId) -> Result<SessionView, ClientError> {
         self.json(self.request(Method::POST, &format!("/sessions/{session}/stop")).timeout(LONG)).await
+    }
+
+    /// Tries a failed preparation again.
+    pub async fn retry(&self, session: SessionId) -> Result<SessionView, ClientError> {
+        self.json(self.request(Method::POST, &format!("/sessions/{session}/retry")).timeout(LONG)).await
     }
 
     /// Hides a session or brings it back.
@@ -266,15 +271,19 @@ impl Client {
         self.send(self.request(Method::POST, "/auth/logout").timeout(SHORT)).await.map(drop)
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.json(self.request(Method::GET, path).timeout(SHORT)).await
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         self.json(self.request(Method::POST, path).timeout(LONG).json(body)).await
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.authorized(self.http.request(method, self.address(path)))
     }
 
@@ -289,11 +298,11 @@ impl Client {
         }
     }
 
-    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+    pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
         self.send(request).await?.json().await.map_err(|error| self.strange(&error))
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let response = self.send_any(request).await?;
         match response.status() {
             status if status.is_success() => Ok(response),

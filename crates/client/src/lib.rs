@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod environments;
 mod error;
 mod follow;
 mod shell;

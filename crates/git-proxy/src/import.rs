@@ -104,6 +104,20 @@ impl Repositories {
         Ok(Imported { base: head.clone(), head, branch: Some(branch) })
     }
 
+    /// Makes a repository with what one commit of another session's is made of.
+    pub async fn copy(&self, from: SessionId, to: SessionId, commit: &str) -> Result<(), GitError> {
+        let source = self.existing(from).await?;
+        let repository = self.create(to).await?;
+        Git::new("import", Some(&repository))
+            .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags"])
+            .arg(&source)
+            .args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", NOT_IN_THE_WAY])
+            .arg(format!("+{commit}:refs/patchyard/base"))
+            .run()
+            .await?;
+        Ok(())
+    }
+
     /// Makes the session's branch at `base` and lets HEAD name it, so that a clone checks it out.
     pub async fn start_branch(&self, session: SessionId, branch: &str, base: &str) -> Result<(), GitError> {
         let repository = self.existing(session).await?;

@@ -42,4 +42,16 @@ impl Repositories {
         let (true, true, Some(hash)) = (regular, small, hash) else { return Ok(None) };
         Git::new("cat-file", Some(&repository)).args(["cat-file", "blob", hash]).run().await.map(Some)
     }
+
+    /// The first commits of a history, sorted: what two copies of one repository have in common.
+    pub async fn roots(&self, session: SessionId, commit: &str) -> Result<Vec<String>, GitError> {
+        let repository = self.existing(session).await?;
+        let listed = Git::new("rev-list", Some(&repository))
+            .args(["rev-list", "--max-parents=0", "--end-of-options", commit])
+            .text()
+            .await?;
+        let mut roots: Vec<String> = listed.lines().map(ToOwned::to_owned).collect();
+        roots.sort();
+        Ok(roots)
+    }
 }

@@ -34,7 +34,10 @@ pub struct CreateSession {
     /// The agent, `patchyard` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// The image, the server's default when left out.
+    /// The environment, by id or name; the default one when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// The image, the environment's when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 }

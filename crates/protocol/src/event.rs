@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::environment::EnvironmentRef;
 use crate::ids::{Epoch, PromptId, QuestionId, Seq, SessionId, ShellId, TurnId};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 use crate::usage::{DiffStat, Usage};
@@ -69,6 +70,9 @@ pub enum EventBody {
         duration_ms: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
+        /// What is worth knowing of a step that went well, a sentence: what was reused, what was not kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
     },
     /// A prompt was accepted; it is durable from here on.
     #[serde(rename = "prompt.queued")]
@@ -167,6 +171,9 @@ pub struct SessionCreated {
     pub agent: String,
     /// The image of the sandbox.
     pub image: String,
+    /// The environment; sessions of earlier versions have none and work in the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<EnvironmentRef>,
     /// Where the code comes from.
     pub repository: RepositoryOrigin,
     /// The commit that the user's branch points at.
@@ -216,6 +223,12 @@ pub enum Step {
     Sandbox,
     /// The guest clones the session repository and checks out the branch.
     Workspace,
+    /// The environment's setup script runs.
+    Setup,
+    /// What clone and setup made is kept for later sessions.
+    Cache,
+    /// The `SessionStart` hooks of the repository run.
+    Hooks,
 }
 
 /// Body of `turn.ended`.

@@ -131,6 +131,10 @@ typed_id!(
     EnvironmentId, "env_", "an environment"
 );
 typed_id!(
+    /// A setup script that is tried out.
+    SetupTestId, "tst_", "a setup test"
+);
+typed_id!(
     /// One started command in a sandbox.
     ExecId, "exe_", "an execution"
 );

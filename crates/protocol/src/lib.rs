@@ -5,6 +5,7 @@
 //!           │
 //!  agent_port · hands · attachment the seams between session, agent and sandbox
 //!           │
+//!  environment                     in what sessions work
 //!  guest                           what host and guest say to each other
 //!  sandbox_host · sandbox_spec     what the server may ask of the privileged process
 //!  api · shell · problem           what browsers and terminals see
@@ -18,6 +19,7 @@
 pub mod agent_port;
 pub mod api;
 pub mod attachment;
+pub mod environment;
 pub mod event;
 pub mod guest;
 pub mod hands;

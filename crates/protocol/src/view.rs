@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::environment::EnvironmentRef;
 use crate::event::{Checkpoint, Event, EventBody, PlanEntry, PlanStatus, Question, RepositoryOrigin, Step};
 use crate::ids::{Seq, SessionId, TurnId};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
@@ -23,6 +24,9 @@ pub struct SessionView {
     pub agent: String,
     /// The image of the sandbox.
     pub image: String,
+    /// The environment; sessions of earlier versions have none and work in the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<EnvironmentRef>,
     /// Where the code comes from.
     pub repository: RepositoryOrigin,
     /// The commit that the user's branch points at.
@@ -95,6 +99,7 @@ impl SessionView {
             title: created.title.clone(),
             agent: created.agent.clone(),
             image: created.image.clone(),
+            environment: created.environment.clone(),
             repository: created.repository.clone(),
             head: created.head.clone(),
             base: created.base.clone(),
@@ -199,5 +204,8 @@ fn step_activity(step: Step) -> &'static str {
     match step {
         Step::Sandbox => "starting the sandbox",
         Step::Workspace => "preparing the workspace",
+        Step::Setup => "running the setup script",
+        Step::Cache => "keeping the prepared state",
+        Step::Hooks => "running the SessionStart hooks",
     }
 }

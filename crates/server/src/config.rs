@@ -18,6 +18,12 @@
 //! open_files = 65536
 //! environment = { TZ = "UTC" }
 //!
+//! [setup]
+//! timeout_seconds = 600                   # of a setup script
+//! cache_bytes = 20000000000               # kept of setups, all together
+//! cache_entries = 50
+//! cache_valid_hours = 168                 # then built anew in the background
+//!
 //! [repositories]
 //! file_roots = ["/srv/git"]
 //! allow = [{ host = "git.corp", cidr = "10.1.0.0/16" }]
@@ -32,6 +38,7 @@ use std::path::{Path, PathBuf};
 use policy::address::AddressException;
 use protocol::sandbox_spec::Limits;
 use serde::Deserialize;
+use session::{CacheLimits, Deadlines};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -43,6 +50,8 @@ pub struct Config {
     pub model: ModelSettings,
     /// Sandboxes.
     pub sandbox: SandboxConfig,
+    /// Setup scripts of environments.
+    pub setup: SetupConfig,
     /// What may be fetched.
     pub repositories: RepositoriesConfig,
     /// Agents besides our own.
@@ -71,11 +80,12 @@ pub struct ModelSettings {
     pub max_tokens: Option<u32>,
 }
 
-/// `[sandbox]`.
+/// `[sandbox]`: image and limits are those of the default environment, which is made of them at the first
+/// start and edited like any other after that.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SandboxConfig {
-    /// The image of sessions that name none.
+    /// The image of the default environment.
     pub image: String,
     /// Bytes of memory.
     pub memory_bytes: u64,
@@ -87,7 +97,7 @@ pub struct SandboxConfig {
     pub disk_bytes: u64,
     /// Open files per process.
     pub open_files: u64,
-    /// Variables that every command sees.
+    /// Variables that every command of every environment sees.
     pub environment: BTreeMap<String, String>,
 }
 
@@ -96,6 +106,32 @@ impl Default for SandboxConfig {
         let Limits { memory_bytes, cpu_millis, pids, disk_bytes, open_files } = Limits::default();
         let environment = BTreeMap::new();
         Self { image: "slim".into(), memory_bytes, cpu_millis, pids, disk_bytes, open_files, environment }
+    }
+}
+
+/// `[setup]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SetupConfig {
+    /// How long a setup script may run.
+    pub timeout_seconds: u64,
+    /// Bytes that all kept setups may take together.
+    pub cache_bytes: u64,
+    /// Kept setups at the most.
+    pub cache_entries: usize,
+    /// Hours after which one is built anew in the background.
+    pub cache_valid_hours: u64,
+}
+
+impl Default for SetupConfig {
+    fn default() -> Self {
+        let CacheLimits { entries, bytes, valid } = CacheLimits::default();
+        Self {
+            timeout_seconds: Deadlines::default().setup.as_secs(),
+            cache_bytes: bytes,
+            cache_entries: entries,
+            cache_valid_hours: valid.as_secs() / 3600,
+        }
     }
 }
 
@@ -149,7 +185,7 @@ impl Config {
         })
     }
 
-    /// What every sandbox may use.
+    /// What a sandbox of the default environment may use.
     #[must_use]
     pub fn limits(&self) -> Limits {
         Limits {
@@ -181,6 +217,11 @@ mod tests {
             hosts = ["patchyard.example.org"]
             [model]
             base_url = "http://127.0.0.1:1"
+            [setup]
+            timeout_seconds = 60
+            cache_bytes = 0
+            cache_entries = 1
+            cache_valid_hours = 1
             [repositories]
             file_roots = ["/srv/git"]
             allow = [{ host = "git.corp", cidr = "10.1.0.0/16" }]

@@ -2,7 +2,9 @@
 
 use utoipa::OpenApi as _;
 
-use crate::routes::{access, blobs, diff, events, files, info, prompts, sessions, shells, stream, uploads};
+use crate::routes::{
+    access, blobs, diff, environments, events, files, info, prompts, sessions, shells, stream, uploads,
+};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -11,9 +13,13 @@ use crate::routes::{access, blobs, diff, events, files, info, prompts, sessions,
     paths(
         access::login, access::token, access::logout, access::me,
         info::server, info::openapi,
+        environments::list_environments, environments::create_environment, environments::get_environment,
+        environments::edit_environment, environments::delete_environment, environments::archive_environment,
+        environments::make_default_environment, environments::refresh_environment,
+        environments::test_setup, environments::get_setup_test, environments::stop_setup_test,
         uploads::create_upload,
         sessions::list_sessions, sessions::create_session, sessions::get_session, sessions::delete_session,
-        sessions::archive_session, sessions::stop_session,
+        sessions::archive_session, sessions::stop_session, sessions::retry_session,
         prompts::create_prompt, prompts::answer_question,
         events::list_events, stream::stream,
         diff::get_diff, diff::get_file_diff,

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use git_proxy::GitError;
 use protocol::problem::Problem;
 use serde::de::DeserializeOwned;
-use session::SessionError;
+use session::{EnvironmentError, SessionError};
 use store::StoreError;
 
 /// An error answer.
@@ -55,6 +55,20 @@ impl From<StoreError> for Reply {
                 text,
                 "see `patchyard sessions list` for those that there are",
             ),
+            StoreError::NoEnvironment(_) => Self::new(
+                404,
+                "environment_not_found",
+                text,
+                "see `patchyard environments list` for those that there are",
+            ),
+            StoreError::NameTaken(_) => Self::new(409, "name_taken", text, "choose another name"),
+            StoreError::Stale { .. } => {
+                Self::new(409, "environment_changed", text, "read it again, and edit what is there now")
+            }
+            StoreError::ArchivesDefault => {
+                Self::new(409, "default_environment", text, "make another one the default first")
+            }
+            StoreError::Archived => Self::new(409, "environment_archived", text, "bring it back first"),
             StoreError::NoBlob(_) => Self::new(404, "blob_not_found", text, "reload the session"),
             StoreError::KeyReused => {
                 Self::new(409, "idempotency_key_reused", text, "send it again with a new key")
@@ -81,9 +95,6 @@ impl From<SessionError> for Reply {
             SessionError::NoAgent { .. } => {
                 Self::new(400, "agent_not_found", text, "leave the agent out, or name one of these")
             }
-            SessionError::NoImage { .. } => {
-                Self::new(400, "image_not_found", text, "leave the image out, or name one of these")
-            }
             SessionError::NoModel => {
                 Self::new(409, "no_model", text, "set ANTHROPIC_API_KEY for the server and start it again")
             }
@@ -91,6 +102,8 @@ impl From<SessionError> for Reply {
                 Self::new(409, "unrecorded", text, "send a prompt that mends it, or delete the session")
             }
             SessionError::Recovering(_) => Self::new(503, "recovering", text, "try again in a moment"),
+            SessionError::NothingFailed(_) => Self::new(409, "nothing_failed", text, "send a prompt instead"),
+            SessionError::Environment(error) => error.into(),
             SessionError::NothingRuns(_) => Self::new(409, "nothing_runs", text, "nothing has to be done"),
             SessionError::NoSandbox(_) => Self::new(409, "no_sandbox", text, "send a prompt; it starts one"),
             SessionError::NoShell(_) => Self::new(404, "shell_not_found", text, "open another one"),
@@ -104,6 +117,34 @@ impl From<SessionError> for Reply {
             SessionError::Git(error) => error.into(),
             SessionError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<EnvironmentError> for Reply {
+    fn from(error: EnvironmentError) -> Self {
+        use EnvironmentError as E;
+        let text = error.to_string();
+        let (status, code, next) = match error {
+            E::NoImage { .. } => (400, "image_not_found", "name one of these, or leave the image out"),
+            E::NoTier { .. } => {
+                (400, "tier_not_available", "ask for another tier, or mend what `patchyard doctor` marks")
+            }
+            E::Unknown { .. } => {
+                (400, "environment_not_found", "name one of these, or leave the environment out")
+            }
+            E::Archived(_) => (409, "environment_archived", "bring it back, or choose another one"),
+            E::Stale { .. } => (409, "environment_changed", "read it again, and edit what is there now"),
+            E::NoTest(_) => (404, "setup_test_not_found", "start another one"),
+            E::TooManyTests(_) => (429, "too_many_setup_tests", "wait for one to end"),
+            E::Name
+            | E::TooLong { .. }
+            | E::Variables(_)
+            | E::Domain(_)
+            | E::TooManyDomains(_)
+            | E::Limit { .. }
+            | E::Script => (400, "bad_environment", "change it and send it again"),
+        };
+        Self::new(status, code, text, next)
     }
 }
 

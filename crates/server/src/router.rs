@@ -8,7 +8,8 @@ use axum::response::Response;
 use axum::routing::{delete, get, post};
 
 use crate::routes::{
-    access, blobs, diff, events, files, git, health, info, prompts, sessions, shells, stream, uploads,
+    access, blobs, diff, environments, events, files, git, health, info, prompts, sessions, shells, stream,
+    uploads,
 };
 use crate::state::AppState;
 use crate::{assets, auth};
@@ -26,11 +27,24 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/auth/me", get(access::me))
         .route("/auth/logout", post(access::logout))
         .route("/server", get(info::server))
+        .route("/environments", get(environments::list_environments).post(environments::create_environment))
+        .route(
+            "/environments/{environment}",
+            get(environments::get_environment)
+                .put(environments::edit_environment)
+                .delete(environments::delete_environment),
+        )
+        .route("/environments/{environment}/archive", post(environments::archive_environment))
+        .route("/environments/{environment}/default", post(environments::make_default_environment))
+        .route("/environments/{environment}/cache/refresh", post(environments::refresh_environment))
+        .route("/environments/{environment}/test-setup", post(environments::test_setup))
+        .route("/setup-tests/{test}", get(environments::get_setup_test).delete(environments::stop_setup_test))
         .route("/uploads", post(uploads::create_upload).layer(DefaultBodyLimit::disable()))
         .route("/sessions", get(sessions::list_sessions).post(sessions::create_session))
         .route("/sessions/{session}", get(sessions::get_session).delete(sessions::delete_session))
         .route("/sessions/{session}/archive", post(sessions::archive_session))
         .route("/sessions/{session}/stop", post(sessions::stop_session))
+        .route("/sessions/{session}/retry", post(sessions::retry_session))
         .route("/sessions/{session}/prompts", post(prompts::create_prompt))
         .route("/sessions/{session}/questions/{question}", post(prompts::answer_question))
         .route("/sessions/{session}/events", get(events::list_events))

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod blobs;
 pub(crate) mod diff;
+pub(crate) mod environments;
 pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod git;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use protocol::environment::EnvironmentSettings;
 use store::{Access, Store, StoreError};
 use tokio::net::TcpListener;
 
@@ -86,6 +87,8 @@ pub async fn run(
     let hosts = hosts(address, &options.config.server.hosts);
     let state = wire(&options.data, &options.host_socket, &options.config, &options.model, hosts).await?;
     write_token_file(&options.data, &state.store).await?;
+    let default = default_environment(&options.config);
+    state.sessions.ensure_default_environment(default).await.map_err(RunError::Recover)?;
     state.sessions.recover().await.map_err(RunError::Recover)?;
     let login = async || {
         let code = state.store.grant(Access::Code, "login").await?;
@@ -105,6 +108,15 @@ pub async fn run(
     let served = axum::serve(listener, router(state)).with_graceful_shutdown(shut_down).await;
     stopping.cancel();
     served.map_err(RunError::Serve)
+}
+
+/// The environment that a new server begins with.
+fn default_environment(config: &Config) -> EnvironmentSettings {
+    EnvironmentSettings {
+        image: config.sandbox.image.clone(),
+        limits: config.limits(),
+        ..EnvironmentSettings::named("default")
+    }
 }
 
 /// Binds the address that requests come in on.

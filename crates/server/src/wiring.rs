@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use git_proxy::{FetchRules, Repositories};
 use model_gateway::{Auth, ModelClient, ModelConfig, Secret};
 use policy::address::AddressRules;
 use sandbox::client::SandboxHost;
-use session::{AgentSpec, Agents, Deadlines, ModelSource, SessionConfig, Sessions};
+use session::{AgentSpec, Agents, CacheLimits, Deadlines, ModelSource, SessionConfig, Sessions};
 use store::{Clock, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -133,14 +134,20 @@ async fn empty(folder: &Path) -> std::io::Result<()> {
 fn session_config(config: &Config, scratch: std::path::PathBuf) -> SessionConfig {
     SessionConfig {
         scratch,
-        default_image: config.sandbox.image.clone(),
-        limits: config.limits(),
         fetch: FetchRules {
             addresses: AddressRules { exceptions: config.repositories.allow.clone() },
             file_roots: config.repositories.file_roots.clone(),
         },
         environment: config.sandbox.environment.clone().into_iter().collect(),
-        deadlines: Deadlines::default(),
+        caches: CacheLimits {
+            entries: config.setup.cache_entries,
+            bytes: config.setup.cache_bytes,
+            valid: Duration::from_secs(config.setup.cache_valid_hours.saturating_mul(3600)),
+        },
+        deadlines: Deadlines {
+            setup: Duration::from_secs(config.setup.timeout_seconds.max(1)),
+            ..Deadlines::default()
+        },
     }
 }
 

@@ -18,9 +18,10 @@ use protocol::view::SessionView;
 use crate::acp::AcpAgent;
 use crate::config::Deadlines;
 use crate::error::SessionError;
+use crate::provision::hooks::ENV_FILE;
 
 /// The name of our own agent.
-const OURS: &str = "patchyard";
+pub(crate) const OURS: &str = "patchyard";
 
 /// The largest file of instructions that is read.
 const MAX_MEMORY_FILE: u64 = 1024 * 1024;
@@ -112,6 +113,7 @@ impl Agents {
         let mut config = AgentConfig::new(model.clone(), place.hands, place.workspace, environment);
         config.memory = instructions;
         config.tool_env = place.environment;
+        config.env_file = Some(ENV_FILE.to_owned());
         Ok(Box::new(PatchyardAgent::new(config)))
     }
 }

@@ -4,20 +4,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use git_proxy::FetchRules;
-use protocol::sandbox_spec::Limits;
+
+use crate::environments::caches::CacheLimits;
 
 /// Everything that the sessions of one server share.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
     /// Where bundles of guests are kept while they come in; on the same disk as the repositories.
     pub scratch: PathBuf,
-    /// The image of sessions that name none.
-    pub default_image: String,
-    /// What every sandbox may use.
-    pub limits: Limits,
     /// What the server may fetch.
     pub fetch: FetchRules,
-    /// Variables that every command of a sandbox sees besides ours.
+    /// What may be kept of setups.
+    pub caches: CacheLimits,
+    /// Variables that every command of every environment sees, besides the environment's and ours.
     pub environment: Vec<(String, String)>,
     /// How long things may take.
     pub deadlines: Deadlines,
@@ -30,6 +29,12 @@ pub struct Deadlines {
     pub sandbox: Duration,
     /// Cloning the workspace.
     pub workspace: Duration,
+    /// Running the setup script.
+    pub setup: Duration,
+    /// Keeping what clone and setup made, and the sandbox that stands on it.
+    pub cache: Duration,
+    /// How long the sandbox of a failed preparation stays, so that a person can look.
+    pub failed_sandbox: Duration,
     /// Starting an agent that lives in the sandbox.
     pub agent: Duration,
     /// One whole turn.
@@ -47,6 +52,9 @@ impl Default for Deadlines {
         Self {
             sandbox: Duration::from_secs(60),
             workspace: Duration::from_secs(300),
+            setup: Duration::from_secs(600),
+            cache: Duration::from_secs(180),
+            failed_sandbox: Duration::from_secs(30 * 60),
             agent: Duration::from_secs(60),
             turn: Duration::from_secs(6 * 3600),
             stop: Duration::from_secs(15),

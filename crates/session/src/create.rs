@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use git_proxy::Imported;
 use policy::repository::{RepositoryUrl, workspace_name};
 use protocol::api::MAX_PROMPT_CHARS;
+use protocol::environment::EnvironmentRef;
 use protocol::event::{RepositoryOrigin, SessionCreated};
 use protocol::ids::{PromptId, SessionId};
 use protocol::view::SessionView;
@@ -12,7 +14,7 @@ use ulid::Ulid;
 
 use crate::error::SessionError;
 use crate::names;
-use crate::registry::Sessions;
+use crate::registry::{Sessions, Shared};
 
 /// What a new session starts with.
 #[derive(Debug, Clone)]
@@ -23,7 +25,9 @@ pub struct NewSession {
     pub repository: NewRepository,
     /// The agent; the default when left out.
     pub agent: Option<String>,
-    /// The image; the default when left out.
+    /// The environment, by id or name; the default when left out.
+    pub environment: Option<String>,
+    /// The image; the environment's when left out.
     pub image: Option<String>,
     /// The client's key.
     pub key: Option<IdempotencyKey>,
@@ -76,9 +80,22 @@ impl Sessions {
     async fn create_whole(&self, new: NewSession) -> Result<Accepted<SessionView>, SessionError> {
         check_prompt(&new.prompt)?;
         let agent = self.shared.agents.resolve(new.agent.as_deref())?;
-        let image = self.image(new.image.as_deref()).await?;
+        let environment = self.resolve_environment(new.environment.as_deref()).await?;
+        if new.environment.is_some() {
+            self.check_image(&environment.settings.image).await?;
+        }
+        self.check_tier(&environment.settings).await?;
+        let image = match &new.image {
+            Some(image) => {
+                self.check_image(image).await?;
+                image.clone()
+            }
+            // The default one is found when it is used.
+            None => environment.settings.image.clone(),
+        };
+        let environment = EnvironmentRef { id: environment.id, name: environment.settings.name };
         let id = SessionId::from(Ulid::generate());
-        let made = self.create_with(id, new, agent, image).await;
+        let made = self.create_with(id, new, agent, environment, image).await;
         let keep = matches!(&made, Ok(accepted) if !accepted.repeated);
         if !keep {
             self.shared.repositories.delete(id).await?;
@@ -90,50 +107,23 @@ impl Sessions {
         Ok(accepted)
     }
 
-    /// The image that a session asks for, if there is one; the default is found when it is used.
-    async fn image(&self, wanted: Option<&str>) -> Result<String, SessionError> {
-        let Some(wanted) = wanted else { return Ok(self.shared.config.default_image.clone()) };
-        match self.shared.host.images().await {
-            Ok(known) if !known.iter().any(|image| image.name == wanted) => Err(SessionError::NoImage {
-                wanted: wanted.chars().take(80).collect(),
-                known: known.into_iter().map(|image| image.name).collect::<Vec<_>>().join(", "),
-            }),
-            _ => Ok(wanted.to_owned()),
-        }
-    }
-
     async fn create_with(
         &self,
         id: SessionId,
         new: NewSession,
         agent: String,
+        environment: EnvironmentRef,
         image: String,
     ) -> Result<Accepted<SessionView>, SessionError> {
-        let repositories = &self.shared.repositories;
-        let (origin, imported) = match new.repository {
-            NewRepository::Bundle { path, name, branch } => {
-                let imported = repositories.import_bundle(id, &path).await?;
-                (RepositoryOrigin { name: workspace_name(&name), url: None, branch }, imported)
-            }
-            NewRepository::Url { url, branch } => {
-                let rules = &self.shared.config.fetch;
-                let url = RepositoryUrl::parse(&url, &rules.file_roots).map_err(git_proxy::GitError::from)?;
-                let imported = repositories.import_url(id, &url, branch.as_deref(), rules).await?;
-                let origin = RepositoryOrigin {
-                    name: url.name(),
-                    url: Some(url.to_string()),
-                    branch: imported.branch.clone(),
-                };
-                (origin, imported)
-            }
-        };
+        let (origin, imported) = import(&self.shared, id, new.repository).await?;
         let title = names::title(&new.prompt);
         let branch = names::branch(&title, id);
-        repositories.start_branch(id, &branch, &imported.base).await?;
+        self.shared.repositories.start_branch(id, &branch, &imported.base).await?;
         let created = SessionCreated {
             title,
             agent,
             image,
+            environment: Some(environment),
             repository: origin,
             head: imported.head,
             base: imported.base,
@@ -152,5 +142,30 @@ impl Sessions {
     ) -> Result<Accepted<(PromptId, u64)>, SessionError> {
         check_prompt(&text)?;
         self.handle(id).await?.prompt(text, key).await
+    }
+}
+
+/// Brings the code into the repository of a session that is being made.
+pub(crate) async fn import(
+    shared: &Shared,
+    id: SessionId,
+    repository: NewRepository,
+) -> Result<(RepositoryOrigin, Imported), SessionError> {
+    match repository {
+        NewRepository::Bundle { path, name, branch } => {
+            let imported = shared.repositories.import_bundle(id, &path).await?;
+            Ok((RepositoryOrigin { name: workspace_name(&name), url: None, branch }, imported))
+        }
+        NewRepository::Url { url, branch } => {
+            let rules = &shared.config.fetch;
+            let url = RepositoryUrl::parse(&url, &rules.file_roots).map_err(git_proxy::GitError::from)?;
+            let imported = shared.repositories.import_url(id, &url, branch.as_deref(), rules).await?;
+            let origin = RepositoryOrigin {
+                name: url.name(),
+                url: Some(url.to_string()),
+                branch: imported.branch.clone(),
+            };
+            Ok((origin, imported))
+        }
     }
 }

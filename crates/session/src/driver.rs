@@ -4,7 +4,7 @@
 //!            ┌──────────────────────── select, most urgent first ────────────────────────┐
 //!  requests ─┤ prompt · stop · answer · archive · delete · shut down                      │
 //!  asks ─────┤ the agent asks the person                                                  ├─▶ Machine ─▶ log
-//!  job ──────┤ sandbox made · workspace made · turn over                                  │
+//!  job ──────┤ sandbox made · a step prepared · turn over                                 │
 //!  sandbox ──┤ it died                                                                    │
 //!  deadline ─┘ a transient state lasted too long                                          │
 //!            └───────────────────────────────────────────────────────────────────────────┘
@@ -16,6 +16,7 @@
 mod deadline;
 mod handle;
 mod job;
+mod prepare;
 mod request;
 
 use std::collections::VecDeque;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use protocol::agent_port::Agent;
 use protocol::event::{Answer, Event, EventBody, Question};
 use protocol::ids::{Epoch, PromptId, SandboxId, Seq, SessionId};
-use protocol::status::StopReason;
+use protocol::status::{SandboxPhase, StopReason};
 use protocol::view::SessionView;
 use sandbox::guest_link::GuestLink;
 use store::StoreError;
@@ -40,6 +41,7 @@ use crate::registry::Shared;
 pub use handle::Handle;
 pub(crate) use handle::{Look, Request};
 use job::Job;
+use prepare::Preparing;
 
 /// Requests that wait for one driver before callers wait too.
 const REQUESTS: usize = 64;
@@ -49,6 +51,8 @@ const REQUESTS: usize = 64;
 pub(crate) struct LiveSandbox {
     pub(crate) id: SandboxId,
     pub(crate) link: GuestLink,
+    /// Promised limits that do not hold here, a sentence each.
+    pub(crate) unenforced: Vec<String>,
 }
 
 /// A question that waits for the person.
@@ -79,6 +83,8 @@ pub(crate) struct Driver {
     agent: Option<Box<dyn Agent>>,
     sandbox: Option<LiveSandbox>,
     job: Option<Job>,
+    /// What the steps of a preparation hand on.
+    preparing: Option<Preparing>,
     question: Option<OpenQuestion>,
     /// When the job's phase is over at the latest.
     deadline: Option<Instant>,
@@ -154,6 +160,7 @@ impl Driver {
             agent: None,
             sandbox: found,
             job: None,
+            preparing: None,
             question: None,
             deadline: None,
             left: None,
@@ -223,7 +230,11 @@ impl Driver {
     }
 
     async fn sandbox_lost(&mut self, reason: String) -> Result<(), StoreError> {
-        if matches!(self.job, Some(Job::Workspace { .. })) {
+        if self.job.is_none() && self.machine.sandbox == SandboxPhase::Failed {
+            self.drop_failed_sandbox();
+            return Ok(());
+        }
+        if matches!(self.job, Some(Job::Prepare { .. })) {
             return self.step_failed(format!("the sandbox is gone: {reason}")).await;
         }
         let Some(gone) = self.sandbox.take() else { return Ok(()) };

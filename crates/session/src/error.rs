@@ -4,6 +4,8 @@ use protocol::hands::HandsError;
 use protocol::ids::{QuestionId, SessionId, ShellId};
 use store::StoreError;
 
+use crate::environments::EnvironmentError;
+
 /// An error of a session.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -18,9 +20,6 @@ pub enum SessionError {
     /// No such agent.
     #[error("there is no agent `{wanted}`; this server has {known}")]
     NoAgent { wanted: String, known: String },
-    /// No such image.
-    #[error("there is no image `{wanted}`; this server has {known}")]
-    NoImage { wanted: String, known: String },
     /// Our agent has no model.
     #[error("no model is configured: ANTHROPIC_API_KEY is not set")]
     NoModel,
@@ -54,6 +53,12 @@ pub enum SessionError {
     /// The server stops.
     #[error("the server is stopping; try again in a moment")]
     Stopping,
+    /// There is nothing to try again.
+    #[error("session {0} did not fail, or nothing waits in it; send a prompt instead")]
+    NothingFailed(SessionId),
+    /// The environment.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
     /// The repository.
     #[error(transparent)]
     Git(#[from] git_proxy::GitError),

@@ -3,10 +3,12 @@
 //! ```text
 //!  Sessions (registry) ── Handle ──▶ driver task, one per live session, sole owner of its state
 //!                                      │  decides with `machine` (pure)
-//!                                      ├─ provision: sandbox-host → guest → workspace
+//!                                      ├─ provision: sandbox-host → guest → workspace → setup → hooks
 //!                                      ├─ turn: Agent ⇄ AgentPort ⇄ log
 //!                                      └─ checkpoint: workspace → session repository → diffstat
 //! ```
+//!
+//! `environments` is in what sessions work, and what their setups leave for later ones.
 //!
 //! The driver keeps nothing that the log does not hold: after a restart `recover` folds the log and
 //! re-attaches to the sandboxes that still live.
@@ -20,6 +22,7 @@ mod config;
 mod copies;
 mod create;
 mod driver;
+mod environments;
 mod error;
 pub mod machine;
 mod names;
@@ -35,6 +38,8 @@ pub use config::{Deadlines, SessionConfig};
 pub use copies::Copy;
 pub use create::{NewRepository, NewSession};
 pub use driver::Handle;
+pub use environments::EnvironmentError;
+pub use environments::caches::CacheLimits;
 pub use error::SessionError;
 pub use registry::Sessions;
 pub use shells::{ShellOutput, ShellViewer};

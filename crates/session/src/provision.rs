@@ -1,155 +1,159 @@
 //! From nothing to a workspace that an agent can work in.
 //!
 //! ```text
-//!  sandbox-host: create ─▶ guest: hello ─▶ git clone from the read-only mount ─▶ agent
+//!  plan ─▶ sandbox ─▶ (network policy) ─▶ workspace ─▶ setup script ─▶ kept as a layer ─▶ hooks ─▶ agent
+//!           │                              │               │               └ a new sandbox on it
+//!           └ on a layer, where one fits ──┴ taken over ───┴ not run
 //! ```
+//!
+//! Each part is a job of the driver, with a step in the log and a deadline. The network policy has its
+//! place before anything of the repository runs; in this version there is no network to bind.
+
+pub(crate) mod exec;
+pub(crate) mod hooks;
+pub(crate) mod plan;
+pub(crate) mod setup;
+pub(crate) mod steps;
+pub(crate) mod workspace;
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use agent::MemoryFile;
 use protocol::agent_port::Agent;
-use protocol::event::{EventBody, LiveDelta, Step};
-use protocol::hands::{ExecEvent, ExecSpec, Hands as _};
-use protocol::ids::{Epoch, ExecId, SandboxId};
-use protocol::sandbox_host::REPOSITORY_MOUNT;
+use protocol::environment::EnvironmentSettings;
+use protocol::ids::{SandboxId, SessionId};
+use protocol::sandbox_host::{HostErrorCode, Made};
 use protocol::sandbox_spec::SandboxSpec;
 use protocol::view::SessionView;
-use ulid::Ulid;
+use sandbox::client::SandboxHostError;
 
 use crate::agents::Place;
-use crate::checkpoint::IDENTITY;
 use crate::driver::LiveSandbox;
+use crate::environments::caches;
 use crate::registry::Shared;
-
-/// How much a step's output may add to the log.
-const MAX_OUTPUT: usize = 64 * 1024;
+use plan::Plan;
 
 /// Where a session's code is inside its sandbox.
 pub(crate) fn workspace_path(facts: &SessionView) -> String {
     format!("/workspace/{}", policy::repository::workspace_name(&facts.repository.name))
 }
 
-/// Makes and starts a sandbox and says hello to its guest.
+/// Plans, makes and starts a sandbox, and says hello to its guest. `fresh` builds everything anew.
 pub(crate) async fn sandbox(
     shared: &Shared,
     facts: &SessionView,
+    tip: &str,
     sandbox: SandboxId,
+    fresh: bool,
+) -> Result<(LiveSandbox, Arc<Plan>), String> {
+    let mut plan = plan::of_session(shared, facts, tip, fresh).await?;
+    let made = shared.host.create(sandbox, Some(facts.id), plan.spec.clone()).await;
+    let made = match made {
+        // Removed by hand, or of an image that is another one now.
+        Err(SandboxHostError::Failed { code: HostErrorCode::NoLayer, .. }) if plan.spec.layer.is_some() => {
+            if let Some(layer) = plan.spec.layer {
+                caches::forget(shared, layer).await;
+            }
+            plan = plan::of_session(shared, facts, tip, true).await?;
+            shared.host.create(sandbox, Some(facts.id), plan.spec.clone()).await
+        }
+        made => made,
+    };
+    let made = made.map_err(|error| error.to_string())?;
+    let live = greet(shared, &made, &plan.spec).await?;
+    Ok((live, Arc::new(plan)))
+}
+
+/// Makes and starts a sandbox of this kind.
+pub(crate) async fn start(
+    shared: &Shared,
+    sandbox: SandboxId,
+    session: Option<SessionId>,
+    spec: SandboxSpec,
 ) -> Result<LiveSandbox, String> {
-    let spec = SandboxSpec::of_image(&facts.image, shared.config.limits);
-    let made = shared.host.create(sandbox, Some(facts.id), spec).await.map_err(|error| error.to_string())?;
-    match shared.host.link(&made).await {
-        Ok(link) => Ok(LiveSandbox { id: sandbox, link }),
+    let made = shared.host.create(sandbox, session, spec.clone()).await.map_err(|error| error.to_string())?;
+    greet(shared, &made, &spec).await
+}
+
+async fn greet(shared: &Shared, made: &Made, spec: &SandboxSpec) -> Result<LiveSandbox, String> {
+    let id = made.attachment.sandbox;
+    if !spec.tier.accepts(made.tier) {
+        shared.reap(id);
+        return Err(format!(
+            "the host made a sandbox of the tier `{}`, which is not what the environment asks for; `patchyard \
+             doctor` says which tiers can be had",
+            made.tier
+        ));
+    }
+    match shared.host.link(made).await {
+        Ok(link) => Ok(LiveSandbox { id, link, unenforced: made.unenforced.clone() }),
         Err(error) => {
-            shared.reap(sandbox);
+            shared.reap(id);
             Err(format!("the guest of the new sandbox did not answer: {error}"))
         }
     }
 }
 
-/// Clones the session repository and makes the agent; the agent's reading needs no sandbox and is
-/// done meanwhile.
-pub(crate) async fn workspace(
-    shared: &Arc<Shared>,
-    facts: &Arc<SessionView>,
-    epoch: Epoch,
-    sandbox: &LiveSandbox,
-) -> Result<Box<dyn Agent>, String> {
-    let (cloned, agent) = tokio::join!(clone(shared, facts, epoch, sandbox), agent(shared, facts, sandbox));
-    cloned?;
-    agent
-}
-
-async fn clone(
-    shared: &Shared,
-    facts: &SessionView,
-    epoch: Epoch,
-    sandbox: &LiveSandbox,
-) -> Result<(), String> {
-    let path = workspace_path(facts);
-    // A shared clone borrows the objects of the mount, which lasts as long as the sandbox: nothing
-    // is copied, however long the history.
-    let script = r#"set -eu
-rm -rf "$WORKSPACE"
-mkdir -p "$(dirname "$WORKSPACE")"
-git clone --quiet --shared --branch "$BRANCH" "$REPOSITORY" "$WORKSPACE"
-git -C "$WORKSPACE" config user.name "$GIT_AUTHOR_NAME"
-git -C "$WORKSPACE" config user.email "$GIT_AUTHOR_EMAIL"
-if [ -f "$WORKSPACE/.gitmodules" ]; then
-    echo "This repository has submodules. They are not checked out in this version; their folders are empty."
-fi
-if grep -qs 'filter=lfs' "$WORKSPACE/.gitattributes"; then
-    echo "This repository uses Git LFS. Its large files are pointers in this version."
-fi"#;
-    let argv = ["sh", "-c", script].map(ToOwned::to_owned).into();
-    let spec = ExecSpec {
-        env: [("WORKSPACE", path), ("BRANCH", facts.branch.clone()), ("REPOSITORY", REPOSITORY_MOUNT.into())]
-            .into_iter()
-            .chain(IDENTITY.map(|(name, value)| (name, value.to_owned())))
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
-        timeout: Some(Duration::from_secs(280)),
-        ..ExecSpec::new(ExecId::from(Ulid::generate()), argv, "/")
-    };
-    let mut execution = sandbox.link.start(spec).await.map_err(|error| error.to_string())?;
-    let mut output = Vec::new();
-    let end = loop {
-        match execution.next().await.map_err(|error| error.to_string())? {
-            ExecEvent::Stdout(bytes) | ExecEvent::Stderr(bytes) => {
-                let text = String::from_utf8_lossy(&bytes).into_owned();
-                shared.store.live(facts.id, LiveDelta::StepOutput { step: Step::Workspace, text });
-                let room = MAX_OUTPUT.saturating_sub(output.len());
-                output.extend_from_slice(&bytes[..bytes.len().min(room)]);
-            }
-            ExecEvent::Exited(end) => break end,
-        }
-    };
-    let text = String::from_utf8_lossy(&output).trim().to_owned();
-    if !text.is_empty() {
-        let body = EventBody::StepOutput { step: Step::Workspace, text: text.clone() };
-        shared
-            .store
-            .append(facts.id, epoch, None, None, vec![body])
-            .await
-            .map_err(|error| error.to_string())?;
-    }
-    if end.is_success() {
-        return Ok(());
-    }
-    let last = text.lines().next_back().unwrap_or("it gave no reason");
-    Err(format!("the workspace could not be cloned from the session repository: {last}"))
-}
-
-/// Makes the session's agent, with the log up to now taken in.
+/// Makes the session's agent, with the log up to now taken in. What it knows of the repository is read
+/// here when nobody did before.
 pub(crate) async fn agent(
     shared: &Shared,
     facts: &SessionView,
     sandbox: &LiveSandbox,
+    memory: Option<Vec<MemoryFile>>,
 ) -> Result<Box<dyn Agent>, String> {
+    let settings = plan::settings(shared, facts).await?.settings;
     let place = Place {
         hands: Arc::new(sandbox.link.clone()),
         workspace: workspace_path(facts),
-        environment: environment(shared, facts),
+        environment: variables(shared, facts, &settings),
     };
-    let memory =
-        crate::agents::instructions(&shared.repositories, facts).await.map_err(|error| error.to_string())?;
+    let memory = match memory {
+        Some(memory) => memory,
+        None => instructions(shared, facts).await?,
+    };
     let mut agent = shared.agents.make(facts, place, memory, &shared.config.deadlines).await?;
     let events = shared.store.all_events(facts.id).await.map_err(|error| error.to_string())?;
     agent.restore(&events).await.map_err(|error| error.to_string())?;
     Ok(agent)
 }
 
-/// What every command of a session sees, by the names that hooks and scripts of repositories know.
-pub(crate) fn environment(shared: &Shared, facts: &SessionView) -> Vec<(String, String)> {
-    let id = facts.id.to_string();
-    let ours = [
-        ("CLAUDE_CODE_REMOTE", "true".to_owned()),
-        ("CLAUDE_CODE_REMOTE_SESSION_ID", id.clone()),
-        ("CLAUDE_PROJECT_DIR", workspace_path(facts)),
-        ("PATCHYARD_SESSION_ID", id),
-        ("CLAUDECODE", "1".to_owned()),
-        ("GIT_EDITOR", "true".to_owned()),
-        ("GIT_TERMINAL_PROMPT", "0".to_owned()),
-    ];
-    let ours = ours.into_iter().map(|(name, value)| (name.to_owned(), value));
-    shared.config.environment.iter().cloned().chain(ours).collect()
+/// The repository's instructions for agents.
+pub(crate) async fn instructions(shared: &Shared, facts: &SessionView) -> Result<Vec<MemoryFile>, String> {
+    crate::agents::instructions(&shared.repositories, facts).await.map_err(|error| error.to_string())
+}
+
+/// What every command of a session sees: the server's variables, then the environment's, then ours, by
+/// the names that hooks and scripts of repositories know.
+pub(crate) fn variables(
+    shared: &Shared,
+    facts: &SessionView,
+    settings: &EnvironmentSettings,
+) -> Vec<(String, String)> {
+    let mut all = plan::own_variables(shared, settings);
+    all.extend(ours(&facts.id.to_string(), &workspace_path(facts)));
+    all
+}
+
+/// The same, with the settings that are in force now.
+pub(crate) async fn session_variables(
+    shared: &Shared,
+    facts: &SessionView,
+) -> Result<Vec<(String, String)>, String> {
+    Ok(variables(shared, facts, &plan::settings(shared, facts).await?.settings))
+}
+
+/// The variables that say where a command runs.
+pub(crate) fn ours(session: &str, workspace: &str) -> Vec<(String, String)> {
+    [
+        ("CLAUDE_CODE_REMOTE", "true"),
+        ("CLAUDE_CODE_REMOTE_SESSION_ID", session),
+        ("CLAUDE_PROJECT_DIR", workspace),
+        ("PATCHYARD_SESSION_ID", session),
+        ("CLAUDECODE", "1"),
+        ("GIT_EDITOR", "true"),
+        ("GIT_TERMINAL_PROMPT", "0"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
 }

@@ -89,7 +89,7 @@ async fn adopt(shared: &Shared, view: &SessionView) -> Option<LiveSandbox> {
             continue;
         }
         tracing::info!(session = %view.id, %sandbox, "adopted a living sandbox");
-        adopted = Some(LiveSandbox { id: sandbox, link });
+        adopted = Some(LiveSandbox { id: sandbox, link, unenforced: Vec::new() });
     }
     adopted
 }
@@ -99,7 +99,7 @@ fn missing_ends(events: &[Event]) -> (Option<TurnId>, Vec<EventBody>) {
     let mut bodies = Vec::new();
     for step in open_steps(events) {
         let error = Some("the server stopped while this ran".to_owned());
-        bodies.push(EventBody::StepFinished { step, duration_ms: 0, error });
+        bodies.push(EventBody::StepFinished { step, duration_ms: 0, error, detail: None });
     }
     let turn = open_turn(events);
     if turn.is_some() {

@@ -11,10 +11,15 @@ use protocol::view::SessionView;
 use sandbox::client::SandboxHost;
 use store::Store;
 use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::agents::Agents;
 use crate::config::SessionConfig;
 use crate::driver::{Driver, Handle};
+use crate::environments::caches;
+use crate::environments::rebuild::Rebuilding;
+use crate::environments::setup_tests::SetupTests;
 use crate::error::SessionError;
 use crate::shells::Shells;
 
@@ -25,12 +30,21 @@ pub(crate) struct Shared {
     pub(crate) host: SandboxHost,
     pub(crate) agents: Agents,
     pub(crate) config: SessionConfig,
+    pub(crate) setup_tests: SetupTests,
+    pub(crate) rebuilding: Rebuilding,
+    /// What goes on beside the sessions; it is waited for when the server stops.
+    pub(crate) background: TaskTracker,
+    /// Cancelled when the server stops.
+    pub(crate) stopping: CancellationToken,
     /// Sessions whose driver died of a bug of ours.
     pub(crate) orphans: mpsc::UnboundedSender<SessionId>,
 }
 
 /// How long a session rests whose driver died, so that a bug that comes back costs little.
 const REST: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// How long work beside the sessions may take to end when the server stops.
+const LAST_WORK: std::time::Duration = std::time::Duration::from_secs(20);
 
 impl Shared {
     /// Takes a sandbox down and says in the server's log when that fails; the next start of
@@ -44,7 +58,7 @@ impl Shared {
     /// Takes a sandbox down in the background.
     pub(crate) fn reap(&self, sandbox: SandboxId) {
         let host = self.host.clone();
-        tokio::spawn(async move {
+        self.background.spawn(async move {
             if let Err(error) = host.destroy(sandbox).await {
                 tracing::warn!(%sandbox, %error, "a sandbox could not be taken down");
             }
@@ -73,7 +87,18 @@ impl Sessions {
     ) -> Self {
         let (orphans, mut orphaned) = mpsc::unbounded_channel();
         let this = Self {
-            shared: Arc::new(Shared { store, repositories, host, agents, config, orphans }),
+            shared: Arc::new(Shared {
+                store,
+                repositories,
+                host,
+                agents,
+                config,
+                setup_tests: SetupTests::new(),
+                rebuilding: Rebuilding::default(),
+                background: TaskTracker::new(),
+                stopping: CancellationToken::new(),
+                orphans,
+            }),
             live: Arc::default(),
             stopping: Arc::default(),
             shells: Shells::default(),
@@ -129,6 +154,7 @@ impl Sessions {
     /// an end for sandboxes and repositories that no session knows.
     pub async fn recover(&self) -> Result<(), SessionError> {
         self.shared.store.sweep().await?;
+        caches::sweep(&self.shared).await;
         let views = self.all_views().await?;
         let known: HashMap<SessionId, &SessionView> = views.iter().map(|view| (view.id, view)).collect();
         for view in &views {
@@ -174,8 +200,14 @@ impl Sessions {
     /// Ends all turns, records the workspaces and takes the sandboxes down. Nothing starts after.
     pub async fn shut_down(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.shared.stopping.cancel();
+        self.shared.setup_tests.stop();
         let handles: Vec<Handle> = self.live.lock().await.drain().map(|(_, handle)| handle).collect();
         futures::future::join_all(handles.iter().map(Handle::shut_down)).await;
+        self.shared.background.close();
+        if tokio::time::timeout(LAST_WORK, self.shared.background.wait()).await.is_err() {
+            tracing::warn!("work beside the sessions did not end; the next start takes down what it left");
+        }
     }
 }
 

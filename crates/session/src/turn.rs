@@ -47,7 +47,7 @@ pub(crate) async fn run(
     let message = input.text.clone();
     let made = match agent {
         Some(agent) => Ok(agent),
-        None => provision::agent(&context.shared, &context.facts, &context.sandbox).await,
+        None => provision::agent(&context.shared, &context.facts, &context.sandbox, None).await,
     };
     let (agent, end) = match made {
         Ok(mut agent) => {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use protocol::ids::{Epoch, SessionId};
+use protocol::ids::{EnvironmentId, Epoch, SessionId};
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,21 @@ pub enum StoreError {
     /// The idempotency key was used with other content.
     #[error("this idempotency key was used before with other content; use a new key for a new request")]
     KeyReused,
+    /// There is no such environment.
+    #[error("there is no environment {0}")]
+    NoEnvironment(EnvironmentId),
+    /// Another environment that is not archived has the name.
+    #[error("there is an environment `{0}` already; choose another name, or archive that one")]
+    NameTaken(String),
+    /// Somebody else changed the environment in between.
+    #[error("the environment was changed in between: it is at revision {newest} now, and {given} was edited")]
+    Stale { given: u64, newest: u64 },
+    /// The default environment cannot be archived.
+    #[error("the default environment cannot be archived; make another one the default first")]
+    ArchivesDefault,
+    /// An archived environment cannot be the default or be edited.
+    #[error("the environment is archived; bring it back first")]
+    Archived,
     /// Too many prompts wait.
     #[error("{0} prompts already wait in this session; wait for a turn to end")]
     QueueFull(usize),
@@ -35,7 +50,7 @@ pub enum StoreError {
     #[error("{} is in use by another patchyard; stop it, or give another data directory with --data", path.display())]
     InUse { path: PathBuf },
     /// A sealed text does not open: another key, or damage.
-    #[error("{0} does not open with the session's key; the data directory is damaged or mixed from two")]
+    #[error("{0} does not open with its key; the data directory is damaged or mixed from two")]
     Unsealable(&'static str),
     /// Stored data that no version wrote.
     #[error("{what} in the database cannot be read")]

@@ -20,6 +20,7 @@
 mod access;
 mod blobs;
 mod clock;
+mod environments;
 mod error;
 mod hub;
 mod log;
@@ -27,12 +28,15 @@ mod open;
 mod schema;
 mod seal;
 mod sessions;
+mod setup_caches;
 mod writer;
 
 pub use access::{Access, Identity};
 pub use blobs::MAX_BLOB_BYTES;
 pub use clock::Clock;
+pub use environments::StoredEnvironment;
 pub use error::StoreError;
 pub use hub::{Notice, Subscription};
 pub use log::{Accepted, IdempotencyKey};
 pub use open::Store;
+pub use setup_caches::{NewSetupCache, SetupCacheFacts, StoredSetupCache};

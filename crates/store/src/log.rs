@@ -59,7 +59,7 @@ impl IdempotencyKey {
     pub(crate) fn remember<T: Serialize>(
         &self,
         connection: &Connection,
-        session: SessionId,
+        owner: &str,
         at: Timestamp,
         answer: &T,
     ) -> Result<(), StoreError> {
@@ -74,7 +74,7 @@ impl IdempotencyKey {
                 self.key,
                 self.fingerprint,
                 answer,
-                session.to_string(),
+                owner,
                 at.as_microsecond()
             ])?;
         Ok(())
@@ -131,7 +131,7 @@ impl Store {
             let head = append_prepared(write, &inner, session, Some(epoch), at, (None, None), prepared)?;
             let answer = (prompt, head.seq);
             if let Some(seen) = &idempotency {
-                seen.remember(write.connection, session, at, &answer)?;
+                seen.remember(write.connection, &session.to_string(), at, &answer)?;
             }
             // Only what is in the savepoint for good may be remembered here.
             write.heads.insert(session, head);

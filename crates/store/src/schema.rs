@@ -7,7 +7,8 @@ use rusqlite::Connection;
 use crate::error::StoreError;
 
 /// One text per schema version, from 1 on.
-const MIGRATIONS: &[&str] = &[include_str!("schema/0001_first.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema/0001_first.sql"), include_str!("schema/0002_environments.sql")];
 
 /// Brings the database to the newest schema; refuses a newer one than this program knows.
 pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

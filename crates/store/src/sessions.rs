@@ -27,6 +27,11 @@ impl Keys {
         Self { master, opened: Mutex::default() }
     }
 
+    /// The key that seals all others.
+    pub(crate) fn master(&self) -> &SealKey {
+        &self.master
+    }
+
     /// The key of a session that exists.
     pub(crate) fn of(&self, connection: &Connection, session: SessionId) -> Result<Arc<SealKey>, StoreError> {
         if let Some(key) = self.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&session) {
@@ -90,7 +95,7 @@ impl Store {
                 let head = crate::log::append_prepared(write, &inner, id, None, at, (None, None), prepared)?;
                 let view = head.view.clone();
                 if let Some(seen) = &idempotency {
-                    seen.remember(write.connection, id, at, &id)?;
+                    seen.remember(write.connection, &id.to_string(), at, &id)?;
                 }
                 // Only what is in the savepoint for good may be remembered here.
                 write.heads.insert(id, head);

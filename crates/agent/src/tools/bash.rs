@@ -1,7 +1,7 @@
 //! `Bash`: a command in a new shell.
 //!
 //! ```text
-//!  sh -c:  exec 2>&1; trap 'note the folder in a file' EXIT; the command as it stands
+//!  sh -c:  exec 2>&1; trap 'note the folder in a file' EXIT; the hooks' variables; the command as it stands
 //! ```
 //!
 //! Standard error is merged by the shell, so that the order is that of the writes. The folder is
@@ -45,14 +45,18 @@ pub(super) async fn run(input: BashInput, with: Run<'_>) -> Outcome {
     let shell = shell(bench).await;
     if input.run_in_background {
         // A background task has no folder to carry over.
-        let spec = bench.spec(vec![shell.into(), "-c".into(), format!("exec 2>&1; {}", input.command)]);
+        let spec = bench.spec(vec![
+            shell.into(),
+            "-c".into(),
+            format!("exec 2>&1; {}{}", prelude(bench), input.command),
+        ]);
         return bench.tasks.start(bench, spec, &input.command).await;
     }
     let limit = input.timeout.map_or(DEFAULT_TIMEOUT, Duration::from_millis).min(MAX_TIMEOUT);
     let cwd_file = format!("{}/shell-folder", bench.scratch);
     let mut spec = bench.spec(Vec::new());
     let id = spec.exec.to_string();
-    spec.argv = vec![shell.into(), "-c".into(), script(&input.command, &bench.scratch, &cwd_file, &id)];
+    spec.argv = vec![shell.into(), "-c".into(), script(&input.command, bench, &cwd_file, &id)];
     spec.timeout = Some(limit);
     let (ended, output) = match execute(spec, with).await {
         Ok(done) => done,
@@ -92,10 +96,21 @@ async fn shell(bench: &Workbench) -> &'static str {
 /// The text that the shell runs. Nothing stands after the command, so that an unfinished quote or a
 /// comment at its end is the command's own affair; no line before it, so that line numbers in errors
 /// are the command's.
-fn script(command: &str, scratch: &str, cwd_file: &str, id: &str) -> String {
-    let (scratch, file) = (quoted(scratch), quoted(cwd_file));
+fn script(command: &str, bench: &Workbench, cwd_file: &str, id: &str) -> String {
+    let (scratch, file) = (quoted(&bench.scratch), quoted(cwd_file));
     let note = format!("{{ mkdir -p {scratch} && {{ echo {id}; pwd -P; }} >{file}; }} 2>/dev/null");
-    format!("exec 2>&1; trap {} EXIT; {command}", quoted(&note))
+    format!("exec 2>&1; trap {} EXIT; {}{command}", quoted(&note), prelude(bench))
+}
+
+/// Reads the file that hooks leave variables in. What it prints is not the command's.
+fn prelude(bench: &Workbench) -> String {
+    match &bench.env_file {
+        Some(file) => {
+            let file = quoted(file);
+            format!("if [ -r {file} ]; then set -a; . {file} >/dev/null 2>&1; set +a; fi; ")
+        }
+        None => String::new(),
+    }
 }
 
 fn quoted(text: &str) -> String {

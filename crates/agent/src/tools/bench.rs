@@ -21,6 +21,7 @@ pub(crate) struct Workbench {
     pub(super) scratch: String,
     pub(super) guest_program: String,
     tool_env: Vec<(String, String)>,
+    pub(super) env_file: Option<String>,
     /// Where the next shell starts.
     cwd: Mutex<String>,
     /// Files as the model last saw them.
@@ -37,6 +38,7 @@ impl Workbench {
             scratch: config.scratch.trim_end_matches('/').to_owned(),
             guest_program: config.guest_program.clone(),
             tool_env: config.tool_env.clone(),
+            env_file: config.env_file.clone(),
             cwd: Mutex::new(workspace.clone()),
             seen: Mutex::default(),
             shell: OnceCell::new(),

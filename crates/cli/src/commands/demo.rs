@@ -176,6 +176,7 @@ async fn task(server: &DemoServer, dir: &Path, scripted: bool) -> Result<ExitCod
             branch: bundle.branch.clone(),
         },
         agent: None,
+        environment: None,
         image: None,
     };
     let view = client.create_session(&body, &Ulid::generate().to_string()).await?;

@@ -27,8 +27,14 @@ pub(crate) async fn run(global: &Global, remote: Remote) -> Result<ExitCode, Fai
     let client = connect(global)?;
     // Ask first: packing a repository for a server that is not there would be time lost.
     client.server_info().await?;
-    let repository = send_repository(&client, &remote).await?;
-    let body = CreateSession { prompt, repository, agent: remote.agent.clone(), image: remote.image.clone() };
+    let repository = send_repository(&client, &remote.repo, remote.branch.as_deref()).await?;
+    let body = CreateSession {
+        prompt,
+        repository,
+        agent: remote.agent.clone(),
+        environment: remote.environment.clone(),
+        image: remote.image.clone(),
+    };
     let view = client.create_session(&body, &Ulid::generate().to_string()).await?;
     if !remote.wait {
         return Ok(started(&client, &view, remote.output_format));
@@ -52,16 +58,21 @@ fn check_prompt(prompt: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn send_repository(client: &Client, remote: &Remote) -> Result<RepositorySource, Failure> {
-    if is_url(&remote.repo) {
+/// A local path as a bundle, sent; a URL as it is.
+pub(crate) async fn send_repository(
+    client: &Client,
+    repo: &str,
+    branch: Option<&str>,
+) -> Result<RepositorySource, Failure> {
+    if is_url(repo) {
         if variable("CCR_FORCE_BUNDLE").is_some_and(|value| value != "0") {
             return Err(Failure::Usage(
                 "CCR_FORCE_BUNDLE asks for a bundle, and a URL cannot be bundled; name a local folder with --repo, or unset it".into(),
             ));
         }
-        return Ok(RepositorySource::Url { url: remote.repo.clone(), branch: remote.branch.clone() });
+        return Ok(RepositorySource::Url { url: repo.to_owned(), branch: branch.map(ToOwned::to_owned) });
     }
-    let bundle = bundle::make(Path::new(&remote.repo), remote.branch.as_deref())?;
+    let bundle = bundle::make(Path::new(repo), branch)?;
     let changes = if bundle.dirty { " with your uncommitted changes to tracked files" } else { "" };
     note(&format!(
         "sending {} ({} KB, {}){changes}",

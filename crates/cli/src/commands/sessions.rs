@@ -40,6 +40,10 @@ pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<Exi
             client.stop(session).await?;
             line(&format!("stopping {session}"));
         }
+        SessionsCommand::Retry { session } => {
+            client.retry(session).await?;
+            line(&format!("trying {session} again"));
+        }
         SessionsCommand::Answer { session, option } => answer(&client, session, &option).await?,
         SessionsCommand::Archive { session, undo } => {
             client.archive(session, !undo).await?;
@@ -115,6 +119,9 @@ async fn show(client: &Client, session: SessionId, as_json: bool) -> Result<(), 
     if let Some(question) = &view.question {
         let options: Vec<_> = question.options.iter().map(|option| plain(&option.id)).collect();
         line(&format!("asks     {} [{}]", plain(&question.text), options.join(", ")));
+    }
+    if let Some(environment) = &view.environment {
+        line(&format!("in       {}", plain(&environment.name)));
     }
     line(&format!("branch   {}", view.branch));
     line(&format!("base     {}", view.base));

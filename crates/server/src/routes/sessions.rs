@@ -71,7 +71,14 @@ pub(crate) async fn create_session(
             (NewRepository::Bundle { path, name, branch }, Some(upload))
         }
     };
-    let new = NewSession { prompt: body.prompt, repository, agent: body.agent, image: body.image, key };
+    let new = NewSession {
+        prompt: body.prompt,
+        repository,
+        agent: body.agent,
+        environment: body.environment,
+        image: body.image,
+        key,
+    };
     let accepted = state.sessions.create(new).await?;
     if let Some(upload) = upload {
         state.uploads.spend(&upload).await;
@@ -132,5 +139,19 @@ pub(crate) async fn stop_session(
     Id(session): Id<SessionId>,
 ) -> Result<(StatusCode, Json<SessionView>), Reply> {
     state.sessions.handle(session).await?.stop().await?;
+    Ok((StatusCode::ACCEPTED, Json(state.store.session(session).await?)))
+}
+
+/// Tries a failed preparation again; the prompts that wait for it run then.
+#[utoipa::path(post, path = "/sessions/{session}/retry", tag = "sessions", params(("session" = SessionId, Path)), responses(
+    (status = 202, description = "It is prepared anew", body = SessionView),
+    (status = 404, body = Problem),
+    (status = 409, description = "It did not fail, or nothing waits", body = Problem),
+))]
+pub(crate) async fn retry_session(
+    State(state): State<AppState>,
+    Id(session): Id<SessionId>,
+) -> Result<(StatusCode, Json<SessionView>), Reply> {
+    state.sessions.handle(session).await?.retry().await?;
     Ok((StatusCode::ACCEPTED, Json(state.store.session(session).await?)))
 }

@@ -34,10 +34,13 @@ impl Driver {
             // The turn was told to stop and did not, or lasted too long: from here on by force.
             Some(Job::Turn { stopped: Some(_), .. }) => self.kill_turn().await,
             Some(Job::Turn { .. }) => self.stop(StopReason::Deadline).await,
-            Some(Job::Sandbox { .. } | Job::Workspace { .. }) => {
+            Some(Job::Sandbox { .. } | Job::Prepare { .. }) => {
                 self.step_failed("it took too long and was given up".into()).await
             }
-            None => Ok(()),
+            None => {
+                self.drop_failed_sandbox();
+                Ok(())
+            }
         }
     }
 }

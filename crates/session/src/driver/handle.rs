@@ -19,6 +19,9 @@ pub(crate) enum Request {
     Stop {
         reply: Reply<()>,
     },
+    Retry {
+        reply: Reply<()>,
+    },
     Answer {
         question: QuestionId,
         answer: Answer,
@@ -81,6 +84,11 @@ impl Handle {
     /// Stops the turn, or the preparation and the prompts that wait for it.
     pub async fn stop(&self) -> Result<(), SessionError> {
         self.ask(|reply| Request::Stop { reply }).await
+    }
+
+    /// Tries a failed preparation again; the prompts that wait for it run then.
+    pub async fn retry(&self) -> Result<(), SessionError> {
+        self.ask(|reply| Request::Retry { reply }).await
     }
 
     /// Answers an open question.

@@ -1,8 +1,8 @@
-//! The one job at a time: make a sandbox, make a workspace, run a turn.
+//! The one job at a time: make a sandbox, prepare it, run a turn.
 
 use std::sync::Arc;
 
-use protocol::agent_port::{Agent, TurnInput};
+use protocol::agent_port::TurnInput;
 use protocol::event::{EventBody, Step};
 use protocol::ids::{SandboxId, TurnId};
 use protocol::status::{StopReason, TurnStatus};
@@ -13,21 +13,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
 
+use super::prepare::Prepared;
 use super::{Driver, Flow, LiveSandbox};
 use crate::machine::Input;
 use crate::port::SessionPort;
-use crate::provision;
+use crate::provision::plan::Plan;
 use crate::turn::{self, TurnDone};
 
 pub(super) enum Job {
     Sandbox {
         sandbox: SandboxId,
         started: Instant,
-        task: AbortOnDropHandle<Result<LiveSandbox, String>>,
+        task: AbortOnDropHandle<Result<(LiveSandbox, Arc<Plan>), String>>,
     },
-    Workspace {
+    /// A part of the preparation in a sandbox; the last one has no step where there are no hooks.
+    Prepare {
+        step: Option<Step>,
         started: Instant,
-        task: AbortOnDropHandle<Result<Box<dyn Agent>, String>>,
+        /// Sandboxes that go when it is given up, besides the driver's.
+        sandboxes: Vec<SandboxId>,
+        task: AbortOnDropHandle<Result<Prepared, String>>,
     },
     Turn {
         turn: TurnId,
@@ -40,8 +45,8 @@ pub(super) enum Job {
 
 /// How a job ended; the outer error is a task that died.
 pub(super) enum Done {
-    Sandbox(Result<Result<LiveSandbox, String>, JoinError>),
-    Workspace(Result<Result<Box<dyn Agent>, String>, JoinError>),
+    Sandbox(Result<Result<(LiveSandbox, Arc<Plan>), String>, JoinError>),
+    Prepare(Result<Result<Prepared, String>, JoinError>),
     Turn(Result<TurnDone, JoinError>),
 }
 
@@ -49,7 +54,7 @@ pub(super) enum Done {
 pub(super) async fn done(job: &mut Option<Job>) -> Done {
     match job {
         Some(Job::Sandbox { task, .. }) => Done::Sandbox(task.await),
-        Some(Job::Workspace { task, .. }) => Done::Workspace(task.await),
+        Some(Job::Prepare { task, .. }) => Done::Prepare(task.await),
         Some(Job::Turn { task, .. }) => Done::Turn(task.await),
         None => std::future::pending().await,
     }
@@ -59,44 +64,20 @@ impl Job {
     pub(super) fn turn(&self) -> Option<TurnId> {
         match self {
             Self::Turn { turn, .. } => Some(*turn),
-            Self::Sandbox { .. } | Self::Workspace { .. } => None,
+            Self::Sandbox { .. } | Self::Prepare { .. } => None,
         }
     }
 
-    fn step(&self) -> Option<(Step, Instant)> {
+    pub(super) fn step(&self) -> Option<(Step, Instant)> {
         match self {
             Self::Sandbox { started, .. } => Some((Step::Sandbox, *started)),
-            Self::Workspace { started, .. } => Some((Step::Workspace, *started)),
+            Self::Prepare { step, started, .. } => Some(((*step)?, *started)),
             Self::Turn { .. } => None,
         }
     }
 }
 
 impl Driver {
-    pub(super) async fn start_sandbox(&mut self) -> Result<(), StoreError> {
-        self.advance(Input::Provision, vec![EventBody::StepStarted { step: Step::Sandbox }], None).await?;
-        let sandbox = SandboxId::from(Ulid::generate());
-        let (shared, facts) = (Arc::clone(&self.shared), Arc::clone(&self.facts));
-        let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            provision::sandbox(&shared, &facts, sandbox).await
-        }));
-        self.job = Some(Job::Sandbox { sandbox, started: Instant::now(), task });
-        self.deadline = Some(Instant::now() + self.shared.config.deadlines.sandbox);
-        Ok(())
-    }
-
-    async fn start_workspace(&mut self, sandbox: LiveSandbox) -> Result<(), StoreError> {
-        let (shared, facts, epoch) = (Arc::clone(&self.shared), Arc::clone(&self.facts), self.epoch);
-        let live = sandbox.clone();
-        let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            provision::workspace(&shared, &facts, epoch, &live).await
-        }));
-        self.sandbox = Some(sandbox);
-        self.job = Some(Job::Workspace { started: Instant::now(), task });
-        self.deadline = Some(Instant::now() + self.shared.config.deadlines.workspace);
-        Ok(())
-    }
-
     pub(super) async fn start_turn(&mut self) -> Result<(), StoreError> {
         let (Some((prompt, text)), Some(sandbox)) = (self.queue.pop_front(), self.sandbox.clone()) else {
             return Ok(());
@@ -132,22 +113,12 @@ impl Driver {
 
     pub(super) async fn job_done(&mut self, done: Done) -> Result<Flow, StoreError> {
         match done {
-            Done::Sandbox(Ok(Ok(sandbox))) => {
-                let finished = self.step_finished(None);
-                self.job = None;
-                let started = EventBody::StepStarted { step: Step::Workspace };
-                self.advance(Input::Created, vec![finished, started], None).await?;
-                self.start_workspace(sandbox).await?;
-            }
-            Done::Workspace(Ok(Ok(agent))) => {
-                let finished = self.step_finished(None);
-                (self.job, self.deadline, self.agent) = (None, None, Some(agent));
-                self.advance(Input::Prepared, vec![finished], None).await?;
-            }
-            Done::Sandbox(Ok(Err(reason))) | Done::Workspace(Ok(Err(reason))) => {
+            Done::Sandbox(Ok(Ok((sandbox, plan)))) => self.sandbox_made(sandbox, plan).await?,
+            Done::Prepare(Ok(Ok(prepared))) => self.prepared(prepared).await?,
+            Done::Sandbox(Ok(Err(reason))) | Done::Prepare(Ok(Err(reason))) => {
                 self.step_failed(reason).await?
             }
-            Done::Sandbox(Err(error)) | Done::Workspace(Err(error)) => {
+            Done::Sandbox(Err(error)) | Done::Prepare(Err(error)) => {
                 self.step_failed(error.to_string()).await?
             }
             Done::Turn(Ok(done)) => self.turn_done(done).await?,
@@ -156,18 +127,10 @@ impl Driver {
         self.suspend_when_idle().await
     }
 
-    fn step_finished(&self, error: Option<String>) -> EventBody {
+    pub(super) fn step_finished(&self, error: Option<String>, detail: Option<String>) -> EventBody {
         let (step, started) =
-            self.job.as_ref().and_then(Job::step).unwrap_or((Step::Sandbox, Instant::now()));
-        EventBody::StepFinished { step, duration_ms: millis(started), error }
-    }
-
-    /// The preparation failed: the prompts stay, the person decides.
-    pub(super) async fn step_failed(&mut self, reason: String) -> Result<(), StoreError> {
-        let finished = self.step_finished(Some(reason.clone()));
-        self.abort_job().await;
-        self.advance(Input::StepFailed, vec![finished], Some(reason)).await?;
-        Ok(())
+            self.job.as_ref().and_then(Job::step).unwrap_or((Step::Workspace, Instant::now()));
+        EventBody::StepFinished { step, duration_ms: millis(started), error, detail }
     }
 
     async fn turn_done(&mut self, done: TurnDone) -> Result<(), StoreError> {
@@ -242,23 +205,24 @@ impl Driver {
 
     /// Ends a preparation, if one runs, and takes down what it made so far.
     pub(super) async fn abort_job(&mut self) -> bool {
+        let Some(job) = self.job.take() else { return false };
         self.deadline = None;
-        let made = match self.job.take() {
-            None => return false,
-            Some(Job::Sandbox { sandbox, task, .. }) => {
+        let made = match job {
+            Job::Sandbox { sandbox, task, .. } => {
                 end(task).await;
-                Some(sandbox)
+                vec![sandbox]
             }
-            Some(Job::Workspace { task, .. }) => {
-                task.abort();
-                self.sandbox.take().map(|sandbox| sandbox.id)
-            }
-            Some(Job::Turn { task, .. }) => {
+            Job::Prepare { task, mut sandboxes, .. } => {
                 end(task).await;
-                None
+                sandboxes.extend(self.sandbox.take().map(|sandbox| sandbox.id));
+                sandboxes
+            }
+            Job::Turn { task, .. } => {
+                end(task).await;
+                Vec::new()
             }
         };
-        if let Some(sandbox) = made {
+        for sandbox in made {
             self.shared.destroy(sandbox).await;
         }
         true

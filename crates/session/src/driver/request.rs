@@ -1,8 +1,9 @@
 //! What people ask of a session.
 
 use protocol::event::{Answer, EventBody};
+use protocol::hands::HandsError;
 use protocol::ids::QuestionId;
-use protocol::status::{StopReason, TurnPhase, TurnStatus};
+use protocol::status::{SandboxPhase, StopReason, TurnPhase, TurnStatus};
 use store::{Accepted, StoreError};
 use tokio::time::Instant;
 use ulid::Ulid;
@@ -29,6 +30,14 @@ impl Driver {
                 }
                 let _ = reply.send(result);
             }
+            Request::Retry { reply } => {
+                let failed = self.machine.sandbox == SandboxPhase::Failed && self.job.is_none();
+                let result = match failed && self.machine.turn == TurnPhase::Queued {
+                    true => Ok(self.start_sandbox().await?),
+                    false => Err(SessionError::NothingFailed(self.id)),
+                };
+                let _ = reply.send(result);
+            }
             Request::Answer { question, answer, reply } => {
                 let result = self.check_answer(question, &answer);
                 if result.is_ok() {
@@ -41,7 +50,7 @@ impl Driver {
                 let _ = reply.send(result);
             }
             Request::Look { reply } => {
-                let _ = reply.send(self.look());
+                let _ = reply.send(self.look().await);
             }
             Request::Note { body, reply } => {
                 self.append(vec![body]).await?;
@@ -66,14 +75,16 @@ impl Driver {
         Ok(Flow::Go)
     }
 
-    fn look(&mut self) -> Result<Look, SessionError> {
+    async fn look(&mut self) -> Result<Look, SessionError> {
+        let environment = provision::session_variables(&self.shared, &self.facts).await;
+        let environment = environment.map_err(HandsError::Limit)?;
         let sandbox = self.sandbox.as_ref().ok_or(SessionError::NoSandbox(self.id))?;
         // What a person changes there is in no checkpoint yet.
         self.unrecorded = true;
         Ok(Look {
             link: sandbox.link.clone(),
             workspace: provision::workspace_path(&self.facts),
-            environment: provision::environment(&self.shared, &self.facts),
+            environment,
         })
     }
 
@@ -118,8 +129,10 @@ impl Driver {
             self.deadline = Some(Instant::now() + self.shared.config.deadlines.stop);
             return Ok(());
         }
+        let step = self.job.as_ref().and_then(Job::step);
+        let stopped = step.map(|_| self.step_finished(Some("it was stopped".into()), None));
         if self.abort_job().await {
-            self.advance(Input::Cancelled, Vec::new(), None).await?;
+            self.advance(Input::Cancelled, stopped.into_iter().collect(), None).await?;
         }
         self.drop_waiting(reason).await
     }
@@ -225,7 +238,10 @@ impl Driver {
         let recorded = self.record_rest().await?;
         if recorded && let Some(sandbox) = self.sandbox.take() {
             self.shared.destroy(sandbox.id).await;
-            self.advance(Input::Suspend, Vec::new(), None).await?;
+            // A failed preparation stays one over a restart: the person decides when to try again.
+            if self.machine.sandbox != SandboxPhase::Failed || matches!(suspend, Suspend::Archived) {
+                self.advance(Input::Suspend, Vec::new(), None).await?;
+            }
         }
         match suspend {
             Suspend::Archived => Ok(Flow::Go),

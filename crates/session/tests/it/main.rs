@@ -12,12 +12,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use git_proxy::{FetchRules, Repositories};
+use protocol::environment::EnvironmentSettings;
 use protocol::event::{Event, EventBody};
 use protocol::ids::SessionId;
-use protocol::sandbox_spec::Limits;
 use sandbox::client::SandboxHost;
 use session::{
-    AgentSpec, Agents, Deadlines, ModelSource, NewRepository, NewSession, SessionConfig, Sessions,
+    AgentSpec, Agents, CacheLimits, Deadlines, ModelSource, NewRepository, NewSession, SessionConfig,
+    Sessions,
 };
 use store::{Clock, Notice, Store};
 
@@ -34,6 +35,9 @@ fn never() -> Deadlines {
     Deadlines {
         sandbox: NEVER,
         workspace: NEVER,
+        setup: NEVER,
+        cache: NEVER,
+        failed_sandbox: NEVER,
         agent: NEVER,
         turn: NEVER,
         stop: NEVER,
@@ -59,14 +63,15 @@ impl World {
         let agent = AgentSpec { name: "other".into(), command: vec!["agent".into()] };
         let config = SessionConfig {
             scratch: dir.path().to_owned(),
-            default_image: "slim".into(),
-            limits: Limits::default(),
             fetch: FetchRules::default(),
+            caches: CacheLimits::default(),
             environment: Vec::new(),
             deadlines,
         };
         let agents = Agents::new(ModelSource::Missing, vec![agent]);
         let sessions = Sessions::new(store.clone(), repositories, host, agents, config);
+        let default = EnvironmentSettings { cache_setup: false, ..EnvironmentSettings::named("default") };
+        sessions.ensure_default_environment(default).await.unwrap();
         Self { dir, store, sessions, far_side }
     }
 
@@ -76,6 +81,7 @@ impl World {
             prompt: "work".into(),
             repository: NewRepository::Bundle { path, name: "repo".into(), branch: None },
             agent: Some("other".into()),
+            environment: None,
             image: None,
             key: None,
         };

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod environments;
 mod log;
 mod open;
 
@@ -52,6 +53,7 @@ fn created() -> SessionCreated {
         title: "Fix the clock".into(),
         agent: "patchyard".into(),
         image: "slim".into(),
+        environment: None,
         repository: RepositoryOrigin { name: "clock".into(), url: None, branch: Some("main".into()) },
         head: "a".repeat(40),
         base: "a".repeat(40),

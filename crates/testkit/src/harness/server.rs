@@ -193,7 +193,8 @@ impl TestServer {
     pub async fn new_session(&self, repo: &Repo, prompt: &str) -> Value {
         let upload = self.upload(repo).await.upload;
         let repository = RepositorySource::Bundle { upload, name: repo.name(), branch: Some("main".into()) };
-        let body = CreateSession { prompt: prompt.into(), repository, agent: None, image: None };
+        let body =
+            CreateSession { prompt: prompt.into(), repository, agent: None, environment: None, image: None };
         json!(body)
     }
 
