@@ -16,6 +16,7 @@
 //! pids = 4096
 //! disk_bytes = 30000000000
 //! open_files = 65536
+//! warm = 4                                # sandboxes that wait for a session
 //! environment = { TZ = "UTC" }
 //!
 //! [setup]
@@ -97,6 +98,8 @@ pub struct SandboxConfig {
     pub disk_bytes: u64,
     /// Open files per process.
     pub open_files: u64,
+    /// How many sandboxes may wait for a session, one for each recently used environment and repository.
+    pub warm: usize,
     /// Variables that every command of every environment sees.
     pub environment: BTreeMap<String, String>,
 }
@@ -104,8 +107,16 @@ pub struct SandboxConfig {
 impl Default for SandboxConfig {
     fn default() -> Self {
         let Limits { memory_bytes, cpu_millis, pids, disk_bytes, open_files } = Limits::default();
-        let environment = BTreeMap::new();
-        Self { image: "slim".into(), memory_bytes, cpu_millis, pids, disk_bytes, open_files, environment }
+        Self {
+            image: "slim".into(),
+            memory_bytes,
+            cpu_millis,
+            pids,
+            disk_bytes,
+            open_files,
+            warm: 4,
+            environment: BTreeMap::new(),
+        }
     }
 }
 

@@ -139,6 +139,7 @@ fn session_config(config: &Config, scratch: std::path::PathBuf) -> SessionConfig
             file_roots: config.repositories.file_roots.clone(),
         },
         environment: config.sandbox.environment.clone().into_iter().collect(),
+        warm_sandboxes: config.sandbox.warm,
         caches: CacheLimits {
             entries: config.setup.cache_entries,
             bytes: config.setup.cache_bytes,

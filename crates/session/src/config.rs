@@ -14,6 +14,8 @@ pub struct SessionConfig {
     pub scratch: PathBuf,
     /// What the server may fetch.
     pub fetch: FetchRules,
+    /// How many sandboxes may wait for a session; none at 0.
+    pub warm_sandboxes: usize,
     /// What may be kept of setups.
     pub caches: CacheLimits,
     /// Variables that every command of every environment sees, besides the environment's and ours.

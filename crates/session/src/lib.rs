@@ -32,6 +32,7 @@ mod recover;
 mod registry;
 mod shells;
 mod turn;
+mod warm;
 
 pub use agents::{AgentSpec, Agents, ModelSource};
 pub use config::{Deadlines, SessionConfig};

@@ -31,6 +31,7 @@ use crate::agents::Place;
 use crate::driver::LiveSandbox;
 use crate::environments::caches;
 use crate::registry::Shared;
+use crate::warm;
 use plan::Plan;
 
 /// Where a session's code is inside its sandbox.
@@ -47,6 +48,9 @@ pub(crate) async fn sandbox(
     fresh: bool,
 ) -> Result<(LiveSandbox, Arc<Plan>), String> {
     let mut plan = plan::of_session(shared, facts, tip, fresh).await?;
+    if let Some(live) = warm::take(shared, &plan.spec, facts.id).await {
+        return Ok((live, Arc::new(plan)));
+    }
     let made = shared.host.create(sandbox, Some(facts.id), plan.spec.clone()).await;
     let made = match made {
         // Removed by hand, or of an image that is another one now.
@@ -75,7 +79,7 @@ pub(crate) async fn start(
     greet(shared, &made, &spec).await
 }
 
-async fn greet(shared: &Shared, made: &Made, spec: &SandboxSpec) -> Result<LiveSandbox, String> {
+pub(crate) async fn greet(shared: &Shared, made: &Made, spec: &SandboxSpec) -> Result<LiveSandbox, String> {
     let id = made.attachment.sandbox;
     if !spec.tier.accepts(made.tier) {
         shared.reap(id);

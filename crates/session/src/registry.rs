@@ -22,6 +22,7 @@ use crate::environments::rebuild::Rebuilding;
 use crate::environments::setup_tests::SetupTests;
 use crate::error::SessionError;
 use crate::shells::Shells;
+use crate::warm::Warm;
 
 /// What all drivers use.
 pub(crate) struct Shared {
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) config: SessionConfig,
     pub(crate) setup_tests: SetupTests,
     pub(crate) rebuilding: Rebuilding,
+    /// Sandboxes that wait for a session.
+    pub(crate) warm: Warm,
     /// What goes on beside the sessions; it is waited for when the server stops.
     pub(crate) background: TaskTracker,
     /// Cancelled when the server stops.
@@ -95,6 +98,7 @@ impl Sessions {
                 config,
                 setup_tests: SetupTests::new(),
                 rebuilding: Rebuilding::default(),
+                warm: Warm::default(),
                 background: TaskTracker::new(),
                 stopping: CancellationToken::new(),
                 orphans,

@@ -31,5 +31,6 @@ mod security;
 mod setup;
 mod stop;
 mod together;
+mod warm;
 mod way_in;
 mod world;

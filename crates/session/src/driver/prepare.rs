@@ -31,6 +31,7 @@ use crate::provision::hooks::{Hook, Source};
 use crate::provision::plan::Plan;
 use crate::provision::steps::{self, Bench, Kept, Ready, SetupDone, Workspace};
 use crate::provision::workspace::State;
+use crate::warm;
 
 /// What one step hands on to the next.
 pub(super) struct Preparing {
@@ -137,6 +138,7 @@ impl Driver {
                 };
                 if let Some(preparing) = self.preparing.take() {
                     rebuild::start(&self.shared, &self.facts, &preparing.plan);
+                    warm::fill(&self.shared, &self.facts);
                 }
                 (self.job, self.deadline, self.agent) = (None, None, Some(agent));
                 self.advance(Input::Prepared, events, None).await.map(drop)

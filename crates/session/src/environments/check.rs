@@ -1,6 +1,8 @@
 //! What an environment may be. Pure.
 
 use policy::{domains, variables};
+use std::collections::BTreeSet;
+
 use protocol::environment::{
     EnvironmentSettings, MAX_DOMAINS, MAX_ENVIRONMENT_NAME, MAX_SETUP_SCRIPT_BYTES, MAX_VARIABLES_BYTES,
     NetworkLevel,
@@ -96,14 +98,14 @@ fn words(wanted: TierRequest) -> String {
 /// The names of the settings that differ.
 pub(super) fn differences(now: &EnvironmentSettings, sent: &EnvironmentSettings) -> String {
     let (now, sent) = (serde_json::json!(now), serde_json::json!(sent));
-    let names: Vec<&str> = now
+    let names: BTreeSet<&str> = now
         .as_object()
         .into_iter()
         .flatten()
         .filter(|(name, value)| sent.get(name.as_str()) != Some(*value))
         .map(|(name, _)| name.as_str())
         .collect();
-    if names.is_empty() { "nothing".into() } else { names.join(", ") }
+    if names.is_empty() { "nothing".into() } else { Vec::from_iter(names).join(", ") }
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ impl World {
             scratch: dir.path().to_owned(),
             fetch: FetchRules::default(),
             caches: CacheLimits::default(),
+            warm_sandboxes: 0,
             environment: Vec::new(),
             deadlines,
         };

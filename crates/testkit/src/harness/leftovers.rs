@@ -15,7 +15,7 @@ use super::process;
 pub struct Sandbox {
     /// Its id.
     pub id: String,
-    /// The session that it belongs to.
+    /// The session that it belongs to; empty while it waits for one.
     pub session: String,
     /// The host's number of its process 1.
     pub init: i32,
@@ -36,7 +36,7 @@ impl Sandbox {
         let word = |field: &str| state[field].as_str().map(str::to_owned);
         Some(Self {
             id: word("sandbox")?,
-            session: word("session")?,
+            session: word("session").unwrap_or_default(),
             init: i32::try_from(state["init"]["pid"].as_i64()?).ok()?,
             runtime: word("runtime")?,
         })

@@ -21,7 +21,8 @@ pub struct Serve {
     dir: Arc<TempDir>,
     listen: String,
     environment: Vec<(String, String)>,
-    config: Option<PathBuf>,
+    config: Option<String>,
+    warm: bool,
 }
 
 impl Serve {
@@ -39,6 +40,7 @@ impl Serve {
             listen: "127.0.0.1:0".into(),
             environment: Vec::new(),
             config: None,
+            warm: false,
         }
     }
 
@@ -56,15 +58,21 @@ impl Serve {
             .env("ANTHROPIC_MODEL", "scripted-model")
     }
 
+    /// With sandboxes that wait for sessions, as many as servers have where nothing else is said. Other
+    /// tests have none: they count sandboxes.
+    #[must_use]
+    pub fn warm(mut self) -> Self {
+        self.warm = true;
+        self
+    }
+
     /// With this configuration file.
     ///
     /// # Panics
     /// When it cannot be written.
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
-        let path = self.dir.path().join("config.toml");
-        std::fs::write(&path, toml).must("a configuration file");
-        self.config = Some(path);
+        self.config = Some(toml.to_owned());
         self
     }
 
@@ -132,11 +140,25 @@ impl Serve {
         self.dir.path().join("home")
     }
 
+    fn whole_config(&self) -> Option<String> {
+        if self.warm {
+            return self.config.clone();
+        }
+        let config = self.config.clone().unwrap_or_default();
+        let section = "[sandbox]";
+        Some(match config.contains(section) {
+            true => config.replacen(section, "[sandbox]\nwarm = 0", 1),
+            false => format!("{config}\n{section}\nwarm = 0\n"),
+        })
+    }
+
     fn command(&self) -> Command {
         let mut command = self.bare();
         command.args(["serve", "--listen", &self.listen, "--data"]).arg(self.data());
-        if let Some(config) = &self.config {
-            command.arg("--config").arg(config);
+        if let Some(config) = self.whole_config() {
+            let path = self.dir.path().join("config.toml");
+            std::fs::write(&path, config).must("a configuration file");
+            command.arg("--config").arg(path);
         }
         command.env("PATCHYARD_LOG", "info,hyper=warn").envs(self.environment.iter().cloned());
         command
