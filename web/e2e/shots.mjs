@@ -21,6 +21,12 @@ const screens = [
   ["setup-runs", `/s/${settingUp.id}`],
   ["setup-reused", `/s/${reused.id}`],
   ["environments", "/new", openPicker],
+  ["environment-to-be", "/new", async (page) => {
+    await openPicker(page);
+    await page.click("text=Add environment");
+    await page.click("dialog >> button[type=submit]");
+    await page.fill("#env-variables", "A\nQ=\"x\"");
+  }],
   ["environment", "/new", editRust],
   ["environment-script", "/new", tryOut],
   ["environment-sandbox", "/new", async (page) => {

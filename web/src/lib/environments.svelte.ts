@@ -38,6 +38,12 @@ class Environments {
     }
   }
 
+  /** For the next one who signs in. */
+  clear(): void {
+    this.#list = null;
+    this.problem = null;
+  }
+
   /** Takes an answer over before the list is read anew. */
   merge(changed: Environment): void {
     const others = (this.#list ?? [])
