@@ -74,13 +74,14 @@ class Mock {
     const url = new URL(request.url, "http://mock");
     if (!url.pathname.startsWith("/api/")) return this.#page(url, response);
     const name = `${request.method} ${url.pathname.replace("/api/v1", "")}`;
-    this.requests.push({ name, query: url.search, key: request.headers["idempotency-key"] });
+    const told = { name, query: url.search, key: request.headers["idempotency-key"] };
+    this.requests.push(told);
     const at = this.#failures.findIndex((failure) => name.includes(failure.match));
     if (at >= 0) {
       const [{ problem }] = this.#failures.splice(at, 1);
       throw new Refused(problem.status, problem.code, problem.title, problem.next, problem.detail);
     }
-    const body = await readBody(request);
+    const body = (told.body = await readBody(request));
     const [area, id, what, which] = url.pathname.split("/").slice(3).map(decodeURIComponent);
     if (area === "auth") return this.#auth(id, body, request, response);
     if (!this.open && !/patchyard_session=ok/.test(request.headers.cookie ?? "")) {
