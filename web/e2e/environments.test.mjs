@@ -323,6 +323,26 @@ describe("a test run", () => {
     await page.locator("dialog >> button:has-text('Test run')").waitFor();
   });
 
+  test("of one that is not saved yet is not remembered", async () => {
+    await home();
+    const add = async () => {
+      await chip().click();
+      await page.click("text=Add environment");
+      await dialog().waitFor();
+    };
+    await add();
+    await page.fill("#env-name", "Tools");
+    await page.fill("#env-setup_script", "echo one");
+    await page.click("button:has-text('Test run')");
+    await page.locator("text=Test passed:").waitFor();
+    assert.equal(asked(`POST /environments/${mock.environments.usual.id}/test-setup`)[0].body.settings.name, "Tools");
+    await page.keyboard.press("Escape");
+    await page.click("text=Discard them");
+    await dialog().waitFor({ state: "detached" });
+    await add();
+    assert.equal(await page.locator("text=Test passed:").count(), 0);
+  });
+
   test("one too many is explained", async () => {
     await edit("Rust, with protobuf");
     mock.failNext("test-setup", { status: 429, code: "too_many_setup_tests", title: "8 setup tests already wait or run", next: "wait for one to end" });

@@ -37,13 +37,14 @@ export class SetupRun {
   problem = $state.raw<Problem | null>(null);
   starting = $state(false);
   stopping = $state(false);
-  readonly #name: string;
+  /** Where the last run is remembered; what is not saved yet has no place. */
+  readonly #name: string | null;
   #abort = new AbortController();
 
   constructor(environment: EnvironmentId | null) {
-    this.#name = `setup-test.${environment ?? "added"}`;
+    this.#name = environment && `setup-test.${environment}`;
     try {
-      this.last = JSON.parse(load(this.#name) ?? "null") as LastRun | null;
+      this.last = JSON.parse((this.#name && load(this.#name)) ?? "null") as LastRun | null;
     } catch {
       this.last = null;
     }
@@ -115,11 +116,11 @@ export class SetupRun {
     this.output = (this.output + test.output).slice(-OUTPUT_CAP);
     this.truncated = test.truncated;
     this.last = run;
-    save(this.#name, JSON.stringify(run));
+    if (this.#name) save(this.#name, JSON.stringify(run));
   }
 
   #forget(): void {
     this.last = null;
-    save(this.#name, null);
+    if (this.#name) save(this.#name, null);
   }
 }
