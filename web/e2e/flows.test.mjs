@@ -176,6 +176,8 @@ describe("prompts", () => {
   });
 
   test("a prompt during a turn is queued and then runs, shown once", async () => {
+    // The turn has to outlast the typing, also on a busy machine.
+    mock.player.pace = 150;
     await open("done");
     await composer().fill("first");
     await composer().press("Enter");

@@ -13,7 +13,6 @@ before(async () => {
   mock = await startMock({ signedIn: true });
   mock.info.missing = ["there is no model key: set ANTHROPIC_API_KEY for the server and start it again"];
   mock.info.agents = ["patchyard", "testy"];
-  mock.info.images = ["slim", "rust"];
   browser = await launch();
 });
 
@@ -34,6 +33,51 @@ const SCREENS = [
   ["everything open", s("flaky"), ".item.tool", openAll],
   ["question", s("question"), "text=Keep the old file"],
   ["failed preparation", s("failed"), "text=Preparation failed"],
+  ["failed setup", s("setupFailed"), "text=look inside"],
+  ["running setup", s("settingUp"), ".item.steps pre"],
+  ["reused setup and visits", s("reused"), ".item.line", openAll],
+  ["environments", () => "/new", "button.env:has-text('Default')", (page) => openPicker(page)],
+  ["environment to be", () => "/new", "button.env:has-text('Default')", async (page) => {
+    await openPicker(page);
+    await page.click("text=Add environment");
+    await page.click("dialog >> button[type=submit]");
+    await page.locator("text=Give it a name.").waitFor();
+  }],
+  ["environment", () => "/new", "button.env:has-text('Default')", editRust],
+  ["environment with mistakes, tried out", () => "/new", "button.env:has-text('Default')", async (page) => {
+    await editRust(page);
+    await page.click("summary");
+    await page.fill("#env-network", "https://a.org\norg");
+    await page.fill("#env-variables", 'A\nQ="x"');
+    await page.fill("#env-pids", "many");
+    await page.fill("#env-setup_script", "echo one\nexit 3");
+    await page.fill("#env-variables", 'Q="x"');
+    await page.fill("#env-network", "a.org");
+    await page.fill("#env-pids", "4096");
+    await page.click("button:has-text('Test run')");
+    await page.locator("text=Test failed:").waitFor();
+    await page.fill("#env-network", "https://a.org\norg");
+    await page.fill("#env-variables", 'A\nQ="x"');
+    await page.fill("#env-pids", "many");
+  }],
+  ["environment changed in between", () => "/new", "button.env:has-text('Default')", async (page) => {
+    await editRust(page);
+    await page.fill("#env-variables", "MINE=1");
+    mock.environments.edit(mock.environments.rust.id, { variables: `THEIRS=${Date.now()}` });
+    await page.click("dialog >> button[type=submit]");
+    await page.locator("text=Overwrite with mine").waitFor();
+  }],
+  ["environment to be archived", () => "/new", "button.env:has-text('Default')", async (page) => {
+    await editRust(page);
+    await page.click("dialog >> text=Archive…");
+    await page.locator("text=Archive environment").waitFor();
+  }],
+  ["environment with changes", () => "/new", "button.env:has-text('Default')", async (page) => {
+    await editRust(page);
+    await page.fill("#env-name", "Rust");
+    await page.click("dialog >> button[aria-label=Close]");
+    await page.locator("text=Discard them").waitFor();
+  }],
   ["troubles", s("troubles"), ".item.line", openAll],
   ["markdown", s("done"), ".md table"],
   ["long session", s("long"), ".item"],
@@ -69,6 +113,17 @@ const SCREENS = [
   ],
   ["settings", () => "/", "nav h2", (page) => page.click("[aria-label=Settings]")],
 ];
+
+async function openPicker(page) {
+  await page.click("button.env");
+  await page.locator("[data-line]").first().waitFor();
+}
+
+async function editRust(page) {
+  await openPicker(page);
+  await page.click('button[aria-label="Edit Rust, with protobuf"]');
+  await page.locator("dialog.environment").waitFor();
+}
 
 async function openAll(page) {
   for (const closed of [".item button[aria-expanded=false]", ".item button:has-text('more line')"]) {

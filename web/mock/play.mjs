@@ -20,21 +20,38 @@ export class Player {
   #busy = new Set();
   stopped = new Set();
 
-  constructor(world, pace) {
+  #environments;
+
+  constructor(world, pace, environments) {
     this.#world = world;
+    this.#environments = environments;
     this.pace = pace;
   }
 
   async prepare(session) {
     const world = this.#world;
     world.status(session, "creating", "queued");
-    for (const step of ["sandbox", "workspace"]) {
+    const { settings } = this.#environments.resolve(session.view.environment?.id);
+    const steps = settings.setup_script === "" ? ["sandbox", "workspace"] : ["sandbox", "workspace", "setup", "cache"];
+    for (const step of steps) {
       world.append(session, "step.started", { step });
-      await sleep(this.pace * 3);
+      if (step === "setup") {
+        for (const line of settings.setup_script.trim().split("\n")) await this.#print(session, step, line);
+      } else await sleep(this.pace * 3);
       if (step === "workspace") world.append(session, "step.output", { step, text: "Cloning into 'web'…\ndone.\n" });
-      world.append(session, "step.finished", { step, duration_ms: this.pace * 3 });
+      const detail = step === "cache" ? { detail: "kept for later sessions of web, 41 MB" } : {};
+      world.append(session, "step.finished", { step, duration_ms: this.pace * 3, ...detail });
     }
     world.status(session, "ready", "queued");
+  }
+
+  /** A line word by word, live; then as a whole, durable. */
+  async #print(session, step, line) {
+    for (const text of `${line}\n`.match(/\S*\s/g)) {
+      await sleep(this.pace / 4);
+      this.#world.live(session, { type: "step_output", step, text });
+    }
+    this.#world.append(session, "step.output", { step, text: `${line}\n` });
   }
 
   accept(session, text) {

@@ -326,7 +326,55 @@ function archived(world, now) {
   return scene.session;
 }
 
-export function scenes(world, now = Date.now()) {
+/** A start that reused a kept setup, and a person who looked inside. */
+function reused(world, now, environment) {
+  const scene = new Scene(world, { title: "Bump the protobuf schema", at: now - 40 * MINUTE, environment });
+  scene.prompt("Bump the protobuf schema to version 4.").status("creating", "queued");
+  scene.add("step.started", { step: "sandbox" }, 10).add("step.finished", { step: "sandbox", duration_ms: 120 }, 120);
+  scene.status("preparing", "queued").add("step.started", { step: "workspace" }, 5);
+  scene.add("step.finished", { step: "workspace", duration_ms: 310, detail: "reused the setup of https://git.example.org/acme/web.git at 3f1c9a7e5b, built 26 h ago, saved 1 min 36 s" }, 310);
+  scene.add("step.started", { step: "hooks" }, 5);
+  scene.add("step.output", { step: "hooks", text: "postgres is ready\n" }, 400);
+  scene.add("step.finished", { step: "hooks", duration_ms: 640 }, 240);
+  scene.status("ready", "queued").started().say("The schema is at version 4.").ended();
+  scene.add("shell.opened", { shell: "shl_1", command: ["bash", "-l"] }, 60_000);
+  scene.add("files.copied", { path: "target/schema.json", direction: "out", bytes: 12_400 }, 20_000);
+  scene.add("shell.closed", { shell: "shl_1", duration_ms: 95_000, code: 0 }, 75_000);
+  return scene.session;
+}
+
+/** A setup script that ended with an error. */
+function setupFailed(world, now, environment) {
+  const scene = new Scene(world, { title: "Port the service to tonic", at: now - 20 * MINUTE, environment });
+  scene.prompt("Port the service to tonic.").status("creating", "queued");
+  scene.add("step.started", { step: "sandbox" }, 10).add("step.finished", { step: "sandbox", duration_ms: 120 }, 120);
+  scene.status("preparing", "queued").add("step.started", { step: "workspace" }, 5);
+  scene.add("step.output", { step: "workspace", text: "Cloning into 'web'...\ndone.\n" }, 5);
+  scene.add("step.finished", { step: "workspace", duration_ms: 890 }, 890).add("step.started", { step: "setup" }, 5);
+  scene.add("step.output", { step: "setup", text: "Reading package lists...\nBuilding dependency tree...\n" }, 900);
+  scene.add("step.output", { step: "setup", text: "\u001b[1;31mE:\u001b[0m Unable to locate package protobuf-compilr\n" }, 300);
+  scene.add("step.finished", { step: "setup", duration_ms: 2400, error: "the setup script ended with 100: E: Unable to locate package protobuf-compilr" }, 1200);
+  world.status(scene.session, "failed", "queued", { after: 5, reason: "the setup script ended with 100: E: Unable to locate package protobuf-compilr" });
+  return scene.session;
+}
+
+/** A setup script that runs. */
+function settingUp(world, now, environment) {
+  const scene = new Scene(world, { title: "Add tracing to the API", at: now - MINUTE, environment });
+  scene.prompt("Add tracing to the API.").status("creating", "queued");
+  scene.add("step.started", { step: "sandbox" }, 10).add("step.finished", { step: "sandbox", duration_ms: 120 }, 120);
+  scene.status("preparing", "queued").add("step.started", { step: "workspace" }, 5);
+  scene.add("step.finished", { step: "workspace", duration_ms: 890 }, 890).add("step.started", { step: "setup" }, 5);
+  scene.add("step.output", { step: "setup", text: "Reading package lists...\nSetting up protobuf-compiler (3.21.12) ...\n" }, 900);
+  scene.session.clock = now - 30_000;
+  scene.session.view.updated_at = new Date(now - 3000).toISOString();
+  return scene.session;
+}
+
+export function scenes(world, environments, now = Date.now()) {
+  const of = ({ id, settings: { name } }) => ({ id, name });
+  const rust = of(environments.rust);
+  world.environment = of(environments.usual);
   return {
     archived: archived(world, now),
     long: long(world, now),
@@ -334,7 +382,10 @@ export function scenes(world, now = Date.now()) {
     huge: huge(world, now),
     done: done(world, now),
     failed: failed(world, now),
+    reused: reused(world, now, rust),
+    setupFailed: setupFailed(world, now, rust),
     question: question(world, now),
+    settingUp: settingUp(world, now, rust),
     flaky: flaky(world, now),
   };
 }

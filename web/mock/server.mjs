@@ -4,7 +4,9 @@ import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
+import { Environments } from "./environments.mjs";
 import { Player } from "./play.mjs";
+import { Refused } from "./refused.mjs";
 import { scenes } from "./scenes.mjs";
 import { World } from "./world.mjs";
 
@@ -16,13 +18,6 @@ export const CSP =
   "require-trusted-types-for 'script'; trusted-types ui svelte-trusted-html";
 
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
-
-class Refused extends Error {
-  constructor(status, code, title, next, detail = "") {
-    super(title);
-    this.body = { type: "about:blank", status, code, title, detail, next };
-  }
-}
 
 /**
  * `signedIn`: no login is asked. `pace`: milliseconds between two moves of a played turn.
@@ -37,7 +32,7 @@ export async function startMock({ port = 0, signedIn = false, pace = 60, code = 
 
 class Mock {
   world = new World();
-  info = { version: "0.1.0", agents: ["patchyard"], images: ["slim"], model: "scripted", missing: [] };
+  info = { version: "0.1.0", agents: ["patchyard"], images: ["slim", "rust"], model: "scripted", missing: [] };
   build = "build-1";
   requests = [];
   streams = new Set();
@@ -49,8 +44,9 @@ class Mock {
   constructor({ signedIn, pace, code }) {
     this.open = signedIn;
     this.code = code;
-    this.player = new Player(this.world, pace);
-    this.scenes = scenes(this.world);
+    this.environments = new Environments(pace);
+    this.player = new Player(this.world, pace, this.environments);
+    this.scenes = scenes(this.world, this.environments);
     this.server = createServer((request, response) => {
       this.#handle(request, response).catch((error) => {
         const body = error instanceof Refused ? error.body : { type: "about:blank", status: 500, code: "mock", title: String(error) };
@@ -78,13 +74,14 @@ class Mock {
     const url = new URL(request.url, "http://mock");
     if (!url.pathname.startsWith("/api/")) return this.#page(url, response);
     const name = `${request.method} ${url.pathname.replace("/api/v1", "")}`;
-    this.requests.push({ name, query: url.search, key: request.headers["idempotency-key"] });
+    const told = { name, query: url.search, key: request.headers["idempotency-key"] };
+    this.requests.push(told);
     const at = this.#failures.findIndex((failure) => name.includes(failure.match));
     if (at >= 0) {
       const [{ problem }] = this.#failures.splice(at, 1);
       throw new Refused(problem.status, problem.code, problem.title, problem.next, problem.detail);
     }
-    const body = await readBody(request);
+    const body = (told.body = await readBody(request));
     const [area, id, what, which] = url.pathname.split("/").slice(3).map(decodeURIComponent);
     if (area === "auth") return this.#auth(id, body, request, response);
     if (!this.open && !/patchyard_session=ok/.test(request.headers.cookie ?? "")) {
@@ -92,6 +89,15 @@ class Mock {
     }
     if (area === "server") return send(response, 200, this.info);
     if (area === "stream") return this.#stream(url, request, response);
+    if (area === "environments") {
+      const once = (run) => this.#remembered(request, run);
+      return send(response, ...this.environments.answer({ method: request.method, id, what, query: url.searchParams, body, once }));
+    }
+    if (area === "setup-tests") {
+      const after = Number(url.searchParams.get("after") ?? 0);
+      const closed = () => response.destroyed;
+      return send(response, ...(await this.environments.tests({ method: request.method, id, after, closed })));
+    }
     if (area !== "sessions") throw new Refused(404, "not_found", "no such route", "check the address");
     if (id === undefined) return this.#list(url, body, request, response);
     const session = this.world.sessions.get(id);
@@ -123,10 +129,13 @@ class Mock {
         if (body.repository.url.includes("missing")) {
           throw new Refused(422, "repository_unreachable", `the repository ${body.repository.url} could not be fetched`, "check its address and that the server may read it", "the host answered 404");
         }
+        const environment = this.environments.resolve(body.environment);
         const name = body.repository.url.split("/").pop().replace(/\.git$/, "");
         const session = this.world.create({
           title: body.prompt.split("\n")[0].slice(0, 80),
           repository: { name, url: body.repository.url, branch: body.repository.branch ?? "main" },
+          image: environment.settings.image,
+          environment: { id: environment.id, name: environment.settings.name },
         });
         this.player.accept(session, body.prompt);
         void this.player.run(session);
@@ -158,6 +167,10 @@ class Mock {
           void player.run(session);
           return accepted;
         });
+      case "POST retry":
+        if (session.view.status !== "failed") throw new Refused(409, "nothing_failed", "the preparation of the session did not fail", "send a prompt instead");
+        void player.run(session);
+        return send(response, 202, session.view);
       case "POST stop":
         player.stopped.add(session.id);
         return send(response, 202, {});
@@ -188,12 +201,16 @@ class Mock {
     throw new Refused(404, "not_found", "no such route", "check the address");
   }
 
-  /** The same key never does the same thing twice. */
   #once(request, response, status, run) {
+    return send(response, status, this.#remembered(request, run));
+  }
+
+  /** The same key never does the same thing twice. */
+  #remembered(request, run) {
     const key = request.headers["idempotency-key"];
     if (!key) throw new Refused(400, "no_key", "the request has no Idempotency-Key", "send one");
     if (!this.#answers.has(key)) this.#answers.set(key, structuredClone(run()));
-    return send(response, status, this.#answers.get(key));
+    return this.#answers.get(key);
   }
 
   #stream(url, request, response) {

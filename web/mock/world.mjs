@@ -14,6 +14,14 @@ export function ulid(at = Date.now()) {
   return time + Array.from(randomBytes(16), (byte) => ALPHABET[byte % 32]).join("");
 }
 
+const ACTIVITIES = {
+  sandbox: "starting the sandbox",
+  workspace: "preparing the workspace",
+  setup: "running the setup script",
+  cache: "keeping the prepared state",
+  hooks: "running the SessionStart hooks",
+};
+
 const BUSY = new Set(["queued", "preparing", "running", "waiting"]);
 
 function statusOf(sandbox, turn) {
@@ -25,6 +33,8 @@ function statusOf(sandbox, turn) {
 
 export class World extends EventEmitter {
   sessions = new Map();
+  /** Of sessions that name none. */
+  environment;
 
   constructor() {
     super();
@@ -32,7 +42,7 @@ export class World extends EventEmitter {
   }
 
   /** A new session with its first event. `at`: its creation in unix milliseconds. */
-  create({ title, repository, at = Date.now(), agent = "patchyard", image = "slim", dirty = false }) {
+  create({ title, repository, at = Date.now(), agent = "patchyard", image = "slim", environment = this.environment, dirty = false }) {
     const id = `ses_${ulid(at)}`;
     const head = createHash("sha1").update(id).digest("hex");
     const slug = title.toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 24).replace(/-$/, "");
@@ -40,6 +50,7 @@ export class World extends EventEmitter {
       title,
       agent,
       image,
+      ...(environment ? { environment } : {}),
       repository,
       head,
       base: dirty ? createHash("sha1").update(head).digest("hex") : head,
@@ -170,7 +181,7 @@ function fold(view, { kind, body, seq, at, turn }) {
       view.archived = body.archived;
       break;
     case "step.started":
-      view.activity = body.step === "sandbox" ? "starting the sandbox" : "preparing the workspace";
+      view.activity = ACTIVITIES[body.step];
       break;
     case "prompt.queued":
       view.queued_prompts += 1;

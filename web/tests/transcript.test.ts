@@ -38,6 +38,9 @@ describe("the fixture", () => {
       checkpoint: true,
       diffstat: true,
       usage: true,
+      "shell.opened": true,
+      "shell.closed": true,
+      "files.copied": true,
       error: true,
     };
     const seen = new Set(events.map((entry) => entry.kind));
@@ -74,6 +77,9 @@ describe("the fixture", () => {
       "neutral: Idle for 10 minutes. ×1",
       "neutral: Event “pr.opened”, unknown to this version of the page ×1",
       "bad: The workspace could not be recorded. ×1",
+      "neutral: Shell opened: bash -l ×1",
+      "neutral: Copied target/report.html out of the sandbox, 12 kB ×1",
+      "neutral: Shell closed after 2 min: exit 130 ×1",
     ]);
   });
 
@@ -113,12 +119,30 @@ describe("the fixture", () => {
 describe("details", () => {
   const items = Transcript.of(events).items();
 
-  test("steps carry output and durations", () => {
+  test("steps carry output, durations and what was reused", () => {
     const [steps] = only(items, "steps");
-    expect(steps?.steps.map((step) => [step.step, step.durationMs, step.output])).toEqual([
-      ["sandbox", 370, ""],
-      ["workspace", 590, "Cloning into 'web'...\n"],
+    expect(steps?.steps.map((step) => [step.step, step.durationMs, step.output, step.detail])).toEqual([
+      ["sandbox", 370, "", null],
+      ["workspace", 590, "Cloning into 'web'...\n", "reused the setup of web at bbbb111122, built 2 h ago, saved 41 s"],
     ]);
+  });
+
+  test("a preparation that is tried again is an item of its own, below the failed one", () => {
+    const transcript = Transcript.of([
+      event(1, "step.started", { step: "sandbox" }),
+      event(2, "step.finished", { step: "sandbox", duration_ms: 5 }),
+      event(3, "step.started", { step: "setup" }),
+      event(4, "step.finished", { step: "setup", duration_ms: 9, error: "the setup script ended with 1" }),
+      event(5, "session.status", { sandbox: "failed", turn: "queued", status: "failed", reason: "the setup script ended with 1" }),
+      event(6, "session.status", { sandbox: "creating", turn: "queued", status: "preparing" }),
+      event(7, "step.started", { step: "sandbox" }),
+    ]);
+    const steps = only(transcript.items(), "steps");
+    expect(steps.map((item) => item.steps.map((step) => [step.step, step.error]))).toEqual([
+      [["sandbox", null], ["setup", "the setup script ended with 1"]],
+      [["sandbox", null]],
+    ]);
+    expect(transcript.items()).toHaveLength(2);
   });
 
   test("a tool result keeps its detail and its full output", () => {
@@ -226,6 +250,28 @@ describe("live deltas", () => {
     transcript.apply(event(2, "tool.result", { call: "c", content: "all", is_error: false, duration_ms: 1 }));
     transcript.live({ type: "tool_output", call: "c", text: "late" });
     expect(only(transcript.items(), "tool")[0]?.tool.output).toBe("all");
+  });
+
+  test("output of a running step: each durable piece takes the place of what was live", () => {
+    const transcript = Transcript.of([event(1, "step.started", { step: "setup" })]);
+    const shown = () => only(transcript.items(), "steps")[0]?.steps.map(({ output, live }) => [output, live]);
+    transcript.live({ type: "step_output", step: "setup", text: "a\nb" });
+    expect(shown()).toEqual([["", "a\nb"]]);
+    transcript.apply(event(2, "step.output", { step: "setup", text: "a\nb\n" }));
+    expect(shown()).toEqual([["a\nb\n", ""]]);
+    transcript.live({ type: "step_output", step: "setup", text: "c\n" });
+    const again = Transcript.of([
+      event(1, "step.started", { step: "setup" }),
+      event(2, "step.output", { step: "setup", text: "a\nb\n" }),
+    ]);
+    again.adoptLive(transcript);
+    expect(again.items()).toEqual(transcript.items());
+    again.forgetLive();
+    expect(only(again.items(), "steps")[0]?.steps[0]).toMatchObject({ output: "a\nb\n", live: "" });
+    transcript.apply(event(3, "step.output", { step: "setup", text: "c\n" }));
+    transcript.apply(event(4, "step.finished", { step: "setup", duration_ms: 7 }));
+    transcript.live({ type: "step_output", step: "setup", text: "late" });
+    expect(shown()).toEqual([["a\nb\nc\n", ""]]);
   });
 
   test("the end of the turn clears what was left", () => {

@@ -1,7 +1,7 @@
 /**
  * Bodies of `/api/v1`, as the server writes them.
  *
- * Written by hand, one to one after `crates/protocol/src/{api,event,view,status,problem,usage}.rs`.
+ * Written by hand, one to one after `crates/protocol/src/{api,environment,event,sandbox_spec,view,status,problem,usage}.rs`.
  * When one of those files changes, change this one; the field names are the contract.
  */
 
@@ -10,6 +10,8 @@ export type SessionId = string;
 export type TurnId = string;
 export type PromptId = string;
 export type QuestionId = string;
+export type EnvironmentId = string;
+export type SetupTestId = string;
 /** Dense from 1 within a session. */
 export type Seq = number;
 /** RFC 3339. */
@@ -61,6 +63,97 @@ export interface Problem {
   next?: string;
 }
 
+// sandbox_spec.rs
+export type Tier = "container" | "gvisor" | "vm";
+export type TierRequest = { at_least: Tier } | { exactly: Tier };
+
+export interface Limits {
+  memory_bytes: number;
+  cpu_millis: number;
+  pids: number;
+  disk_bytes: number;
+  open_files: number;
+}
+
+export type Unenforced = "tell" | "refuse";
+
+// environment.rs
+export type NetworkLevel =
+  | { level: "none" }
+  | { level: "trusted" }
+  | { level: "full" }
+  | { level: "custom"; domains: string[]; include_default: boolean };
+
+export interface EnvironmentSettings {
+  name: string;
+  image: string;
+  network: NetworkLevel;
+  variables: string;
+  setup_script: string;
+  limits: Limits;
+  tier: TierRequest;
+  unenforced: Unenforced;
+  nested_containers: boolean;
+  cache_setup: boolean;
+}
+
+export interface Environment {
+  id: EnvironmentId;
+  settings: EnvironmentSettings;
+  default: boolean;
+  archived: boolean;
+  revision: number;
+  created_at: Timestamp;
+  updated_at: Timestamp;
+  /** The network that its sandboxes have in truth. */
+  network_enforced: "none";
+  warnings: string[];
+  caches: SetupCache[];
+}
+
+export interface SetupCache {
+  repository: string;
+  commit: string;
+  wrote_workspace: boolean;
+  bytes: number;
+  duration_ms: number;
+  created_at: Timestamp;
+  used_at?: Timestamp;
+}
+
+export interface EnvironmentRef {
+  id: EnvironmentId;
+  name: string;
+}
+
+export interface EnvironmentList {
+  environments: Environment[];
+}
+
+export interface EditEnvironment {
+  revision: number;
+  settings: EnvironmentSettings;
+}
+
+export interface TestSetup {
+  settings?: EnvironmentSettings;
+  repository?: RepositorySource;
+}
+
+export type SetupTestState = "queued" | "running" | "passed" | "failed";
+
+export interface SetupTest {
+  id: SetupTestId;
+  environment: EnvironmentId;
+  state: SetupTestState;
+  message: string;
+  /** From byte `after` of the request on. */
+  output: string;
+  next: number;
+  truncated: boolean;
+  duration_ms: number;
+}
+
 // event.rs
 export interface RepositoryOrigin {
   name: string;
@@ -72,6 +165,7 @@ export interface SessionCreated {
   title: string;
   agent: string;
   image: string;
+  environment?: EnvironmentRef;
   repository: RepositoryOrigin;
   head: string;
   base: string;
@@ -85,7 +179,7 @@ export interface StatusChange {
   reason?: string;
 }
 
-export type Step = "sandbox" | "workspace";
+export type Step = "sandbox" | "workspace" | "setup" | "cache" | "hooks";
 
 export interface TurnEnded {
   status: TurnStatus;
@@ -165,7 +259,7 @@ export interface EventBodies {
   "session.archived": { archived: boolean };
   "step.started": { step: Step };
   "step.output": { step: Step; text: string };
-  "step.finished": { step: Step; duration_ms: number; error?: string };
+  "step.finished": { step: Step; duration_ms: number; error?: string; detail?: string };
   "prompt.queued": { prompt: PromptId; text: string };
   "turn.started": { prompt: PromptId };
   "turn.interrupted": { reason: StopReason };
@@ -180,6 +274,9 @@ export interface EventBodies {
   checkpoint: Checkpoint;
   diffstat: DiffStat;
   usage: { model: string; usage: Usage };
+  "shell.opened": { shell: string; command: string[] };
+  "shell.closed": { shell: string; duration_ms: number; code?: number; reason?: string };
+  "files.copied": { path: string; direction: "in" | "out"; bytes: number };
   error: SessionError;
 }
 
@@ -220,6 +317,7 @@ export interface SessionView {
   title: string;
   agent: string;
   image: string;
+  environment?: EnvironmentRef;
   repository: RepositoryOrigin;
   head: string;
   base: string;
@@ -251,6 +349,7 @@ export interface CreateSession {
   prompt: string;
   repository: RepositorySource;
   agent?: string;
+  environment?: string;
   image?: string;
 }
 

@@ -11,6 +11,11 @@ import type {
   CreateSession,
   Diff,
   DiffFile,
+  EditEnvironment,
+  Environment,
+  EnvironmentId,
+  EnvironmentList,
+  EnvironmentSettings,
   EventPage,
   FileDiff,
   Problem,
@@ -19,6 +24,9 @@ import type {
   SessionId,
   SessionList,
   SessionView,
+  SetupTest,
+  SetupTestId,
+  TestSetup,
 } from "./api-types.ts";
 
 export const API = "/api/v1";
@@ -153,6 +161,7 @@ export const api = {
   remove: (id: SessionId) => done("DELETE", ["sessions", id]),
   archive: (id: SessionId, archived: boolean) => done("POST", ["sessions", id, "archive"], { body: { archived } }),
   stop: (id: SessionId) => done("POST", ["sessions", id, "stop"]),
+  retry: (id: SessionId) => json<SessionView>("POST", ["sessions", id, "retry"]),
   prompt: (id: SessionId, text: string, key: string) =>
     json<PromptAccepted>("POST", ["sessions", id, "prompts"], { body: { text }, key }),
   answer: (id: SessionId, question: string, option: string) => {
@@ -168,4 +177,21 @@ export const api = {
     return json<FileDiff>("GET", ["sessions", id, "diff", "file"], { query, signal });
   },
   blob: async (id: SessionId, blob: string) => (await send("GET", ["sessions", id, "blobs", blob])).text(),
+
+  environments: () => json<EnvironmentList>("GET", ["environments"]),
+  environment: (id: EnvironmentId) => json<Environment>("GET", ["environments", id]),
+  createEnvironment: (body: EnvironmentSettings, key: string) =>
+    json<Environment>("POST", ["environments"], { body, key }),
+  editEnvironment: (id: EnvironmentId, body: EditEnvironment) =>
+    json<Environment>("PUT", ["environments", id], { body }),
+  archiveEnvironment: (id: EnvironmentId, archived: boolean) =>
+    json<Environment>("POST", ["environments", id, "archive"], { body: { archived } }),
+  makeDefaultEnvironment: (id: EnvironmentId) => json<Environment>("POST", ["environments", id, "default"]),
+  refreshSetup: (id: EnvironmentId) => json<Environment>("POST", ["environments", id, "cache", "refresh"]),
+  testSetup: (id: EnvironmentId, body: TestSetup) =>
+    json<SetupTest>("POST", ["environments", id, "test-setup"], { body }),
+  /** Answers when there is output after byte `after`, when it is over, or after 20 s. */
+  setupTest: (id: SetupTestId, after: number, signal: AbortSignal) =>
+    json<SetupTest>("GET", ["setup-tests", id], { query: { after }, signal }),
+  stopSetupTest: (id: SetupTestId) => done("DELETE", ["setup-tests", id]),
 };

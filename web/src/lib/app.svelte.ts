@@ -7,6 +7,7 @@
 
 import { api, path, problemOf, whenSignedOut } from "./api.ts";
 import type { Event, LiveDelta, Problem, ServerInfo, SessionGone, SessionId, SessionView, StreamHello } from "./api-types.ts";
+import { environments } from "./environments.svelte.ts";
 import { sessions } from "./list.svelte.ts";
 import { notifier } from "./notify.svelte.ts";
 import { router } from "./router.svelte.ts";
@@ -131,6 +132,7 @@ class App {
     this.session = null;
     this.#kept.clear();
     sessions.clear();
+    environments.clear();
     this.auth = "out";
   }
 

@@ -16,9 +16,14 @@ export interface StartItem {
 export interface StepState {
   step: Step;
   startedAt: Timestamp;
+  /** What is durable. */
   output: string;
+  /** What was printed since; the next durable piece holds it. */
+  live: string;
   durationMs: number | null;
   error: string | null;
+  /** What was reused, or was not kept. */
+  detail: string | null;
 }
 
 /** One preparation of the sandbox: its steps stand together. */

@@ -1,6 +1,6 @@
 /** Words for people: durations, times, states, what a tool does. Pure; the time is passed in. */
 
-import type { SessionView, Step, StopReason } from "./api-types.ts";
+import type { EventBodies, SessionView, Step, StopReason } from "./api-types.ts";
 
 const EXPLORE = new Set(["Read", "Glob", "Grep", "LS", "NotebookRead"]);
 
@@ -40,7 +40,8 @@ export function clock(ms: number): string {
 export function bytes(size: number): string {
   if (size < 1000) return `${size} B`;
   if (size < 1_000_000) return `${(size / 1000).toFixed(size < 10_000 ? 1 : 0)} kB`;
-  return `${(size / 1_000_000).toFixed(size < 10_000_000 ? 1 : 0)} MB`;
+  if (size < 1_000_000_000) return `${(size / 1_000_000).toFixed(size < 10_000_000 ? 1 : 0)} MB`;
+  return `${(size / 1_000_000_000).toFixed(size < 10_000_000_000 ? 1 : 0)} GB`;
 }
 
 export function plural(count: number, one: string, many = `${one}s`): string {
@@ -48,7 +49,27 @@ export function plural(count: number, one: string, many = `${one}s`): string {
 }
 
 export function stepName(step: Step): string {
-  return { sandbox: "Sandbox", workspace: "Workspace" }[step] ?? step;
+  const names: Record<Step, string> = {
+    sandbox: "Sandbox",
+    workspace: "Workspace",
+    setup: "Setup script",
+    cache: "Keep the setup",
+    hooks: "Hooks",
+  };
+  return names[step] ?? step;
+}
+
+export function shellOpened(command: string[]): string {
+  return command.length === 0 ? "Shell opened" : `Shell opened: ${command.join(" ")}`;
+}
+
+export function shellClosed({ duration_ms, code, reason }: EventBodies["shell.closed"]): string {
+  const end = [code === undefined ? "" : `exit ${code}`, reason ?? ""].filter(Boolean).join(", ");
+  return `Shell closed after ${duration(duration_ms)}${end === "" ? "" : `: ${end}`}`;
+}
+
+export function filesCopied({ path, direction, bytes: size }: EventBodies["files.copied"]): string {
+  return `Copied ${path} ${direction === "in" ? "into" : "out of"} the sandbox, ${bytes(size)}`;
 }
 
 export function stopPhrase(reason: StopReason): string {

@@ -10,7 +10,7 @@
 
 import type { Event, KnownEvent, LiveDelta, PlanEntry, Step, TurnEnded } from "./api-types.ts";
 import type { BlockItem, Item, LineItem, StepsItem, StepState, ToolState } from "./items.ts";
-import { isExplore, stopPhrase } from "./phrases.ts";
+import { filesCopied, isExplore, shellClosed, shellOpened, stopPhrase } from "./phrases.ts";
 
 /** A live output longer than this keeps its end. */
 const LIVE_CAP = 64 * 1024;
@@ -56,6 +56,7 @@ export class Transcript {
   /** The connection was cut: half-received text would continue in the wrong place. */
   forgetLive(): void {
     this.#blocks = [];
+    for (const { step, live } of this.#running()) if (live !== "") this.#changeStep(step, (old) => ({ ...old, live: "" }));
   }
 
   /** Takes over what another fold of the same session had received live. */
@@ -64,6 +65,9 @@ export class Transcript {
     for (const [call, place] of other.#tools) {
       const tool = other.#toolAt(place);
       if (tool?.state === "running" && tool.output !== "") this.#changeTool(call, { output: tool.output });
+    }
+    for (const { step, live } of other.#running()) {
+      this.#changeStep(step, (old) => (old.durationMs === null ? { ...old, live } : old));
     }
   }
 
@@ -88,13 +92,15 @@ export class Transcript {
         this.#startStep(known.seq, known.body.step, known.at);
         break;
       case "step.output":
-        this.#changeStep(known.body.step, (step) => ({ ...step, output: step.output + known.body.text }));
+        this.#changeStep(known.body.step, (step) => ({ ...step, output: step.output + known.body.text, live: "" }));
         break;
       case "step.finished":
         this.#changeStep(known.body.step, (step) => ({
           ...step,
+          live: "",
           durationMs: known.body.duration_ms,
           error: known.body.error ?? null,
+          detail: known.body.detail ?? null,
         }));
         break;
       case "prompt.queued":
@@ -163,6 +169,15 @@ export class Transcript {
         }
         break;
       }
+      case "shell.opened":
+        this.#line(known.seq, "neutral", shellOpened(known.body.command));
+        break;
+      case "shell.closed":
+        this.#line(known.seq, "neutral", shellClosed(known.body));
+        break;
+      case "files.copied":
+        this.#line(known.seq, "neutral", filesCopied(known.body));
+        break;
       case "error":
         this.#error(known.seq, known.body.code, known.body.message, known.body.retry_in_ms);
         break;
@@ -204,7 +219,7 @@ export class Transcript {
       }
       case "step_output":
         this.#changeStep(delta.step, (step) =>
-          step.durationMs === null ? { ...step, output: (step.output + delta.text).slice(-LIVE_CAP) } : step,
+          step.durationMs === null ? { ...step, live: (step.live + delta.text).slice(-LIVE_CAP) } : step,
         );
         break;
     }
@@ -219,7 +234,7 @@ export class Transcript {
   }
 
   #startStep(seq: number, step: Step, at: string): void {
-    const fresh: StepState = { step, startedAt: at, output: "", durationMs: null, error: null };
+    const fresh: StepState = { step, startedAt: at, output: "", live: "", durationMs: null, error: null, detail: null };
     const item = this.#items[this.#steps];
     // A step that comes again, or anything said since, begins a new preparation.
     const again = item?.type === "steps" && item.steps.some((old) => old.step === step);
@@ -230,6 +245,11 @@ export class Transcript {
     } else {
       this.#items[this.#steps] = { ...item, steps: [...item.steps, fresh] };
     }
+  }
+
+  #running(): StepState[] {
+    const item = this.#items[this.#steps];
+    return item?.type === "steps" ? item.steps.filter((step) => step.durationMs === null) : [];
   }
 
   #changeStep(name: Step, change: (step: StepState) => StepState): void {
