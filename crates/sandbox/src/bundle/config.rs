@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use protocol::sandbox_spec::Limits;
 use serde_json::{Value, json};
 
-use super::seccomp;
+use super::seccomp::{self, Errors};
 
 /// A sandbox's own range of user and group ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct BundleSpec {
     pub limits: Limits,
     /// Whether the control groups are one tree, version 2.
     pub unified_cgroups: bool,
+    /// Which errors the runtime's filter of system calls can give.
+    pub errors: Errors,
     /// Folders of the host.
     pub binds: Vec<Bind>,
 }
@@ -149,7 +151,7 @@ pub fn config(spec: &BundleSpec) -> Value {
             "resources": resources(limits, spec.unified_cgroups),
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
-            "seccomp": seccomp::profile(),
+            "seccomp": seccomp::profile(spec.errors),
         },
     })
 }

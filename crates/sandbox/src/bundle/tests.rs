@@ -21,6 +21,7 @@ fn spec() -> BundleSpec {
             open_files: 1_024,
         },
         unified_cgroups: false,
+        errors: Errors::Named,
         binds: vec![
             Bind { source: "/s".into(), destination: "/d".into(), access: Access::Read },
             Bind { source: "/b".into(), destination: "/e".into(), access: Access::Run },
@@ -111,7 +112,7 @@ fn outcomes(call: &str, arguments: [u64; 3]) -> HashSet<(String, Option<u64>)> {
             other => panic!("{other}"),
         }
     };
-    profile()["syscalls"]
+    profile(Errors::Named)["syscalls"]
         .as_array()
         .unwrap()
         .iter()

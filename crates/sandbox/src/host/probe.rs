@@ -178,6 +178,7 @@ fn container(place: &Place, runtime: &Runtime, name: &str, bench: &Path) -> Resu
             cgroup: group(name),
             limits: SMALL,
             unified_cgroups: cgroups::is_unified(),
+            errors: runtime.kind().errors,
             binds: vec![Bind {
                 source: place.guest_bin(),
                 destination: GUEST_BIN.into(),
