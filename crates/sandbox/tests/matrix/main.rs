@@ -42,6 +42,7 @@ macro_rules! rows {
 }
 
 mod capture;
+mod churn;
 mod controls;
 mod credentials;
 mod exhaustion;
