@@ -1,5 +1,6 @@
 # make demo    sets up, builds, and runs one whole task
 # make test    sets up, and runs every test
+# make fuzz    fuzzes what reads hostile bytes, ten minutes each
 # make build   leaves target/release/patchyard with the page inside
 SHELL := /bin/sh
 export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/node/bin:$(PATH)
@@ -7,7 +8,7 @@ export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/node/bin:$(PATH)
 # Sandboxes need root; a user with sudo is asked once.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 
-.PHONY: demo test build setup guest web lint test-rust test-web test-served bench clean
+.PHONY: demo test build setup guest web lint test-rust test-web test-served bench test-churn fuzz fuzz-planted clean
 
 demo: build
 	@$(AS_ROOT) target/release/patchyard demo $(DEMO_FLAGS)
@@ -48,6 +49,19 @@ test-web: setup web
 test-served: setup guest web
 	cargo build --quiet --package cli --bin patchyard
 	cd web && $(AS_ROOT) node --test e2e/served/served.test.mjs
+
+# A thousand sandboxes, with sandbox-host killed again and again; make test runs a few.
+test-churn: setup guest
+	PATCHYARD_CHURN=1000 $(AS_ROOT) cargo test --package sandbox --test matrix churn -- --nocapture
+
+MINUTES ?= 10
+
+fuzz: setup
+	@scripts/fuzz --minutes $(MINUTES)
+
+# Each target has to find a bug that is put there for it.
+fuzz-planted: setup
+	@scripts/fuzz --planted
 
 # Figures for docs/PERFORMANCE.md, one JSON line each.
 bench: build

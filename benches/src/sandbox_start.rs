@@ -43,8 +43,13 @@ impl Host {
 
     /// A sandbox and the link to its guest.
     pub(crate) async fn create(&self) -> Result<(Attachment, GuestLink), Failure> {
+        self.create_with(Limits::default()).await
+    }
+
+    /// One that may use this much.
+    pub(crate) async fn create_with(&self, limits: Limits) -> Result<(Attachment, GuestLink), Failure> {
         let sandbox = SandboxId::from(Ulid::generate());
-        let spec = SandboxSpec::of_image("slim", Limits::default());
+        let spec = SandboxSpec::of_image("slim", limits);
         let made = self.client.create(sandbox, Some(self.session), spec).await?;
         let link = GuestLink::connect(&made).await?;
         Ok((made.attachment, link))

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use protocol::sandbox_spec::Tier;
 
+use crate::bundle::Errors;
 use crate::process::{self, Outcome};
 
 /// How long a runtime may take for one order.
@@ -41,10 +42,22 @@ pub(crate) struct Kind {
     pub(crate) passes_socket: bool,
     /// Whether something can be mounted into a container that runs, so that it can wait for its session.
     pub(crate) can_wait: bool,
+    /// Which errors its filter of system calls can give.
+    pub(crate) errors: Errors,
+    /// Tasks of the host's kernel that it needs for itself, and for each process of a sandbox.
+    pub(crate) tasks: (u32, u32),
 }
 
-const NAMESPACES: Kind =
-    Kind { name: "", package: None, tier: Tier::Container, global: &[], passes_socket: true, can_wait: true };
+const NAMESPACES: Kind = Kind {
+    name: "",
+    package: None,
+    tier: Tier::Container,
+    global: &[],
+    passes_socket: true,
+    can_wait: true,
+    errors: Errors::Named,
+    tasks: (0, 1),
+};
 
 /// The runtimes that are tried, in this order; of each tier the first that works is used.
 pub(crate) const KINDS: &[Kind] = &[
@@ -69,6 +82,9 @@ pub(crate) const KINDS: &[Kind] = &[
         ],
         passes_socket: false,
         can_wait: false,
+        errors: Errors::OnlyNotPermitted,
+        // Measured: a dozen, and two for most processes. It does not survive being refused one.
+        tasks: (64, 3),
     },
 ];
 
@@ -174,11 +190,26 @@ impl Runtime {
 
     /// Forgets a container, and kills what is left of it; done also when it does not know it.
     pub(crate) fn forget(&self, id: &str) {
-        if self.root.join(id).exists() {
-            let order: Vec<OsString> = self.order(&["delete", "--force", id].map(OsStr::new), None);
-            let _ = process::run(&self.path, order, None, PATIENCE);
-            let _ = fs::remove_dir_all(self.root.join(id));
+        let traces = self.traces(id);
+        if traces.is_empty() {
+            return;
         }
+        let order: Vec<OsString> = self.order(&["delete", "--force", id].map(OsStr::new), None);
+        let _ = process::run(&self.path, order, None, PATIENCE);
+        // What it does not see as its own any more, or could not take away.
+        for trace in self.traces(id) {
+            let _ = fs::remove_dir_all(&trace);
+            let _ = fs::remove_file(&trace);
+        }
+    }
+
+    /// Its state of a container: a folder by that name, or files with the name in theirs.
+    fn traces(&self, id: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().contains(id))
+            .map(|entry| entry.path())
+            .collect()
     }
 
     fn tell(

@@ -3,6 +3,8 @@
 // The lints know helpers of tests only inside of `#[test]`.
 #![allow(clippy::unwrap_used)]
 
+mod corpus;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};

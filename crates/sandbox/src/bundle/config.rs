@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use protocol::sandbox_spec::Limits;
 use serde_json::{Value, json};
 
-use super::seccomp;
+use super::seccomp::{self, Errors};
 
 /// A sandbox's own range of user and group ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct BundleSpec {
     pub unified_cgroups: bool,
     /// What the image sets for every program.
     pub environment: Vec<(String, String)>,
+    /// Which errors the runtime's filter of system calls can give.
+    pub errors: Errors,
     /// Folders of the host.
     pub binds: Vec<Bind>,
 }
@@ -151,7 +153,7 @@ pub fn config(spec: &BundleSpec) -> Value {
             "resources": resources(limits, spec.unified_cgroups),
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
-            "seccomp": seccomp::profile(),
+            "seccomp": seccomp::profile(spec.errors),
         },
     })
 }

@@ -9,3 +9,4 @@ pub mod seccomp;
 mod tests;
 
 pub use config::{Access, Bind, BundleSpec, IdRange, capabilities, config};
+pub use seccomp::Errors;

@@ -11,6 +11,8 @@
 //! promise an order among the rules of one call. Arguments that the kernel reads as 32 bits are
 //! compared as 32 bits: whoever sets the upper half of the register meets the same rule.
 //!
+//! gVisor's filter knows no error but `EPERM`: see [`Errors`].
+//!
 //! `ptrace` is allowed: debuggers need it, it reaches only processes of the same sandbox, and process
 //! 1 has put itself out of reach. `chroot` is allowed for package managers.
 
@@ -103,6 +105,16 @@ pub const ALLOWED: &str = "
     writev
 ";
 
+/// Which errors a runtime's filter can give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errors {
+    /// The one that the profile names.
+    Named,
+    /// `EPERM` for all. No thread could be started where `clone3` gives that, so it is allowed: its flags
+    /// reach the runtime's own kernel only.
+    OnlyNotPermitted,
+}
+
 /// The names in one of these lists.
 #[must_use]
 pub fn names(list: &'static str) -> Vec<&'static str> {
@@ -111,12 +123,15 @@ pub fn names(list: &'static str) -> Vec<&'static str> {
 
 /// The profile in the form of the OCI runtime specification.
 #[must_use]
-pub fn profile() -> Value {
+pub fn profile(errors: Errors) -> Value {
     let mut rules = vec![
         json!({ "names": names(ALLOWED), "action": "SCMP_ACT_ALLOW" }),
         refuse(&names(REFUSED), NOT_PERMITTED),
-        // Programs then use `clone`, whose flags a filter can see.
-        refuse(&["clone3"], NOT_IMPLEMENTED),
+        match errors {
+            // Programs then use `clone`, whose flags a filter can see.
+            Errors::Named => refuse(&["clone3"], NOT_IMPLEMENTED),
+            Errors::OnlyNotPermitted => allow("clone3", &[]),
+        },
     ];
     rules.extend(namespace_rules("clone", 0));
     rules.extend(namespace_rules("unshare", NEW_TIME));

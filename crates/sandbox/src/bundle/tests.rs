@@ -22,6 +22,7 @@ fn spec() -> BundleSpec {
         },
         unified_cgroups: false,
         environment: Vec::new(),
+        errors: Errors::Named,
         binds: vec![
             Bind { source: "/s".into(), destination: "/d".into(), access: Access::Read },
             Bind { source: "/b".into(), destination: "/e".into(), access: Access::Run },
@@ -112,7 +113,7 @@ fn outcomes(call: &str, arguments: [u64; 3]) -> HashSet<(String, Option<u64>)> {
             other => panic!("{other}"),
         }
     };
-    profile()["syscalls"]
+    profile(Errors::Named)["syscalls"]
         .as_array()
         .unwrap()
         .iter()

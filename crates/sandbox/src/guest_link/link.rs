@@ -46,7 +46,7 @@ impl GuestLink {
     }
 
     /// Exchanges hellos over a connection to a guest.
-    pub(crate) async fn over(made: &Made, connection: UnixStream) -> Result<Self, HandsError> {
+    pub async fn over(made: &Made, connection: UnixStream) -> Result<Self, HandsError> {
         let greeted = timeout(HELLO_TIMEOUT, greet(connection)).await;
         let (reader, writer) = match greeted {
             Ok(Ok(halves)) => halves,

@@ -11,12 +11,14 @@
 //!
 //! Everything that the guest says is hostile. It can make this link fail, and nothing more: frames are
 //! capped before they are read, output beyond the credit or for no running command ends the link, and
-//! memory is bounded by the credits given.
+//! memory is bounded by the credits given. A flood of small messages is read at a pace, a guest that does
+//! not read what it is sent is given up.
 
 mod counters;
 mod execution;
 mod hands;
 mod link;
+mod pace;
 mod queue;
 mod shared;
 mod wire;

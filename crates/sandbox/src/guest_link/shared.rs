@@ -8,11 +8,12 @@ use std::time::Duration;
 use protocol::guest::{FromGuest, Reply, Request, STDIN_CREDIT, ToGuest, encode};
 use protocol::hands::{ExecEnd, HandsError};
 use protocol::ids::ExecId;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use super::counters::{Counters, Counts};
+use super::pace::Pace;
 use super::queue::Queue;
 use super::wire::{LinkError, receive};
 
@@ -21,6 +22,9 @@ const ANSWER: Duration = Duration::from_secs(60);
 
 /// Requests and commands that may be open at a time.
 const MAX_OPEN: usize = 4096;
+
+/// Messages that may wait for the guest to read them: more than all requests and credits that can be open.
+const MAX_WAITING: usize = 4 * MAX_OPEN;
 
 /// The most characters of the guest's own words that are passed on.
 const MAX_WORDS: usize = 4096;
@@ -48,7 +52,7 @@ struct Open {
 /// The link itself.
 #[derive(Debug)]
 pub(super) struct Shared {
-    outbox: mpsc::UnboundedSender<Vec<u8>>,
+    outbox: mpsc::Sender<Vec<u8>>,
     open: Mutex<Open>,
     next_id: AtomicU64,
     dead: watch::Sender<Option<Arc<str>>>,
@@ -60,7 +64,7 @@ pub(super) struct Shared {
 impl Shared {
     /// A live link over a greeted connection, with its two tasks.
     pub(super) fn start(reader: OwnedReadHalf, writer: OwnedWriteHalf, counters: Counters) -> Arc<Self> {
-        let (outbox, frames) = mpsc::unbounded_channel();
+        let (outbox, frames) = mpsc::channel(MAX_WAITING);
         let shared = Arc::new(Self {
             outbox,
             open: Mutex::default(),
@@ -114,8 +118,11 @@ impl Shared {
     pub(super) fn send(&self, message: &ToGuest) -> Result<(), HandsError> {
         // Everything else is cut to fit: what is too long here came from the caller.
         let frame = encode(message).map_err(|error| HandsError::Limit(error.to_string()))?;
-        let _ = self.outbox.send(frame);
-        Ok(())
+        match self.outbox.try_send(frame) {
+            Err(mpsc::error::TrySendError::Full(_)) => Err(self.broken("it does not read what it is sent")),
+            // Nobody writes any more: the link is dead.
+            Err(mpsc::error::TrySendError::Closed(_)) | Ok(()) => Ok(()),
+        }
     }
 
     /// Sends a request without waiting for its answer.
@@ -249,14 +256,18 @@ impl Command {
 /// Reads and writes until one of them fails or the link dies.
 async fn carry(
     shared: Arc<Shared>,
-    mut reader: OwnedReadHalf,
+    reader: OwnedReadHalf,
     mut writer: OwnedWriteHalf,
-    mut frames: mpsc::UnboundedReceiver<Vec<u8>>,
+    mut frames: mpsc::Receiver<Vec<u8>>,
 ) {
     let read = async {
+        let (mut reader, mut pace) = (BufReader::new(reader), Pace::new());
         loop {
             let message = receive(&mut reader).await?;
             shared.hear(message)?;
+            if let Some(pause) = pace.take() {
+                tokio::time::sleep(pause).await;
+            }
         }
     };
     let write = async {

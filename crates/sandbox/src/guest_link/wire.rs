@@ -3,8 +3,7 @@
 use std::io;
 
 use protocol::guest::{FrameError, FromGuest, decode, frame_length};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::OwnedReadHalf;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +17,7 @@ pub(super) enum LinkError {
 }
 
 /// The next message.
-pub(super) async fn receive(reader: &mut OwnedReadHalf) -> Result<FromGuest, LinkError> {
+pub(super) async fn receive(reader: &mut (impl AsyncRead + Unpin)) -> Result<FromGuest, LinkError> {
     let mut header = [0; 4];
     reader.read_exact(&mut header).await?;
     let mut content = vec![0; frame_length(header)?];

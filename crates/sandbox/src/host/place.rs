@@ -23,6 +23,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -36,6 +37,10 @@ use crate::slots::Slots;
 
 /// What belongs to the machine rather than to a data directory.
 const MACHINE: &str = "/run/patchyard";
+
+/// How long a dead predecessor's lock may outlive it: a child that it was just starting has it, too, until
+/// it becomes another program.
+const LET_GO: Duration = Duration::from_secs(3);
 
 /// What the names of folders begin with that hold ids and are no sandbox's.
 const STAND_IN: &str = "try-";
@@ -76,8 +81,7 @@ impl Place {
         let sockets = own_folder(run.as_fd(), "sandboxes", 0o711).map_err(used("run/sandboxes"))?;
         let lock = mounts::path_of(&workspaces).join(".lock");
         let lock = File::options().create(true).append(true).open(lock).map_err(tried("lock", &data_path))?;
-        let only_one = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| HostError::Busy(data_path.clone()))?;
+        let only_one = lock_soon(lock).map_err(|_| HostError::Busy(data_path.clone()))?;
 
         let machine = Path::new(MACHINE);
         let [ids, runtimes, mounts] = ["ids", "runtime", "mnt"].map(|name| machine.join(name));
@@ -238,6 +242,19 @@ fn install_guest(program: &GuestProgram, bin: &Path) -> io::Result<bool> {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o555))?;
     symlink("patchyard-guest", bin.join("check-tools"))?;
     Ok(true)
+}
+
+/// Locks a file that another one should not hold for long.
+fn lock_soon(mut file: File) -> Result<Flock<File>, Errno> {
+    let until = Instant::now() + LET_GO;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, error)) if Instant::now() >= until => return Err(error),
+            Err((same, _)) => file = same,
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[cfg(test)]

@@ -179,6 +179,7 @@ fn container(place: &Place, runtime: &Runtime, name: &str, bench: &Path) -> Resu
             limits: SMALL,
             unified_cgroups: cgroups::is_unified(),
             environment: Vec::new(),
+            errors: runtime.kind().errors,
             binds: vec![Bind {
                 source: place.guest_bin(),
                 destination: GUEST_BIN.into(),

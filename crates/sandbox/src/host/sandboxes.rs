@@ -353,6 +353,7 @@ impl Sandboxes {
     fn bundle(&self, plan: &Plan, slot: u32, bench: &Workbench) -> BundleSpec {
         let repository =
             if plan.repository.is_some() { bench.repository.clone() } else { self.place.empty() };
+        let (own, per_process) = plan.runtime.kind().tasks;
         let mut argv = vec![format!("{GUEST_BIN}/patchyard-guest"), "init".to_owned()];
         let mut binds = vec![
             Bind { source: self.place.guest_bin(), destination: GUEST_BIN.into(), access: Access::Run },
@@ -369,9 +370,14 @@ impl Sandboxes {
             argv,
             ids: Slots::range(slot),
             cgroup: group(plan.sandbox),
-            limits: Limits { open_files: plan.spec.limits.open_files.min(open_files()), ..plan.spec.limits },
+            limits: Limits {
+                open_files: plan.spec.limits.open_files.min(open_files()),
+                pids: plan.spec.limits.pids.saturating_mul(per_process).saturating_add(own),
+                ..plan.spec.limits
+            },
             unified_cgroups: cgroups::is_unified(),
             environment: plan.settings.environment.clone().into_iter().collect(),
+            errors: plan.runtime.kind().errors,
             binds,
         }
     }

@@ -294,3 +294,53 @@ async fn what_was_said_before_the_end_can_still_be_taken() {
     let said = listen(&mut *command).await;
     assert_eq!((said.out().as_str(), &*said.stderr, said.end.code), ("abab", &b"ab"[..], Some(3)));
 }
+
+/// A flood of the smallest messages there are is read at a pace, and nobody else waits for it.
+#[tokio::test]
+async fn a_flood_of_messages_is_slowed_down_and_hurts_nobody_else() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let said = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&said);
+    let liar = Liar::polite(move |mut stream| {
+        // Input taken by a command that is over: allowed, and worth nothing.
+        let message = encode(&FromGuest::StdinTaken { exec: exec_id(), bytes: 1 }).unwrap();
+        let many = message.repeat(100);
+        while stream.write_all(&many).is_ok() {
+            counted.fetch_add(100, Ordering::Relaxed);
+        }
+    });
+    let neighbour = Liar::polite(|mut stream| {
+        while let Some(ToGuest::Request { id, .. }) = hear(&mut stream) {
+            say(&mut stream, &FromGuest::Reply { id, reply: Err(HandsError::NotFound { path: "/".into() }) });
+        }
+    });
+    let (flood, other) = (liar.link().await.unwrap(), neighbour.link().await.unwrap());
+    let begun = std::time::Instant::now();
+    let mut rounds = 0;
+    while begun.elapsed() < Duration::from_millis(1_500) {
+        assert!(matches!(other.stat("/").await, Err(HandsError::NotFound { .. })));
+        rounds += 1;
+    }
+    // The burst, the rate, and what lies in the socket's buffers.
+    let allowed = 20_000.0 + 20_000.0 * begun.elapsed().as_secs_f64() + 20_000.0;
+    let said = said.load(Ordering::Relaxed);
+    assert!((1_000..allowed as u64).contains(&said), "{said} of {allowed}");
+    assert!(rounds > 100, "{rounds}");
+    drop(flood);
+}
+
+/// Who does not read makes the host keep what it says: so much and no more.
+#[tokio::test]
+async fn a_guest_that_does_not_read_is_given_up() {
+    let liar = Liar::polite(|mut stream| {
+        let exec = begin(&mut stream);
+        // Each of these is answered by a credit that nobody reads.
+        let output = encode(&FromGuest::Output { exec, stderr: false, bytes: vec![7; 128 * 1024] }).unwrap();
+        while stream.write_all(&output).is_ok() {}
+    });
+    let link = liar.link().await.unwrap();
+    drop(link.start(shell("true")).await.unwrap());
+    let reason = tokio::time::timeout(Duration::from_secs(60), link.closed()).await.unwrap();
+    assert!(reason.contains("does not read"), "{reason}");
+}

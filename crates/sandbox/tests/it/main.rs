@@ -13,6 +13,7 @@
 )]
 
 mod commands;
+mod corpus;
 mod disks;
 mod exhaustion;
 mod files;

@@ -18,6 +18,9 @@ use tempfile::TempDir;
 /// The variable by which this binary knows that it is to be `sandbox-host`.
 const DATA: &str = "PATCHYARD_TEST_DATA";
 
+/// A key in `sandbox-host`'s environment that no sandbox may come to see.
+pub const CANARY: &str = "sk-ant-canary-6f1d";
+
 /// The variable that tells it the server's user and group.
 const SERVER: &str = "PATCHYARD_TEST_SERVER";
 
@@ -113,6 +116,7 @@ impl World {
             .args(["--exact", "world::sandbox_host_process", "--ignored", "--nocapture"])
             .env(DATA, self.data.path())
             .env(SERVER, self.setting.server.to_string())
+            .env("ANTHROPIC_API_KEY", CANARY)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         if let Some(runtime) = self.setting.runtime {
@@ -196,12 +200,16 @@ impl Drop for World {
         if self.child.is_none() {
             self.start_host();
         }
+        // Those whose process 1 is dead are not listed any more.
+        let folders = std::fs::read_dir(self.data.path().join("workspaces")).into_iter().flatten().flatten();
+        let all: Vec<SandboxId> =
+            folders.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         let host = self.host.clone();
         let ended = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                for made in host.list().await.unwrap() {
-                    host.destroy(made.attachment.sandbox).await.unwrap();
+                for sandbox in all {
+                    host.destroy(sandbox).await.unwrap();
                 }
             });
         })

@@ -1,0 +1,41 @@
+//! What the fuzzer found worth keeping, without the fuzzer: `fuzz/corpus`.
+
+use std::path::Path;
+use std::process::Command;
+
+#[path = "../../../../fuzz/src/guest_connection.rs"]
+#[allow(unreachable_pub)]
+mod guest_connection;
+
+/// Not a test: what the test runs as process 1 of a process namespace, because the guest signals every
+/// process that it sees.
+#[test]
+#[ignore = "run by the other test in a process namespace"]
+fn hosts_of_the_corpus() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/guest_connection");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        guest_connection::run(&std::fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count > 5, "{count}");
+}
+
+#[test]
+fn hosts_of_the_corpus_are_no_finding() {
+    let mut alone = Command::new("unshare");
+    alone.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    if !nix::unistd::geteuid().is_root() {
+        alone.args(["--user", "--map-root-user"]);
+    }
+    let test = std::env::current_exe().unwrap();
+    alone.arg(test).args(["--exact", "corpus::hosts_of_the_corpus", "--ignored", "--nocapture"]);
+    let folder = tempfile::tempdir().unwrap();
+    let output = alone.env("TMPDIR", folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
