@@ -532,6 +532,7 @@ describe("being told", () => {
     assert.deepEqual(await page.evaluate(() => [globalThis.shown, globalThis.asked]), [[], []]);
     await page.click("[aria-label=Settings]");
     await page.click("[role=switch]");
+    await page.waitForFunction(() => globalThis.asked.length === 1);
     await page.keyboard.press("Escape");
     ended("done");
     ended("troubles");

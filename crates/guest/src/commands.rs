@@ -52,13 +52,15 @@ pub struct InputOverrun(pub ExecId);
 pub struct Commands {
     table: RefCell<HashMap<ExecId, Rc<Running>>>,
     reaper: Rc<Reaper>,
+    /// Whether every command may gain rights.
+    nested: bool,
 }
 
 impl Commands {
     /// No commands yet.
     #[must_use]
-    pub fn new(reaper: Rc<Reaper>) -> Self {
-        Self { table: RefCell::default(), reaper }
+    pub fn new(reaper: Rc<Reaper>, nested: bool) -> Self {
+        Self { table: RefCell::default(), reaper, nested }
     }
 
     /// Starts a command whose output goes to this connection.
@@ -68,7 +70,7 @@ impl Commands {
             let path = exec.to_string();
             return Err(HandsError::Io { path, reason: "a command with this id runs already".into() });
         }
-        let spawned = spawn(spec)?;
+        let spawned = spawn(spec, spec.new_privileges || self.nested)?;
         let ended = self.reaper.wait_for(spawned.pid);
         let running = Rc::new(Running {
             pid: spawned.pid,

@@ -49,11 +49,33 @@ pub enum InitError {
     Runtime(#[source] io::Error),
 }
 
+/// What process 1 is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Where to make a socket, when none is handed in.
+    bind: Option<PathBuf>,
+    /// Whether containers may be made inside: commands may gain rights.
+    nested: bool,
+}
+
+impl Options {
+    /// Reads arguments; nothing when they make no sense.
+    #[must_use]
+    pub fn read(arguments: &[&str]) -> Option<Self> {
+        match arguments {
+            [] => Some(Self::default()),
+            ["--nested", rest @ ..] => Some(Self { nested: true, ..Self::read(rest)? }),
+            ["--bind", path, rest @ ..] => Some(Self { bind: Some(path.into()), ..Self::read(rest)? }),
+            _ => None,
+        }
+    }
+}
+
 /// Runs process 1; returns only when it could not begin. It listens on the socket that it was given, or
-/// on one of its own at `bind`, where the runtime cannot hand one in.
-pub fn run(bind: Option<&Path>) -> Result<(), InitError> {
+/// on one of its own, where the runtime cannot hand one in.
+pub fn run(options: &Options) -> Result<(), InitError> {
     // Before anything else opens a descriptor, which could be the third.
-    let listener = match bind {
+    let listener = match options.bind.as_deref() {
         None => inherited_listener().map_err(InitError::NoListener)?,
         Some(path) => {
             own_listener(path).map_err(|source| InitError::Bind { path: path.to_owned(), source })?
@@ -68,15 +90,15 @@ pub fn run(bind: Option<&Path>) -> Result<(), InitError> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(InitError::Runtime)?;
-    LocalSet::new().block_on(&runtime, serve(listener))
+    LocalSet::new().block_on(&runtime, serve(listener, options.nested))
 }
 
-async fn serve(listener: std::os::unix::net::UnixListener) -> Result<(), InitError> {
+async fn serve(listener: std::os::unix::net::UnixListener, nested: bool) -> Result<(), InitError> {
     let listener = UnixListener::from_std(listener).map_err(InitError::Runtime)?;
     let reaper = Rc::new(Reaper::default());
     let signals = reaper::listen().map_err(InitError::Runtime)?;
     tokio::task::spawn_local(reaper::run(Rc::clone(&reaper), signals));
-    let commands = Rc::new(Commands::new(reaper));
+    let commands = Rc::new(Commands::new(reaper, nested));
     let mut current: Option<tokio::task::JoinHandle<_>> = None;
     loop {
         let Ok((stream, _)) = listener.accept().await else {

@@ -1,12 +1,11 @@
 //! `patchyard-guest`: dispatch by name and first argument.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
 use guest::{archives, init, search, tools};
 
-const USAGE: &str = "usage: patchyard-guest init [--bind PATH] | grep JSON | glob JSON | pack PATH | unpack PATH | check-tools | version";
+const USAGE: &str = "usage: patchyard-guest init [--nested] [--bind PATH] | grep JSON | glob JSON | pack PATH | unpack PATH | check-tools | version";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
@@ -17,8 +16,13 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = arguments.collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["init"] => begin(None),
-        ["init", "--bind", path] => begin(Some(path)),
+        ["init", options @ ..] => match init::Options::read(options) {
+            Some(options) => match init::run(&options) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => refuse(&error.to_string()),
+            },
+            None => refuse(USAGE),
+        },
         ["grep", request] => answer(search::grep::run(request)),
         ["glob", request] => answer(search::glob::run(request)),
         ["pack", path] => match archives::pack(path) {
@@ -32,13 +36,6 @@ fn main() -> ExitCode {
         ["check-tools"] => print(&tools::report()),
         ["version"] => print(concat!("patchyard-guest ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => refuse(USAGE),
-    }
-}
-
-fn begin(bind: Option<&str>) -> ExitCode {
-    match init::run(bind.map(Path::new)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => refuse(&error.to_string()),
     }
 }
 

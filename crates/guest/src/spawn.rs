@@ -41,8 +41,8 @@ pub struct Spawned {
     pub terminal: Option<Terminal>,
 }
 
-/// Starts what the spec says. Never waits for more than the start itself.
-pub fn spawn(spec: &ExecSpec) -> Result<Spawned, HandsError> {
+/// Starts what the spec says, and lets it gain rights or not. Never waits for more than the start itself.
+pub fn spawn(spec: &ExecSpec, new_privileges: bool) -> Result<Spawned, HandsError> {
     let [program, arguments @ ..] = spec.argv.as_slice() else {
         return Err(HandsError::WrongKind { path: String::new(), reason: "no program given".into() });
     };
@@ -64,7 +64,7 @@ pub fn spawn(spec: &ExecSpec) -> Result<Spawned, HandsError> {
         let end = || theirs.try_clone().map(Stdio::from).map_err(io);
         command.env("TERM", "xterm-256color").stdin(end()?).stdout(end()?).stderr(end()?);
     }
-    let (has_terminal, new_privileges) = (terminal.is_some(), spec.new_privileges);
+    let has_terminal = terminal.is_some();
     // SAFETY: between fork and exec, `in_child` only makes system calls on plain values: it takes no
     // lock and allocates nothing.
     unsafe { command.pre_exec(move || in_child(has_terminal, new_privileges)) };

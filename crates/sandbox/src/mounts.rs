@@ -76,13 +76,15 @@ pub(crate) fn memory(target: &Path) -> io::Result<()> {
 /// given open, so that no name in their paths can be misread as an option.
 ///
 /// The overlay does its own work, such as its first folder in `work`, as whoever mounted it: that has
-/// to be an id that the shifted disk can store, so `owner` mounts it.
+/// to be an id that the shifted disk can store, so `owner` mounts it. With `setuid`, programs may gain the
+/// rights of their owners, who are all of the sandbox's own range.
 pub(crate) fn overlay(
     target: &Path,
     lowers: &[PathBuf],
     upper: BorrowedFd<'_>,
     work: BorrowedFd<'_>,
     owner: u32,
+    setuid: bool,
 ) -> io::Result<()> {
     let lowers = lowers.iter().map(|path| open_path(path)).collect::<io::Result<Vec<_>>>()?;
     let stack: Vec<_> = lowers.iter().map(|lower| path_of(lower).display().to_string()).collect();
@@ -95,7 +97,8 @@ pub(crate) fn overlay(
         path_of(&upper).display(),
         path_of(&work).display()
     );
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let nosuid = if setuid { MsFlags::empty() } else { MsFlags::MS_NOSUID };
+    let flags = nosuid | MsFlags::MS_NODEV;
     on_own_thread(|| {
         credentials::make_files_as(owner)?;
         Ok(mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str()))?)

@@ -45,40 +45,53 @@ impl Slots {
         Ok(Self { folder, taken_by_others })
     }
 
-    /// The ids of a slot.
-    pub(crate) fn range(slot: u32) -> IdRange {
-        IdRange { base: FIRST + slot * SIZE, size: SIZE }
+    /// The ids of some slots that follow each other.
+    pub(crate) fn range(slot: u32, count: u32) -> IdRange {
+        IdRange { base: FIRST + slot * SIZE, size: SIZE * count }
     }
 
-    /// Takes a free slot for the sandbox with this folder, which has to exist already.
-    pub(crate) fn take(&self, holder: &Path) -> io::Result<u32> {
+    /// Takes so many free slots, one after the other, for the sandbox with this folder, which has to exist
+    /// already; the first of them.
+    pub(crate) fn take(&self, holder: &Path, count: u32) -> io::Result<u32> {
         let _lock = self.lock()?;
+        let mut free = 0;
         for slot in 0..SLOTS {
-            let range = Self::range(slot);
-            if self.taken_by_others.iter().any(|other| overlaps(range, *other)) {
-                continue;
-            }
-            let file = self.folder.join(slot.to_string());
-            match fs::read(&file) {
-                Ok(bytes) if Path::new(OsStr::from_bytes(&bytes)).exists() => {}
-                Ok(_) => return self.write(&file, holder).map(|()| slot),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return self.write(&file, holder).map(|()| slot);
-                }
-                Err(error) => return Err(error),
+            free = if self.is_free(slot)? { free + 1 } else { 0 };
+            if free == count {
+                let first = slot + 1 - count;
+                (first..=slot).try_for_each(|slot| self.write(&self.file(slot), holder))?;
+                return Ok(first);
             }
         }
         Err(io::Error::other(format!("all {SLOTS} ranges of ids are in use; end some sandboxes first")))
     }
 
-    /// Gives a slot back, if it is this sandbox's.
-    pub(crate) fn give_back(&self, slot: u32, holder: &Path) -> io::Result<()> {
+    fn is_free(&self, slot: u32) -> io::Result<bool> {
+        let range = Self::range(slot, 1);
+        if self.taken_by_others.iter().any(|other| overlaps(range, *other)) {
+            return Ok(false);
+        }
+        match fs::read(self.file(slot)) {
+            Ok(bytes) => Ok(!Path::new(OsStr::from_bytes(&bytes)).exists()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives slots back, those that are this sandbox's.
+    pub(crate) fn give_back(&self, slot: u32, count: u32, holder: &Path) -> io::Result<()> {
         let _lock = self.lock()?;
-        let file = self.folder.join(slot.to_string());
-        if fs::read(&file).is_ok_and(|bytes| bytes == holder.as_os_str().as_bytes()) {
-            fs::remove_file(&file)?;
+        for slot in slot..slot + count {
+            let file = self.file(slot);
+            if fs::read(&file).is_ok_and(|bytes| bytes == holder.as_os_str().as_bytes()) {
+                fs::remove_file(&file)?;
+            }
         }
         Ok(())
+    }
+
+    fn file(&self, slot: u32) -> PathBuf {
+        self.folder.join(slot.to_string())
     }
 
     fn write(&self, file: &Path, holder: &Path) -> io::Result<()> {
@@ -119,14 +132,17 @@ mod tests {
         for holder in &holders {
             fs::create_dir(holder).unwrap();
         }
-        assert_eq!(slots.take(&holders[0]).unwrap(), 0);
-        assert_eq!(slots.take(&holders[1]).unwrap(), 1);
-        slots.give_back(1, &holders[0]).unwrap();
-        assert_eq!(slots.take(&holders[2]).unwrap(), 2, "only the holder can give back");
+        assert_eq!(slots.take(&holders[0], 1).unwrap(), 0);
+        assert_eq!(slots.take(&holders[1], 1).unwrap(), 1);
+        slots.give_back(1, 1, &holders[0]).unwrap();
+        assert_eq!(slots.take(&holders[2], 1).unwrap(), 2, "only the holder can give back");
         fs::remove_dir(&holders[0]).unwrap();
-        assert_eq!(slots.take(&holders[2]).unwrap(), 0);
-        slots.give_back(1, &holders[1]).unwrap();
-        assert_eq!(slots.take(&holders[2]).unwrap(), 1);
+        assert_eq!(slots.take(&holders[2], 1).unwrap(), 0);
+        slots.give_back(1, 1, &holders[1]).unwrap();
+        assert_eq!(slots.take(&holders[2], 1).unwrap(), 1);
+        assert_eq!(slots.take(&holders[1], 2).unwrap(), 3, "2 is taken, and two follow each other");
+        slots.give_back(3, 2, &holders[1]).unwrap();
+        assert_eq!(slots.take(&holders[1], 1).unwrap(), 3);
     }
 
     #[test]
@@ -134,6 +150,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let taken_by_others = promised("ann:100000:65536\nbob:600000000:65537\nbroken\n:x:y\n").collect();
         let slots = Slots { folder: folder.path().to_owned(), taken_by_others };
-        assert_eq!(slots.take(folder.path()).unwrap(), 2, "0 and the first id of 1 are promised");
+        assert_eq!(slots.take(folder.path(), 1).unwrap(), 2, "0 and the first id of 1 are promised");
     }
 }

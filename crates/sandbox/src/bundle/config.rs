@@ -57,6 +57,8 @@ pub struct BundleSpec {
     pub unified_cgroups: bool,
     /// What the image sets for every program.
     pub environment: Vec<(String, String)>,
+    /// Whether containers may be made inside.
+    pub nested: bool,
     /// Which errors the runtime's filter of system calls can give.
     pub errors: Errors,
     /// Folders of the host.
@@ -151,9 +153,11 @@ pub fn config(spec: &BundleSpec) -> Value {
             "gidMappings": [id_mapping(spec.ids)],
             "cgroupsPath": spec.cgroup,
             "resources": resources(limits, spec.unified_cgroups),
-            "maskedPaths": MASKED,
-            "readonlyPaths": READ_ONLY,
-            "seccomp": seccomp::profile(spec.errors),
+            // Whoever makes a process namespace inside needs a `/proc` that nothing lies over: what is hidden
+            // there otherwise is kept from a foreign id by its owner.
+            "maskedPaths": if spec.nested { &[] } else { MASKED },
+            "readonlyPaths": if spec.nested { &[] } else { READ_ONLY },
+            "seccomp": seccomp::profile(spec.errors, spec.nested),
         },
     })
 }

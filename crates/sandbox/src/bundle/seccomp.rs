@@ -105,6 +105,25 @@ pub const ALLOWED: &str = "
     writev
 ";
 
+/// What containers inside the sandbox are made with, besides namespaces; refused otherwise.
+const NESTED: &[&str] = &[
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "fspick",
+    "keyctl",
+    "mount",
+    "mount_setattr",
+    "move_mount",
+    "open_tree",
+    "pivot_root",
+    "setdomainname",
+    "sethostname",
+    "setns",
+    "umount",
+    "umount2",
+];
+
 /// Which errors a runtime's filter can give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Errors {
@@ -121,20 +140,27 @@ pub fn names(list: &'static str) -> Vec<&'static str> {
     list.split_ascii_whitespace().collect()
 }
 
-/// The profile in the form of the OCI runtime specification.
+/// The profile in the form of the OCI runtime specification. With `nested`, containers can be made inside.
 #[must_use]
-pub fn profile(errors: Errors) -> Value {
+pub fn profile(errors: Errors, nested: bool) -> Value {
+    let refused: Vec<&str> =
+        names(REFUSED).into_iter().filter(|name| !(nested && NESTED.contains(name))).collect();
     let mut rules = vec![
         json!({ "names": names(ALLOWED), "action": "SCMP_ACT_ALLOW" }),
-        refuse(&names(REFUSED), NOT_PERMITTED),
+        refuse(&refused, NOT_PERMITTED),
         match errors {
             // Programs then use `clone`, whose flags a filter can see.
-            Errors::Named => refuse(&["clone3"], NOT_IMPLEMENTED),
-            Errors::OnlyNotPermitted => allow("clone3", &[]),
+            Errors::Named if !nested => refuse(&["clone3"], NOT_IMPLEMENTED),
+            Errors::Named | Errors::OnlyNotPermitted => allow("clone3", &[]),
         },
     ];
-    rules.extend(namespace_rules("clone", 0));
-    rules.extend(namespace_rules("unshare", NEW_TIME));
+    if nested {
+        rules.push(json!({ "names": NESTED, "action": "SCMP_ACT_ALLOW" }));
+        rules.extend(["clone", "unshare"].map(|call| allow(call, &[])));
+    } else {
+        rules.extend(namespace_rules("clone", 0));
+        rules.extend(namespace_rules("unshare", NEW_TIME));
+    }
     rules.extend(socket_rules());
     rules.extend(PERSONALITIES.iter().map(|value| allow("personality", &[equal(0, *value)])));
     rules.extend(terminal_rules());

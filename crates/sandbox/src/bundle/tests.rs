@@ -21,6 +21,7 @@ fn spec() -> BundleSpec {
             open_files: 1_024,
         },
         unified_cgroups: false,
+        nested: false,
         environment: Vec::new(),
         errors: Errors::Named,
         binds: vec![
@@ -113,7 +114,7 @@ fn outcomes(call: &str, arguments: [u64; 3]) -> HashSet<(String, Option<u64>)> {
             other => panic!("{other}"),
         }
     };
-    profile(Errors::Named)["syscalls"]
+    profile(Errors::Named, false)["syscalls"]
         .as_array()
         .unwrap()
         .iter()

@@ -162,9 +162,9 @@ fn container(place: &Place, runtime: &Runtime, name: &str, bench: &Path) -> Resu
     let root = bench.join("root");
     fs::create_dir_all(&root).map_err(prepared)?;
     let holder = place.stand_in(name).map_err(prepared)?;
-    let slot = place.slots.take(&holder).map_err(prepared)?;
+    let slot = place.slots.take(&holder, 1).map_err(prepared)?;
     let outcome = (|| {
-        let ids = Slots::range(slot);
+        let ids = Slots::range(slot, 1);
         for path in ["proc", "dev", "sys", "run", "run/patchyard", "run/patchyard/bin"] {
             fs::create_dir(root.join(path)).map_err(prepared)?;
             std::os::unix::fs::chown(root.join(path), Some(ids.base), Some(ids.base)).map_err(prepared)?;
@@ -178,6 +178,7 @@ fn container(place: &Place, runtime: &Runtime, name: &str, bench: &Path) -> Resu
             cgroup: group(name),
             limits: SMALL,
             unified_cgroups: cgroups::is_unified(),
+            nested: false,
             environment: Vec::new(),
             errors: runtime.kind().errors,
             binds: vec![Bind {
@@ -192,7 +193,7 @@ fn container(place: &Place, runtime: &Runtime, name: &str, bench: &Path) -> Resu
             .run(name, bench)
             .map_err(|error| format!("{error}; update it or the kernel, or use the other one by {PINNED}"))
     })();
-    let _ = place.slots.give_back(slot, &holder);
+    let _ = place.slots.give_back(slot, 1, &holder);
     let _ = fs::remove_dir(&holder);
     outcome
 }

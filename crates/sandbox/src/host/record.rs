@@ -9,7 +9,9 @@ use protocol::sandbox_spec::{SandboxSpec, Tier};
 use serde::{Deserialize, Serialize};
 
 use super::disks::DiskRecord;
+use crate::bundle::IdRange;
 use crate::process::Watched;
+use crate::slots::Slots;
 
 /// The name of the record in a sandbox's folder.
 const FILE: &str = "state.json";
@@ -60,8 +62,23 @@ impl Record {
         fs::rename(new, folder.join(FILE))
     }
 
+    /// How many ranges it has, one after the other.
+    pub(crate) fn slots(&self) -> u32 {
+        slots_of(&self.spec)
+    }
+
+    /// Its ids.
+    pub(crate) fn range(&self) -> IdRange {
+        Slots::range(self.slot, self.slots())
+    }
+
     /// Its process 1, if it lives.
     pub(crate) fn init(&self) -> Option<Watched> {
         self.init.and_then(|init| Watched::find(init.pid, init.start_time))
     }
+}
+
+/// How many ranges a sandbox of this kind has: one more, where containers inside need ids of their own.
+pub(crate) fn slots_of(spec: &SandboxSpec) -> u32 {
+    if spec.nested { 2 } else { 1 }
 }

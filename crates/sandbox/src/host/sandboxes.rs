@@ -32,7 +32,7 @@ use super::disks::{self, DiskKind, Disks};
 use super::layers::Layers;
 use super::place::Place;
 use super::probe::Runtimes;
-use super::record::{Init, Record};
+use super::record::{Init, Record, slots_of};
 use super::workbench::Workbench;
 use crate::bundle::{Access, Bind, BundleSpec, IdRange};
 use crate::cgroups;
@@ -279,7 +279,7 @@ impl Sandboxes {
         let slot = self
             .place
             .slots
-            .take(&self.place.home_name(sandbox))
+            .take(&self.place.home_name(sandbox), plan.slots())
             .trying(|| format!("find ids for {sandbox}"))?;
         let mut record = plan.record(slot);
         record.write(home).trying(|| format!("write the record of {sandbox}"))?;
@@ -305,7 +305,7 @@ impl Sandboxes {
     /// Mounts what the sandbox will see.
     fn assemble(&self, plan: &Plan, record: &mut Record, home: &Path) -> Result<Workbench, Refusal> {
         let what = |part: &'static str| move || format!("mount the {part} of {}", plan.sandbox);
-        let ids = Slots::range(record.slot);
+        let ids = record.range();
         let disk = self.disks.take(home, plan.spec.limits.disk_bytes, record.slot).trying(what("disk"))?;
         record.disk = Some(disk.record);
         record.write(home).trying(what("record"))?;
@@ -332,7 +332,7 @@ impl Sandboxes {
             mounts::attach(attachment.as_fd(), &bench.attachment)?;
             // The guest makes its socket there as its root.
             std::os::unix::fs::chown(&bench.attachment, Some(ids.base), Some(ids.base))?;
-            mounts::overlay(&bench.root, &lowers, upper?.as_fd(), work?.as_fd(), ids.base)
+            mounts::overlay(&bench.root, &lowers, upper?.as_fd(), work?.as_fd(), ids.base, plan.spec.nested)
         })()
         .trying(what("root file system"))?;
         bench.let_go_of_layers();
@@ -359,6 +359,9 @@ impl Sandboxes {
             Bind { source: self.place.guest_bin(), destination: GUEST_BIN.into(), access: Access::Run },
             Bind { source: repository, destination: REPOSITORY_MOUNT.into(), access: Access::Read },
         ];
+        if plan.spec.nested {
+            argv.push("--nested".to_owned());
+        }
         if !plan.runtime.kind().passes_socket {
             argv.extend(["--bind".to_owned(), format!("{ATTACHMENT_MOUNT}/{GUEST_SOCKET}")]);
             let source = bench.attachment.clone();
@@ -368,7 +371,7 @@ impl Sandboxes {
             root: bench.root.clone(),
             root_read_only: false,
             argv,
-            ids: Slots::range(slot),
+            ids: plan.range(slot),
             cgroup: group(plan.sandbox),
             limits: Limits {
                 open_files: plan.spec.limits.open_files.min(open_files()),
@@ -376,6 +379,7 @@ impl Sandboxes {
                 ..plan.spec.limits
             },
             unified_cgroups: cgroups::is_unified(),
+            nested: plan.spec.nested,
             environment: plan.settings.environment.clone().into_iter().collect(),
             errors: plan.runtime.kind().errors,
             binds,
@@ -422,7 +426,7 @@ impl Sandboxes {
         record.session = Some(session);
         let home = self.place.home(sandbox);
         record.write(&home).trying(|| format!("write the record of {sandbox}"))?;
-        self.repository_tree(&repository, Slots::range(record.slot))
+        self.repository_tree(&repository, record.range())
             .and_then(|tree| mounts::attach_inside(tree, init.as_fd(), Path::new(REPOSITORY_MOUNT)))
             .trying(|| format!("mount the repository of {session} in {sandbox}"))
     }
@@ -504,7 +508,7 @@ impl Sandboxes {
             let holder = self.place.home_name(sandbox);
             self.place
                 .slots
-                .give_back(record.slot, &holder)
+                .give_back(record.slot, record.slots(), &holder)
                 .trying(|| format!("give back the ids of {sandbox}"))?;
         }
         Ok(())
@@ -530,6 +534,14 @@ struct Plan {
 }
 
 impl Plan {
+    fn slots(&self) -> u32 {
+        slots_of(&self.spec)
+    }
+
+    fn range(&self, slot: u32) -> IdRange {
+        Slots::range(slot, self.slots())
+    }
+
     fn record(&self, slot: u32) -> Record {
         Record {
             sandbox: self.sandbox,

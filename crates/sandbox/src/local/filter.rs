@@ -91,7 +91,7 @@ pub(crate) fn program(unix_sockets: bool) -> Result<Vec<u8>, BadProfile> {
         let (value, mask) = DATAGRAM;
         rules.insert(number(Sysno::socketpair), vec![refuse(vec![(1, Test::Masked(mask, value))])]);
     }
-    let default = read(&seccomp::profile(seccomp::Errors::Named), &mut rules)?;
+    let default = read(&seccomp::profile(seccomp::Errors::Named, false), &mut rules)?;
     let code = assemble(&rules, default);
     Ok(code.iter().flat_map(bytes).collect())
 }

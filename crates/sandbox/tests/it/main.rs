@@ -22,6 +22,7 @@ mod isolation;
 mod kernel;
 mod lifecycle;
 mod measure;
+mod nested;
 mod terminal;
 mod tiers;
 mod world;
