@@ -268,6 +268,9 @@ pub(crate) struct Login {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Doctor {
+    /// Run a throw-away container of each tier a few times, and time it
+    #[arg(long)]
+    pub(crate) bench: bool,
     /// One JSON object
     #[arg(long)]
     pub(crate) json: bool,

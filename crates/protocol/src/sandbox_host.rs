@@ -20,7 +20,8 @@ pub const MAX_MESSAGE: usize = 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum HostRequest {
-    /// What this host can do; found by doing. With `bench`, each tier is started a few times and timed.
+    /// What this host can do; found by doing. With `bench`, a throw-away container of each
+    /// tier is run a few times and timed.
     Probe { bench: bool },
     /// Makes and starts a sandbox. With a session, its repository is attached at once; without one it
     /// waits, warm, for [`HostRequest::Attach`].
@@ -161,7 +162,7 @@ pub struct TierReport {
     pub why_not: Option<String>,
     /// Limits that do not hold in it although the host has them.
     pub lacks: Vec<String>,
-    /// From the request to a guest that answers, in milliseconds, ascending; with `bench` only.
+    /// A throw-away container made, run and ended, in milliseconds, ascending; with `bench` only.
     pub start_ms: Vec<f64>,
 }
 

@@ -75,7 +75,8 @@ impl SandboxHost {
         Self { path: path.to_owned() }
     }
 
-    /// What it can do; found by doing. With `bench`, each tier is started a few times and timed.
+    /// What it can do; found by doing. With `bench`, a throw-away container of each tier is run
+    /// a few times and timed.
     pub async fn probe(&self, bench: bool) -> Result<HostReport, SandboxHostError> {
         match self.ask_again(&HostRequest::Probe { bench }).await? {
             HostAnswer::Probed(report) => Ok(report),

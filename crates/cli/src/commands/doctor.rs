@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
-use protocol::sandbox_host::HostReport;
+use protocol::sandbox_host::{HostReport, TierReport};
 use sandbox::client::SandboxHost;
 use serde::Serialize;
 
@@ -30,7 +30,7 @@ struct Check {
 
 pub(crate) async fn run(doctor: Doctor) -> Result<ExitCode, Failure> {
     let mut checks = vec![git().await, guest(), model(), local()];
-    match probe().await {
+    match probe(doctor.bench).await {
         Ok(report) => add_report(&mut checks, &report, nix::unistd::geteuid().is_root()),
         Err(reason) => {
             checks.push(Check { name: "sandboxes".into(), ok: false, needed: true, note: reason });
@@ -111,6 +111,23 @@ fn local() -> Check {
     Check { name: "patchyard sandbox".into(), ok, needed: false, note }
 }
 
+/// What gives a tier, what it takes, and what it lacks.
+fn tier(report: &TierReport) -> Check {
+    let mut note = match (&report.runtime, &report.why_not) {
+        (Some(runtime), _) => format!("by {runtime}"),
+        (None, why_not) => why_not.clone().unwrap_or_default(),
+    };
+    let times = &report.start_ms;
+    if let (Some(least), Some(most)) = (times.first(), times.last()) {
+        let median = times[times.len() / 2];
+        note += &format!("; a throw-away container takes {median:.1} ms ({least:.1} to {most:.1})");
+    }
+    for lack in report.lacks.iter().filter(|_| report.runtime.is_some()) {
+        note += &format!("; {lack}");
+    }
+    Check { name: format!("tier {}", report.tier), ok: report.runtime.is_some(), needed: false, note }
+}
+
 /// `is_root`: an ordinary user sees neither whether runtimes work nor what root keeps.
 fn add_report(checks: &mut Vec<Check>, report: &HostReport, is_root: bool) {
     for runtime in &report.runtimes {
@@ -123,6 +140,7 @@ fn add_report(checks: &mut Vec<Check>, report: &HostReport, is_root: bool) {
         };
         checks.push(Check { name: runtime.name.clone(), ok: runtime.why_not.is_none(), needed: false, note });
     }
+    checks.extend(report.tiers.iter().filter(|_| is_root).map(tier));
     let chosen = report.runtimes.iter().find(|runtime| runtime.chosen);
     let note = match chosen {
         Some(runtime) => format!("by {}, proven by starting one", runtime.name),
@@ -149,7 +167,7 @@ fn add_report(checks: &mut Vec<Check>, report: &HostReport, is_root: bool) {
 }
 
 /// Asks a `sandbox-host` of our own, on a data directory that goes away again.
-async fn probe() -> Result<HostReport, String> {
+async fn probe(bench: bool) -> Result<HostReport, String> {
     let dir = tempfile::Builder::new()
         .prefix("patchyard-doctor-")
         .permissions(Permissions::from_mode(0o700))
@@ -169,7 +187,7 @@ async fn probe() -> Result<HostReport, String> {
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| error.to_string())?;
-    let report = ask(&socket).await;
+    let report = ask(&socket, bench).await;
     if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
     }
@@ -177,8 +195,8 @@ async fn probe() -> Result<HostReport, String> {
     report
 }
 
-async fn ask(socket: &Path) -> Result<HostReport, String> {
-    SandboxHost::connect(socket).probe(false).await.map_err(|error| error.to_string())
+async fn ask(socket: &Path, bench: bool) -> Result<HostReport, String> {
+    SandboxHost::connect(socket).probe(bench).await.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use protocol::sandbox_host::{GUEST_BIN, RuntimeReport, TierReport};
 use protocol::sandbox_spec::{Limits, Tier, TierRequest};
@@ -22,6 +23,9 @@ use crate::slots::Slots;
 /// What a throw-away container may use.
 const SMALL: Limits =
     Limits { memory_bytes: 256 * 1024 * 1024, cpu_millis: 1_000, pids: 256, disk_bytes: 0, open_files: 1024 };
+
+/// How often a container is timed.
+const BENCH_ROUNDS: usize = 5;
 
 /// What trying each runtime gave, as far as it was tried.
 #[derive(Debug)]
@@ -100,13 +104,20 @@ impl Runtimes {
     }
 
     /// Each tier, with the runtime that gives it.
-    pub(crate) fn tiers(&self, place: &Place) -> Vec<TierReport> {
+    pub(crate) fn tiers(&self, place: &Place, bench: bool) -> Vec<TierReport> {
         let report = |tier| {
             let (runtime, why_not) = match self.of_tier(place, tier) {
-                Ok(runtime) => (Some(runtime.name().to_owned()), None),
+                Ok(runtime) => (Some(runtime), None),
                 Err(why_not) => (None, Some(why_not)),
             };
-            TierReport { tier, runtime, why_not, lacks: lacks(tier), start_ms: Vec::new() }
+            let start_ms = runtime.as_ref().filter(|_| bench).map(|runtime| time(place, runtime));
+            TierReport {
+                tier,
+                runtime: runtime.map(|runtime| runtime.name().to_owned()),
+                why_not,
+                lacks: lacks(tier),
+                start_ms: start_ms.unwrap_or_default(),
+            }
         };
         Tier::ALL.map(report).to_vec()
     }
@@ -128,6 +139,17 @@ impl Runtimes {
             Tried { version, outcome }
         })
     }
+}
+
+/// How long a throw-away container takes, a few times over: milliseconds, ascending.
+fn time(place: &Place, runtime: &Runtime) -> Vec<f64> {
+    let once = |_| {
+        let begun = Instant::now();
+        attempt(place, runtime).ok().map(|()| begun.elapsed().as_secs_f64() * 1000.0)
+    };
+    let mut times: Vec<f64> = (0..BENCH_ROUNDS).filter_map(once).collect();
+    times.sort_by(f64::total_cmp);
+    times
 }
 
 /// Limits that a tier does not enforce as the kernel does.

@@ -131,9 +131,9 @@ impl Sandboxes {
     }
 
     /// What this host can do.
-    pub(crate) fn report(&self) -> HostReport {
+    pub(crate) fn report(&self, bench: bool) -> HostReport {
         HostReport {
-            tiers: self.runtimes.tiers(&self.place),
+            tiers: self.runtimes.tiers(&self.place, bench),
             runtimes: self.runtimes.reports(&self.place),
             limits: self.limits().iter().cloned().chain([self.disks.report()]).collect(),
             images: self.image_infos(),

@@ -180,7 +180,7 @@ fn answer(host: &Host, request: &[u8]) -> (HostAnswer, Option<std::os::unix::net
 
 fn as_root(sandboxes: &Sandboxes, request: HostRequest) -> Result<HostAnswer, Refusal> {
     Ok(match request {
-        HostRequest::Probe { bench: _ } => HostAnswer::Probed(sandboxes.report()),
+        HostRequest::Probe { bench } => HostAnswer::Probed(sandboxes.report(bench)),
         HostRequest::Create { sandbox, session, spec } => {
             HostAnswer::Created(sandboxes.create(sandbox, session, spec)?)
         }
