@@ -1,5 +1,6 @@
 . /run/recipe/lib.sh
-install docker.io
+# By its pattern: the name of the package reads like an address.
+install '^docker[.]io$'
 if has_package docker-compose-v2; then
     install docker-compose-v2
 else
