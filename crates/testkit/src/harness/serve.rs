@@ -141,7 +141,8 @@ impl Serve {
     }
 
     fn whole_config(&self) -> Option<String> {
-        if self.warm {
+        let has_own = self.environment.iter().any(|(name, _)| name == "PATCHYARD_CONFIG");
+        if self.warm || has_own {
             return self.config.clone();
         }
         let config = self.config.clone().unwrap_or_default();
