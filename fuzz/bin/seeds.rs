@@ -98,9 +98,9 @@ fn from_guest() -> Vec<FromGuest> {
         FromGuest::Exited { exec: exec(1), end },
         FromGuest::Exited { exec: exec(2), end },
         reply(3, Ok(Reply::Stat(stat))),
-        reply(4, Ok(Reply::Done)),
-        reply(5, Ok(Reply::Chunk(FileChunk { bytes: b"abc".to_vec(), size: 3 }))),
-        reply(6, Ok(Reply::Entries(vec![DirEntry { name: "a".into(), kind: FileKind::Directory }]))),
+        reply(4, Ok(Reply::Chunk(FileChunk { bytes: b"abc".to_vec(), size: 3 }))),
+        reply(5, Ok(Reply::Entries(vec![DirEntry { name: "a".into(), kind: FileKind::Directory }]))),
+        reply(6, Ok(Reply::Done)),
         reply(7, Err(HandsError::NotFound { path: "/b".into() })),
     ]
 }
