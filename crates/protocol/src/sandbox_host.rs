@@ -184,7 +184,7 @@ pub struct RuntimeReport {
 /// One limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitReport {
-    /// `memory`, `pids`, `cpu`, `disk`, `open_files`.
+    /// `memory`, `pids`, `cpu`, `disk`.
     pub name: String,
     /// Whether it is enforced here.
     pub enforced: bool,

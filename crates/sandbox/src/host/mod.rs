@@ -9,10 +9,13 @@
 //! `sandbox-host` reads that, verifies it against the living processes, and removes what is dead.
 //! Running sandboxes do not notice.
 
+mod assemble;
 mod config;
 mod disks;
+mod known_images;
 mod layers;
 mod place;
+mod plan;
 mod probe;
 mod record;
 mod sandboxes;

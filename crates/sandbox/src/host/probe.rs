@@ -156,9 +156,10 @@ fn time(place: &Place, runtime: &Runtime) -> Vec<f64> {
 fn lacks(tier: Tier) -> Vec<String> {
     match tier {
         Tier::Gvisor => vec![
-            "pids: the limit counts the threads of gVisor's own kernel; when it is reached the sandbox ends"
+            "pids: what is limited are the tasks of gVisor's own kernel, some for each process; when the limit is \
+             reached the sandbox may end"
                 .into(),
-            "memory: when it is reached the whole sandbox ends, not only the process that asked for more"
+            "memory: when the limit is reached the whole sandbox may end, not only the process that asked for more"
                 .into(),
         ],
         Tier::Container | Tier::Vm => Vec::new(),

@@ -22,27 +22,23 @@ use std::time::{Duration, Instant};
 use protocol::attachment::Attachment;
 use protocol::guest::HELLO_TIMEOUT;
 use protocol::ids::{LayerId, SandboxId, SessionId};
-use protocol::sandbox_host::{
-    ATTACHMENT_MOUNT, GUEST_BIN, HostReport, ImageInfo, LimitReport, Made, REPOSITORY_MOUNT, SavedLayer,
-};
+use protocol::sandbox_host::{HostReport, LimitReport, Made, REPOSITORY_MOUNT, SavedLayer};
 use protocol::sandbox_spec::{Limits, SandboxSpec, Tier, TierRequest, Unenforced};
 
 use super::config::{Refusal, Trying};
 use super::disks::{self, DiskKind, Disks};
+use super::known_images::KnownImages;
 use super::layers::Layers;
 use super::place::Place;
+use super::plan::{GUEST_SOCKET, Plan};
 use super::probe::Runtimes;
-use super::record::{Init, Record, slots_of};
+use super::record::{Init, Record};
 use super::workbench::Workbench;
-use crate::bundle::{Access, Bind, BundleSpec, IdRange};
 use crate::cgroups;
-use crate::images::{ImageConfig, Images};
-use crate::mounts::{self, Use};
+use crate::mounts;
 use crate::process;
 use crate::runtime::Runtime;
-use crate::slots::Slots;
 use crate::sockets;
-use crate::userns::{self, Shift};
 
 /// How long the kernel may take to end everything in a sandbox.
 const DEATH: Duration = Duration::from_secs(20);
@@ -63,13 +59,11 @@ const LEAST: Limits = Limits {
 #[derive(Debug)]
 pub(crate) struct Sandboxes {
     pub(crate) place: Place,
-    pub(crate) images: Images,
-    /// What each image is, as of its tree's last change.
-    image_ids: Mutex<HashMap<String, (Stamp, String)>>,
+    pub(crate) images: KnownImages,
     layers: Layers,
-    disks: Arc<Disks>,
-    server_uid: u32,
-    server_gid: u32,
+    pub(super) disks: Arc<Disks>,
+    pub(super) server_uid: u32,
+    pub(super) server_gid: u32,
     runtimes: Runtimes,
     /// Limits of control groups, tried once.
     limits: OnceLock<Vec<LimitReport>>,
@@ -79,35 +73,18 @@ pub(crate) struct Sandboxes {
     ended: Mutex<HashSet<SandboxId>>,
 }
 
-/// What tells one state of a tree from another: device, inode, last change.
-type Stamp = (u64, u64, i64, i64);
-
-/// The socket that a guest makes itself.
-const GUEST_SOCKET: &str = "guest.sock";
-
 /// How many ended ones are remembered: far more than creations can be on their way.
 const ENDED: usize = 4096;
 
 impl Sandboxes {
     /// Takes over what an earlier `sandbox-host` left: the living stay, the dead are removed.
-    pub(crate) fn adopt(place: Place, images: Images, server_uid: u32, server_gid: u32) -> Self {
-        let (busy, ended, image_ids) = (Mutex::default(), Mutex::default(), Mutex::default());
+    pub(crate) fn adopt(place: Place, images: KnownImages, server_uid: u32, server_gid: u32) -> Self {
+        let (busy, ended) = (Mutex::default(), Mutex::default());
         let (runtimes, limits) = (Runtimes::new(), OnceLock::new());
         let layers = Layers::open(place.layers(), place.workbench("layers"));
         let disks = Disks::open(place.spare_disks());
-        let all = Self {
-            place,
-            images,
-            image_ids,
-            layers,
-            disks,
-            server_uid,
-            server_gid,
-            runtimes,
-            limits,
-            busy,
-            ended,
-        };
+        let all =
+            Self { place, images, layers, disks, server_uid, server_gid, runtimes, limits, busy, ended };
         all.place.remove_stand_ins();
         for sandbox in all.place.sandboxes() {
             if all.living(sandbox).is_some() {
@@ -127,7 +104,7 @@ impl Sandboxes {
         }
         self.limits();
         self.disks.fill(Limits::default().disk_bytes);
-        self.image_infos();
+        self.images.infos();
     }
 
     /// What this host can do.
@@ -136,30 +113,8 @@ impl Sandboxes {
             tiers: self.runtimes.tiers(&self.place, bench),
             runtimes: self.runtimes.reports(&self.place),
             limits: self.limits().iter().cloned().chain([self.disks.report()]).collect(),
-            images: self.image_infos(),
+            images: self.images.infos(),
         }
-    }
-
-    /// The images that can be used.
-    pub(crate) fn image_infos(&self) -> Vec<ImageInfo> {
-        let names = self.images.list().into_iter();
-        names.filter_map(|name| Some(ImageInfo { id: self.image_id(&name).ok()?, name })).collect()
-    }
-
-    /// A word for the content of an image. For one that was made by hand every file is looked at, once.
-    fn image_id(&self, name: &str) -> Result<String, Refusal> {
-        let tree = self.images.open(name)?;
-        let stat = nix::sys::stat::fstat(&tree).map_err(std::io::Error::from);
-        let stat = stat.trying(|| format!("look at the image {name}"))?;
-        let stamp = (stat.st_dev, stat.st_ino, stat.st_ctime, stat.st_ctime_nsec);
-        let known = self.image_ids.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        if let Some((_, id)) = known.filter(|(seen, _)| *seen == stamp) {
-            return Ok(id);
-        }
-        let id = self.images.id(name)?.to_string();
-        let mut ids = self.image_ids.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.insert(name.to_owned(), (stamp, id.clone()));
-        Ok(id)
     }
 
     fn limits(&self) -> &[LimitReport] {
@@ -208,7 +163,7 @@ impl Sandboxes {
         spec: SandboxSpec,
     ) -> Result<Made, Refusal> {
         check(spec.limits)?;
-        let settings = self.images.config(&spec.image)?;
+        let settings = self.images.all.config(&spec.image)?;
         let runtime = self.runtimes.choose(&self.place, spec.tier).map_err(|why_not| match spec.tier {
             TierRequest::AtLeast(Tier::Container) => Refusal::NoRuntime(why_not),
             request => Refusal::NoTier { request, why_not },
@@ -236,7 +191,7 @@ impl Sandboxes {
             made => made.trying(|| format!("make the folder of {sandbox}"))?,
         }
         // Only now: the folder keeps the image's tree from being removed.
-        let outcome = self.images.open_for(&spec.image, &self.place.home_name(sandbox));
+        let outcome = self.images.all.open_for(&spec.image, &self.place.home_name(sandbox));
         let outcome = outcome.map_err(Refusal::from).and_then(|image| {
             let plan =
                 Plan { sandbox, session, spec, unenforced, image, settings, layers, repository, runtime };
@@ -265,7 +220,7 @@ impl Sandboxes {
     }
 
     fn stack(&self, layer: LayerId, image: &str) -> Result<Vec<PathBuf>, Refusal> {
-        let image = self.image_id(image)?;
+        let image = self.images.id(image)?;
         let found = self.layers.stack(layer, &image).trying(|| format!("mount {layer}"))?;
         found.ok_or(Refusal::NoLayer(layer))
     }
@@ -291,7 +246,7 @@ impl Sandboxes {
                 .trying(|| format!("make the socket of {sandbox}"))
         });
         let listener = listener.transpose()?;
-        let spec = self.bundle(plan, slot, &bench);
+        let spec = self.bundle(plan, record.range(), &bench);
         bench.write_config(&spec).trying(|| format!("write the bundle of {sandbox}"))?;
         let pid =
             plan.runtime.start(&sandbox.to_string(), &bench.bundle, listener.as_ref().map(AsFd::as_fd))?;
@@ -300,90 +255,6 @@ impl Sandboxes {
         record.init = Some(Init { pid, start_time });
         record.write(home).trying(|| format!("write the record of {sandbox}"))?;
         Ok(self.made(&record))
-    }
-
-    /// Mounts what the sandbox will see.
-    fn assemble(&self, plan: &Plan, record: &mut Record, home: &Path) -> Result<Workbench, Refusal> {
-        let what = |part: &'static str| move || format!("mount the {part} of {}", plan.sandbox);
-        let ids = record.range();
-        let disk = self.disks.take(home, plan.spec.limits.disk_bytes, record.slot).trying(what("disk"))?;
-        record.disk = Some(disk.record);
-        record.write(home).trying(what("record"))?;
-
-        let bench =
-            Workbench::make(self.place.workbench(&plan.sandbox.to_string())).trying(what("mount points"))?;
-        let shift = whole_range(ids).trying(what("id table"))?;
-        let mut lowers = Vec::new();
-        (|| {
-            for layer in &plan.layers {
-                let point = bench.lower(lowers.len())?;
-                let tree = mounts::shifted(mounts::open_path(layer)?.as_fd(), shift.as_fd(), Use::Run)?;
-                mounts::attach(tree.as_fd(), &point)?;
-                lowers.push(point.join("upper"));
-            }
-            let point = bench.lower(lowers.len())?;
-            let tree = mounts::shifted(plan.image.as_fd(), shift.as_fd(), Use::Run)?;
-            mounts::attach(tree.as_fd(), &point)?;
-            lowers.push(point);
-            mounts::shift(disk.tree.as_fd(), shift.as_fd(), Use::Write)?;
-            mounts::attach(disk.tree.as_fd(), &bench.disk)?;
-            let [upper, work] = ["upper", "work"].map(|name| mounts::open_path(&bench.disk.join(name)));
-            let attachment = mounts::tree(&bench.disk.join(disks::ATTACHMENT))?;
-            mounts::attach(attachment.as_fd(), &bench.attachment)?;
-            // The guest makes its socket there as its root.
-            std::os::unix::fs::chown(&bench.attachment, Some(ids.base), Some(ids.base))?;
-            mounts::overlay(&bench.root, &lowers, upper?.as_fd(), work?.as_fd(), ids.base, plan.spec.nested)
-        })()
-        .trying(what("root file system"))?;
-        bench.let_go_of_layers();
-        if let Some(repository) = &plan.repository {
-            let tree = self.repository_tree(repository, ids).trying(what("repository"))?;
-            mounts::attach(tree.as_fd(), &bench.repository).trying(what("repository"))?;
-        }
-        Ok(bench)
-    }
-
-    /// A session repository as a sandbox with these ids sees it.
-    fn repository_tree(&self, repository: &OwnedFd, ids: IdRange) -> std::io::Result<OwnedFd> {
-        let one = |stored| Shift { stored, seen: ids.base, count: 1 };
-        let shift = userns::with_shift(one(self.server_uid), one(self.server_gid))?;
-        mounts::shifted(repository.as_fd(), shift.as_fd(), Use::Read)
-    }
-
-    fn bundle(&self, plan: &Plan, slot: u32, bench: &Workbench) -> BundleSpec {
-        let repository =
-            if plan.repository.is_some() { bench.repository.clone() } else { self.place.empty() };
-        let (own, per_process) = plan.runtime.kind().tasks;
-        let mut argv = vec![format!("{GUEST_BIN}/patchyard-guest"), "init".to_owned()];
-        let mut binds = vec![
-            Bind { source: self.place.guest_bin(), destination: GUEST_BIN.into(), access: Access::Run },
-            Bind { source: repository, destination: REPOSITORY_MOUNT.into(), access: Access::Read },
-        ];
-        if plan.spec.nested {
-            argv.push("--nested".to_owned());
-        }
-        if !plan.runtime.kind().passes_socket {
-            argv.extend(["--bind".to_owned(), format!("{ATTACHMENT_MOUNT}/{GUEST_SOCKET}")]);
-            let source = bench.attachment.clone();
-            binds.push(Bind { source, destination: ATTACHMENT_MOUNT.into(), access: Access::Write });
-        }
-        BundleSpec {
-            root: bench.root.clone(),
-            root_read_only: false,
-            argv,
-            ids: plan.range(slot),
-            cgroup: group(plan.sandbox),
-            limits: Limits {
-                open_files: plan.spec.limits.open_files.min(open_files()),
-                pids: plan.spec.limits.pids.saturating_mul(per_process).saturating_add(own),
-                ..plan.spec.limits
-            },
-            unified_cgroups: cgroups::is_unified(),
-            nested: plan.spec.nested,
-            environment: plan.settings.environment.clone().into_iter().collect(),
-            errors: plan.runtime.kind().errors,
-            binds,
-        }
     }
 
     /// Connects to the socket that a guest made itself.
@@ -447,7 +318,7 @@ impl Sandboxes {
             let source = std::io::Error::other("its disk is still in use");
             return Err(Refusal::Internal { what: format!("keep what {sandbox} wrote"), source });
         }
-        let kept = self.image_id(&record.spec.image).and_then(|image| {
+        let kept = self.images.id(&record.spec.image).and_then(|image| {
             let below = record.spec.layer;
             let kept = self.layers.keep(layer, &home, disk, below, &image);
             kept.trying(|| format!("keep what {sandbox} wrote"))
@@ -500,7 +371,7 @@ impl Sandboxes {
             let source = std::io::Error::other("files are left");
             return Err(Refusal::Internal { what: format!("remove the folder of {sandbox}"), source });
         }
-        if let Err(error) = self.images.release(&self.place.home_name(sandbox)) {
+        if let Err(error) = self.images.all.release(&self.place.home_name(sandbox)) {
             tracing::debug!(%sandbox, %error, "an image was not told of the end");
         }
         // Last, so that nobody gets ids that something still holds.
@@ -520,43 +391,6 @@ impl Sandboxes {
     }
 }
 
-/// A sandbox to be, with all that it needs.
-struct Plan {
-    sandbox: SandboxId,
-    session: Option<SessionId>,
-    spec: SandboxSpec,
-    unenforced: Vec<String>,
-    image: OwnedFd,
-    settings: ImageConfig,
-    layers: Vec<PathBuf>,
-    repository: Option<OwnedFd>,
-    runtime: Runtime,
-}
-
-impl Plan {
-    fn slots(&self) -> u32 {
-        slots_of(&self.spec)
-    }
-
-    fn range(&self, slot: u32) -> IdRange {
-        Slots::range(slot, self.slots())
-    }
-
-    fn record(&self, slot: u32) -> Record {
-        Record {
-            sandbox: self.sandbox,
-            session: self.session,
-            spec: self.spec.clone(),
-            tier: self.runtime.kind().tier,
-            unenforced: self.unenforced.clone(),
-            slot,
-            runtime: self.runtime.name().to_owned(),
-            disk: None,
-            init: None,
-        }
-    }
-}
-
 /// Kills process 1 and all with it, and waits for the end.
 fn end(record: &Record) -> Result<(), Refusal> {
     let Some(init) = record.init() else { return Ok(()) };
@@ -568,21 +402,9 @@ fn end(record: &Record) -> Result<(), Refusal> {
     Err(Refusal::Internal { what: format!("end {}", record.sandbox), source })
 }
 
-/// The table that moves stored ids, from 0, to a sandbox's own.
-fn whole_range(ids: IdRange) -> std::io::Result<OwnedFd> {
-    let all = Shift { stored: 0, seen: ids.base, count: ids.size };
-    userns::with_shift(all, all)
-}
-
 /// The control group of a sandbox.
-fn group(sandbox: SandboxId) -> String {
+pub(super) fn group(sandbox: SandboxId) -> String {
     format!("{}/{sandbox}", cgroups::PARENT)
-}
-
-/// As many open files as we may give one process.
-pub(crate) fn open_files() -> u64 {
-    use nix::sys::resource::{Resource, getrlimit};
-    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard)
 }
 
 fn check(limits: Limits) -> Result<(), Refusal> {

@@ -13,13 +13,14 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use protocol::sandbox_host::{
-    HostAnswer, HostErrorCode, HostReport, HostRequest, ImageInfo, MAX_MESSAGE, RuntimeReport,
+    HostAnswer, HostErrorCode, HostReport, HostRequest, MAX_MESSAGE, RuntimeReport,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
 use super::config::{HostConfig, HostError, Refusal};
+use super::known_images::KnownImages;
 use super::place::Place;
 use super::sandboxes::Sandboxes;
 use crate::images::Images;
@@ -55,10 +56,10 @@ fn on_own_thread(config: &HostConfig, stop: oneshot::Receiver<()>) -> Result<(),
         mounts::enter_own_namespace()
             .map_err(|source| HostError::Io { what: "make a mount namespace".into(), source })?;
         let place = Place::open(config)?;
-        let images = Images::of(&config.data_dir);
+        let images = KnownImages::of(Images::of(&config.data_dir));
         Host::Root(Arc::new(Sandboxes::adopt(place, images, config.server_uid, config.server_gid)))
     } else {
-        Host::User(Images::of(&config.data_dir))
+        Host::User(Arc::new(KnownImages::of(Images::of(&config.data_dir))))
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -83,7 +84,7 @@ enum Host {
     /// With sandboxes.
     Root(Arc<Sandboxes>),
     /// Without the rights for them.
-    User(Images),
+    User(Arc<KnownImages>),
 }
 
 async fn serve(config: &HostConfig, host: Host) -> Result<(), HostError> {
@@ -161,21 +162,17 @@ async fn converse(mut stream: UnixStream, host: Host) {
 
 /// The answer, and the connection that goes with it.
 fn answer(host: &Host, request: &[u8]) -> (HostAnswer, Option<std::os::unix::net::UnixStream>) {
-    let failed = |refusal: Refusal| HostAnswer::Failed { code: refusal.code(), message: refusal.to_string() };
-    if let (Ok(HostRequest::Connect { sandbox }), Host::Root(sandboxes)) =
-        (serde_json::from_slice(request), host)
-    {
-        return match sandboxes.connect(sandbox) {
-            Ok(connection) => (HostAnswer::Connected, Some(connection)),
-            Err(refusal) => (failed(refusal), None),
-        };
-    }
     let outcome = match (serde_json::from_slice(request), host) {
         (Err(error), _) => Err(Refusal::BadRequest(format!("this is no request: {error}"))),
-        (Ok(request), Host::Root(sandboxes)) => as_root(sandboxes, request),
-        (Ok(request), Host::User(images)) => as_user(images, &request),
+        (Ok(HostRequest::Connect { sandbox }), Host::Root(sandboxes)) => {
+            sandboxes.connect(sandbox).map(|connection| (HostAnswer::Connected, Some(connection)))
+        }
+        (Ok(request), Host::Root(sandboxes)) => as_root(sandboxes, request).map(|answer| (answer, None)),
+        (Ok(request), Host::User(images)) => as_user(images, &request).map(|answer| (answer, None)),
     };
-    (outcome.unwrap_or_else(failed), None)
+    outcome.unwrap_or_else(|refusal| {
+        (HostAnswer::Failed { code: refusal.code(), message: refusal.to_string() }, None)
+    })
 }
 
 fn as_root(sandboxes: &Sandboxes, request: HostRequest) -> Result<HostAnswer, Refusal> {
@@ -203,11 +200,11 @@ fn as_root(sandboxes: &Sandboxes, request: HostRequest) -> Result<HostAnswer, Re
             sandboxes.drop_layer(layer)?;
             HostAnswer::Dropped
         }
-        HostRequest::Images => HostAnswer::Images { images: sandboxes.image_infos() },
+        HostRequest::Images => HostAnswer::Images { images: sandboxes.images.infos() },
     })
 }
 
-fn as_user(images: &Images, request: &HostRequest) -> Result<HostAnswer, Refusal> {
+fn as_user(images: &KnownImages, request: &HostRequest) -> Result<HostAnswer, Refusal> {
     Ok(match request {
         HostRequest::Probe { .. } => {
             let report = |kind: &Kind| RuntimeReport {
@@ -232,10 +229,6 @@ fn as_user(images: &Images, request: &HostRequest) -> Result<HostAnswer, Refusal
         HostRequest::List => HostAnswer::Sandboxes { sandboxes: Vec::new() },
         HostRequest::Layers => HostAnswer::Layers { layers: Vec::new() },
         HostRequest::DropLayer { .. } => HostAnswer::Dropped,
-        HostRequest::Images => {
-            let names = images.list().into_iter();
-            let described = |name: String| Some(ImageInfo { id: images.id(&name).ok()?.to_string(), name });
-            HostAnswer::Images { images: names.filter_map(described).collect() }
-        }
+        HostRequest::Images => HostAnswer::Images { images: images.infos() },
     })
 }
