@@ -97,8 +97,13 @@ impl Copy {
 
     /// Gives the next bytes of the archive.
     pub async fn give(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
-        self.bytes += bytes.len() as u64;
-        Ok(self.execution.write_stdin(bytes).await?)
+        let Err(error) = self.execution.write_stdin(bytes).await else {
+            self.bytes += bytes.len() as u64;
+            return Ok(());
+        };
+        // The guest takes no more: it has said why, unless it is gone.
+        while self.next().await?.is_some() {}
+        Err(error.into())
     }
 
     /// Says that the archive is whole, and waits for the end. What the guest left out, a line each.

@@ -172,8 +172,9 @@ async fn files_go_both_ways_without_a_link_being_followed() {
         assert!(refused.stderr.contains(words), "{path}: {}", refused.stderr);
         assert!(!here.path().join("never").exists(), "{path}");
     }
-    for path in ["etc/new", "absent/deep/new"] {
-        server.cli(&["sessions", "cp", &local("tree/deep/file"), &there(path)]).await.exits(1);
+    for (path, words) in [("etc/new", "is a link"), ("absent/deep/new", "No such file")] {
+        let refused = server.cli(&["sessions", "cp", &local("tree/deep/file"), &there(path)]).await.exits(1);
+        assert!(refused.stderr.contains(words), "{path}: {}", refused.stderr);
     }
     server.cli(&["sessions", "cp", &local("none"), &there("x")]).await.exits(1);
     server.cli(&["sessions", "cp", &local("tree"), &local("x")]).await.exits(2);
