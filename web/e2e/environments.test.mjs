@@ -256,7 +256,7 @@ describe("the dialog", () => {
     await edit("Rust, with protobuf");
     await page.click("dialog >> text=Make default");
     await toast("“Rust, with protobuf” is the default now").waitFor();
-    assert.equal(await page.locator("dialog >> text=Archive…").count(), 0);
+    await page.locator("dialog >> text=Archive…").waitFor({ state: "detached" });
     await page.keyboard.press("Escape");
     await dialog().waitFor({ state: "detached" });
     await chip().click();
