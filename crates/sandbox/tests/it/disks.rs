@@ -141,8 +141,14 @@ async fn disks_made_in_advance_are_used_and_do_not_outlive_their_maker() {
         sh(link, "echo x >/root/file && test $(df -B1 --output=size / | tail -1) -gt 25000000000").await;
     }
     eventually("spare disks again", || spares(&world) == 3).await;
+    let of_the_dead = format!("spare-{}-", world.host_pid());
+    let left = |world: &World| {
+        let entries = std::fs::read_dir(world.data.path().join("workspaces")).unwrap().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&of_the_dead)).count()
+    };
     world.kill_host();
+    assert_eq!(left(&world), 3, "a killed one takes nothing along");
     world.start_host();
     world.host.destroy(first.sandbox).await.unwrap();
-    eventually("spare disks of the next", || spares(&world) <= 3).await;
+    assert_eq!(left(&world), 0);
 }

@@ -1,26 +1,6 @@
 //! Rows of the escape matrix that this tier has to hold.
 
-use crate::world::{World, is_root, python, sh};
-
-/// Runs lines of Python that each print one word, with `call(number, …)` giving the name of the error.
-async fn errors(link: &sandbox::guest_link::GuestLink, lines: &str) -> Vec<String> {
-    let program = format!(
-        "
-import ctypes, errno, os, socket, struct, fcntl
-libc = ctypes.CDLL(None, use_errno=True)
-def call(*args):
-    ctypes.set_errno(0)
-    result = libc.syscall(*[ctypes.c_long(a) if isinstance(a, int) else a for a in args])
-    return 'OK' if result >= 0 else errno.errorcode[ctypes.get_errno()]
-def attempt(action):
-    try: action(); return 'OK'
-    except OSError as error: return errno.errorcode[error.errno]
-{lines}"
-    );
-    let said = python(link, &program).await;
-    assert!(said.end.is_success(), "{}", said.all());
-    said.out().lines().map(str::to_owned).collect()
-}
+use crate::world::{World, is_root, python, sh, tried};
 
 #[tokio::test]
 async fn the_kernels_switches_cannot_be_written() {
@@ -61,7 +41,7 @@ async fn nothing_can_be_mounted_or_entered() {
     }
     let world = World::start();
     let (_, link) = world.sandbox().await;
-    let found = errors(
+    let found = tried(
         &link,
         "
 os.makedirs('/m', exist_ok=True)
@@ -93,7 +73,7 @@ async fn no_namespace_can_be_made() {
     }
     let world = World::start();
     let (_, link) = world.sandbox().await;
-    let found = errors(
+    let found = tried(
         &link,
         "
 flags = (0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
@@ -104,7 +84,7 @@ print(call(56, 0x10000000 | 0x40000000 | 17, 0, 0, 0, 0))
     )
     .await;
     assert!(found.iter().all(|word| word == "EPERM") && found.len() == 16, "{found:?}");
-    let found = errors(&link, "print(call(435, ctypes.create_string_buffer(88), 88))").await;
+    let found = tried(&link, "print(call(435, ctypes.create_string_buffer(88), 88))").await;
     assert_eq!(found, ["ENOSYS"], "clone3");
     // Threads and processes are still made.
     let works = "
@@ -123,7 +103,7 @@ async fn dangerous_calls_are_refused() {
     }
     let world = World::start();
     let (_, link) = world.sandbox().await;
-    let found = errors(
+    let found = tried(
         &link,
         "
 for number in (425, 426, 427,   # io_uring_setup, enter, register
@@ -139,7 +119,7 @@ for number in (425, 426, 427,   # io_uring_setup, enter, register
     )
     .await;
     assert!(found.iter().all(|word| word == "EPERM") && found.len() == 24, "{found:?}");
-    let found = errors(&link, "print(call(999, 0)); print(call(101, 16, 1, 0, 0))").await;
+    let found = tried(&link, "print(call(999, 0)); print(call(101, 16, 1, 0, 0))").await;
     assert_eq!(found, ["ENOSYS", "EPERM"], "an unknown call; attaching to process 1");
 }
 
@@ -151,7 +131,7 @@ async fn only_common_sockets_can_be_made() {
     }
     let world = World::start();
     let (_, link) = world.sandbox().await;
-    let found = errors(
+    let found = tried(
         &link,
         "
 for family, kind, protocol in ((1, 1, 0), (2, 1, 0), (2, 2, 0), (10, 1, 0), (16, 3, 0)):
@@ -160,7 +140,7 @@ for family, kind, protocol in ((1, 1, 0), (2, 1, 0), (2, 2, 0), (10, 1, 0), (16,
     )
     .await;
     assert_eq!(found, ["OK"; 5]);
-    let found = errors(
+    let found = tried(
         &link,
         "
 # netfilter and other netlinks; packet, ALG, XDP, KEY, TIPC, BLUETOOTH, CAN, VSOCK, NFC, SMC
@@ -184,7 +164,7 @@ async fn no_terminal_can_be_typed_into() {
     }
     let world = World::start();
     let (_, link) = world.sandbox().await;
-    let found = errors(
+    let found = tried(
         &link,
         "
 leader, follower = os.openpty()

@@ -293,6 +293,26 @@ pub async fn python(link: &GuestLink, program: &str) -> Said {
     run(link, spec).await
 }
 
+/// Runs Python with `call(number, …)`, which gives the name of the error, and `attempt(action)`.
+pub async fn tried(link: &GuestLink, lines: &str) -> Vec<String> {
+    let program = format!(
+        "
+import ctypes, errno, os, socket, struct, fcntl, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def call(*args):
+    ctypes.set_errno(0)
+    result = libc.syscall(*[ctypes.c_long(a) if isinstance(a, int) else a for a in args])
+    return 'OK' if result >= 0 else errno.errorcode[ctypes.get_errno()]
+def attempt(action):
+    try: action(); return 'OK'
+    except OSError as error: return errno.errorcode[error.errno]
+{lines}"
+    );
+    let said = python(link, &program).await;
+    assert!(said.end.is_success(), "{:?} {}", said.end, said.all());
+    said.out().lines().map(str::to_owned).collect()
+}
+
 /// Waits for a condition of the outer world, which sends no event.
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = tokio::time::Instant::now() + Duration::from_secs(20);

@@ -12,7 +12,7 @@ use sandbox::guest_link::GuestLink;
 use serde_json::Value;
 
 use crate::controls;
-use crate::world::{Said, Setting, World, eventually, is_root, limits, python, shell};
+use crate::world::{Said, Setting, World, eventually, is_root, limits, python, shell, tried};
 
 /// The runtime below a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,26 +162,6 @@ pub fn counter(made: &Made, controller: &str, file: &str) -> String {
 pub fn count(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{name} in {text}")).trim().parse().unwrap()
-}
-
-/// Runs Python with `call(number, …)`, which gives the name of the error, and `attempt(action)`.
-pub async fn tried(link: &GuestLink, lines: &str) -> Vec<String> {
-    let program = format!(
-        "
-import ctypes, errno, os, socket, struct, sys
-libc = ctypes.CDLL(None, use_errno=True)
-def call(*args):
-    ctypes.set_errno(0)
-    result = libc.syscall(*[ctypes.c_long(a) if isinstance(a, int) else a for a in args])
-    return 'OK' if result >= 0 else errno.errorcode[ctypes.get_errno()]
-def attempt(action):
-    try: action(); return 'OK'
-    except OSError as error: return errno.errorcode[error.errno]
-{lines}"
-    );
-    let said = python(link, &program).await;
-    assert!(said.end.is_success(), "{:?} {}", said.end, said.all());
-    said.out().lines().map(str::to_owned).collect()
 }
 
 /// What no sandbox may change: the kernel's switches, and the devices that all share.

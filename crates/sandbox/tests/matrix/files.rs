@@ -91,18 +91,17 @@ async fn f03_links_that_lead_out_of_a_tree(field: &mut Field) {
 async fn f04_folders_swapped_for_links_while_they_are_read(field: &mut Field) {
     let mark = field.world.data.path().join("mark");
     fs::write(&mark, "of the host").unwrap();
-    let race = format!(
-        "mkdir -p /root/d && echo of the sandbox >/root/d/mark && ln -s {} /root/l
-         python3 -c \"
+    // Whole before anybody reads it.
+    let folder = "mkdir -p /root/d && echo of the sandbox >/root/d/mark";
+    sh(&field.link, &format!("{folder} && ln -s {} /root/l", field.world.data.path().display())).await;
+    let race = "python3 -c \"
 import os, time
 end = time.monotonic() + 30
 while time.monotonic() < end and not os.path.exists('/root/stop'):
     os.rename('/root/d', '/root/x'); os.rename('/root/l', '/root/d')
     os.rename('/root/d', '/root/l'); os.rename('/root/x', '/root/d')
-\"",
-        field.world.data.path().display()
-    );
-    let mut racing = field.link.start(shell(&race)).await.unwrap();
+\"";
+    let mut racing = field.link.start(shell(race)).await.unwrap();
     let (mut seen, mut missed) = (0, 0);
     for _ in 0..1_000 {
         match field.link.read_file("/root/d/mark", 0, 100).await {
