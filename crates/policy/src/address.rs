@@ -2,7 +2,7 @@
 //!
 //! Only global unicast. The reserved blocks are those of the IANA special-purpose registries
 //! (RFC 6890 and its successors); an operator may open private ones by naming host and block, but
-//! never link-local ones, where the metadata services of clouds live.
+//! never link-local ones and the metadata services of clouds.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -18,9 +18,12 @@ pub enum AddressError {
     /// A private network.
     #[error("is in a private network")]
     Private,
-    /// Link-local, where metadata services are.
+    /// Link-local, where most metadata services are.
     #[error("is link-local, where clouds keep their metadata service")]
     LinkLocal,
+    /// A metadata service.
+    #[error("is a cloud's metadata service")]
+    Metadata,
     /// Reserved for something else.
     #[error("is in a reserved block")]
     Reserved,
@@ -97,7 +100,7 @@ impl AddressRules {
     pub fn check(&self, host: &str, address: IpAddr) -> Result<(), AddressError> {
         match classify(address) {
             Ok(()) => Ok(()),
-            Err(AddressError::LinkLocal) => Err(AddressError::LinkLocal),
+            Err(error @ (AddressError::LinkLocal | AddressError::Metadata)) => Err(error),
             Err(error) => {
                 let opened = self
                     .exceptions
@@ -106,6 +109,11 @@ impl AddressRules {
                 if opened { Ok(()) } else { Err(error) }
             }
         }
+    }
+
+    /// Whether any exception is about `host`.
+    pub(crate) fn names(&self, host: &str) -> bool {
+        self.exceptions.iter().any(|exception| exception.host == host)
     }
 }
 
@@ -117,6 +125,18 @@ fn classify(address: IpAddr) -> Result<(), AddressError> {
 }
 
 fn classify_v4(address: Ipv4Addr) -> Result<(), AddressError> {
+    // Services that hand credentials to whoever asks from inside of a cloud: of most, of their
+    // containers, of Alibaba, of Azure, of Oracle.
+    let metadata = [
+        [169, 254, 169, 254],
+        [169, 254, 170, 2],
+        [100, 100, 100, 200],
+        [168, 63, 129, 16],
+        [192, 0, 0, 192],
+    ];
+    if metadata.contains(&address.octets()) {
+        return Err(AddressError::Metadata);
+    }
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
         (127, ..) => Err(AddressError::Loopback),
@@ -143,6 +163,10 @@ fn classify_v6(address: Ipv6Addr) -> Result<(), AddressError> {
     let segments = address.segments();
     match segments {
         [0, 0, 0, 0, 0, 0, 0, 1] => Err(AddressError::Loopback),
+        // Amazon's and Google's services by IPv6.
+        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254] | [0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254] => {
+            Err(AddressError::Metadata)
+        }
         [0xfe80..=0xfebf, ..] => Err(AddressError::LinkLocal),
         [0xfc00..=0xfdff, ..] => Err(AddressError::Private),
         [0x2001, 0x0000..=0x01ff, ..] | [0x2001, 0x0db8, ..] | [0x3fff, 0x0000..=0x0fff, ..] => {
@@ -192,7 +216,12 @@ mod tests {
             ("192.168.1.1", Err(E::Private)),
             ("100.64.0.1", Err(E::Private)),
             ("fd00::1", Err(E::Private)),
-            ("169.254.169.254", Err(E::LinkLocal)),
+            ("169.254.1.1", Err(E::LinkLocal)),
+            ("169.254.169.254", Err(E::Metadata)),
+            ("100.100.100.200", Err(E::Metadata)),
+            ("168.63.129.16", Err(E::Metadata)),
+            ("fd00:ec2::254", Err(E::Metadata)),
+            ("fd20:ce::254", Err(E::Metadata)),
             ("fe80::1", Err(E::LinkLocal)),
             ("0.0.0.0", Err(E::Reserved)),
             ("::", Err(E::Reserved)),
@@ -203,7 +232,8 @@ mod tests {
             ("ff02::1", Err(E::Reserved)),
             ("2001:db8::1", Err(E::Reserved)),
             ("::ffff:127.0.0.1", Err(E::Loopback)),
-            ("::ffff:169.254.169.254", Err(E::LinkLocal)),
+            ("::ffff:169.254.169.254", Err(E::Metadata)),
+            ("fec0::1", Err(E::Reserved)),
             ("::ffff:8.8.8.8", Err(E::Reserved)),
             ("::10.0.0.1", Err(E::Private)),
             ("64:ff9b::a00:1", Err(E::Private)),
@@ -218,7 +248,7 @@ mod tests {
     #[test]
     fn an_operator_opens_a_block_for_one_host_but_never_link_local() {
         let rules = AddressRules {
-            exceptions: ["10.1.0.0/16", "169.254.0.0/16", "::1/128"]
+            exceptions: ["10.1.0.0/16", "169.254.0.0/16", "::1/128", "100.64.0.0/10"]
                 .map(|cidr| AddressException { host: "git.corp".into(), cidr: cidr.parse().unwrap() })
                 .into(),
         };
@@ -227,7 +257,10 @@ mod tests {
         assert_eq!(check("git.corp", "::1"), Ok(()));
         assert_eq!(check("git.corp", "10.2.2.3"), Err(AddressError::Private));
         assert_eq!(check("other.corp", "10.1.2.3"), Err(AddressError::Private));
-        assert_eq!(check("git.corp", "169.254.169.254"), Err(AddressError::LinkLocal));
+        assert_eq!(check("git.corp", "100.64.0.1"), Ok(()));
+        assert_eq!(check("git.corp", "169.254.0.1"), Err(AddressError::LinkLocal));
+        assert_eq!(check("git.corp", "169.254.169.254"), Err(AddressError::Metadata));
+        assert_eq!(check("git.corp", "100.100.100.200"), Err(AddressError::Metadata));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!  text ── RepositoryUrl::parse ──▶ scheme, host, path        (or why not)
-//!  text ── domains::check · variables::parse ──▶ what an environment may hold
+//!  bytes ─ Host::parse ──▶ a destination in its one form     (or why not)
+//!  NetworkRules ── NetworkPolicy::compile ──▶ decide, may_dial: where a session may connect to
+//!  text ── Pattern::parse · variables::parse ──▶ what an environment may hold
 //!  host ── resolved elsewhere ────▶ AddressRules::check ──▶ may be dialled (or why not)
 //!  settings ── local::Layer, local::LocalPolicy ──▶ what a command on one's own machine may touch
 //! ```
@@ -11,8 +13,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod address;
 pub mod domains;
+pub mod host;
 pub mod local;
+pub mod network;
+pub mod pattern;
 pub mod repository;
+mod special;
+mod table;
+mod trusted;
 pub mod variables;

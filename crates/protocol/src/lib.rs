@@ -5,7 +5,7 @@
 //!           │
 //!  agent_port · hands · attachment the seams between session, agent and sandbox
 //!           │
-//!  environment                     in what sessions work
+//!  environment · network           in what sessions work, and what they may reach
 //!  guest                           what host and guest say to each other
 //!  sandbox_host · sandbox_spec     what the server may ask of the privileged process
 //!  api · shell · problem           what browsers and terminals see
@@ -24,6 +24,7 @@ pub mod event;
 pub mod guest;
 pub mod hands;
 pub mod ids;
+pub mod network;
 pub mod problem;
 pub mod sandbox_host;
 pub mod sandbox_spec;

@@ -1,0 +1,170 @@
+//! Patterns of hosts: what lists of allowed and denied hosts are made of.
+//!
+//! ```text
+//!  example.org          that host, ports 80 and 443        *.example.org    every host below it, not itself
+//!  example.org:8443     that host at that port             *.example.org:22
+//!  192.0.2.7  [2606:2800::1]:443                           an address; no pattern of names covers one
+//! ```
+//!
+//! A `*` stands alone before the first dot, and never for a whole public suffix (`*.com`, `*.co.uk`).
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use crate::host::{Authority, DnsName, Host, HostError};
+
+/// The ports of a pattern that names none.
+const DEFAULT_PORTS: [u16; 2] = [80, 443];
+
+/// What the lists hold, in its one form.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pattern {
+    hosts: Hosts,
+    port: Option<u16>,
+}
+
+/// Which hosts a pattern is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Hosts {
+    /// This one.
+    Exactly(Host),
+    /// All below this name, at any depth.
+    Below(DnsName),
+}
+
+/// A text that is no pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{pattern}` is no pattern of hosts: {why}; write example.org, *.example.org, or example.org:8443")]
+pub struct PatternError {
+    /// As given, without control characters, cut to 80.
+    pub pattern: String,
+    /// What is wrong with it.
+    pub why: PatternFault,
+}
+
+/// What is wrong with a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PatternFault {
+    /// More than a host and a port.
+    #[error("it has a scheme, a path, or a user")]
+    Address,
+    /// A star in the wrong place.
+    #[error("a `*` may only stand alone before the first dot")]
+    Star,
+    /// Everything.
+    #[error("`*` alone is everything, which the level full is for")]
+    All,
+    /// A whole registry of names.
+    #[error("it is as wide as a public suffix, below which everybody can have a name")]
+    PublicSuffix,
+    /// IPv6 without brackets.
+    #[error("an IPv6 address stands in brackets")]
+    Brackets,
+    /// Not a host.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    ///
+    /// With the reason, for people.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        read(text).map_err(|why| PatternError {
+            pattern: text.chars().filter(|c| !c.is_control()).take(80).collect(),
+            why,
+        })
+    }
+
+    /// Whether a connection to this host at this port is meant.
+    #[must_use]
+    pub fn matches(&self, host: &Host, port: u16) -> bool {
+        self.covers(host) && self.has_port(port)
+    }
+
+    /// Whether the host is meant, at whatever port.
+    #[must_use]
+    pub fn covers(&self, host: &Host) -> bool {
+        match &self.hosts {
+            Hosts::Exactly(exact) => exact == host,
+            Hosts::Below(name) => host.name().is_some_and(|host| host.is_below(name.as_str())),
+        }
+    }
+
+    /// Whether the port is meant.
+    #[must_use]
+    pub fn has_port(&self, port: u16) -> bool {
+        self.port.map_or(DEFAULT_PORTS.contains(&port), |only| only == port)
+    }
+
+    /// Its port, when it names one.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Which hosts it is about.
+    pub(crate) fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+}
+
+fn read(text: &str) -> Result<Pattern, PatternFault> {
+    if text.contains(['/', '@', '\\', '?', '#']) {
+        return Err(PatternFault::Address);
+    }
+    if text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()) {
+        return Err(PatternFault::Brackets);
+    }
+    if text == "*" || text.starts_with("*:") {
+        return Err(PatternFault::All);
+    }
+    let (below, rest) = match text.strip_prefix("*.") {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    if rest.contains('*') {
+        return Err(PatternFault::Star);
+    }
+    let Authority { host, port } = Authority::parse(rest.as_bytes())?;
+    let hosts = match (below, host) {
+        (false, host) => Hosts::Exactly(host),
+        (true, Host::Dns(name)) if is_public_suffix(&name) => return Err(PatternFault::PublicSuffix),
+        (true, Host::Dns(name)) => Hosts::Below(name),
+        (true, Host::V4(_) | Host::V6(_)) => return Err(PatternFault::Star),
+    };
+    Ok(Pattern { hosts, port })
+}
+
+/// Whether anybody can register a name right below this one. Suffixes of companies that let their
+/// customers have names (the private part of the public suffix list) are not meant: a whole cloud may
+/// be wanted, and belongs to somebody.
+fn is_public_suffix(name: &DnsName) -> bool {
+    let name = name.as_str();
+    !name.contains('.')
+        || psl::suffix(name.as_bytes()).is_some_and(|suffix| {
+            suffix.as_bytes().len() == name.len() && suffix.typ() == Some(psl::Type::Icann)
+        })
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.hosts {
+            Hosts::Exactly(Host::V6(address)) => write!(f, "[{address}]")?,
+            Hosts::Exactly(host) => host.fmt(f)?,
+            Hosts::Below(name) => write!(f, "*.{name}")?,
+        }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
