@@ -15,7 +15,6 @@
 
 pub mod access;
 pub mod address;
-pub mod domains;
 pub mod host;
 pub mod local;
 pub mod network;

@@ -35,7 +35,7 @@ pub(crate) enum Hosts {
 
 /// A text that is no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{pattern}` is no pattern of hosts: {why}; write example.org, *.example.org, or example.org:8443")]
+#[error("`{pattern}` is no domain: {why}; write example.org, *.example.org, or example.org:8443")]
 pub struct PatternError {
     /// As given, without control characters, cut to 80.
     pub pattern: String,
@@ -94,16 +94,16 @@ impl Pattern {
         }
     }
 
-    /// Whether the port is meant.
+    /// Whether the port is meant when the pattern allows.
     #[must_use]
     pub fn has_port(&self, port: u16) -> bool {
         self.port.map_or(DEFAULT_PORTS.contains(&port), |only| only == port)
     }
 
-    /// Its port, when it names one.
+    /// Whether the port is meant when the pattern denies: without a port it denies all of them.
     #[must_use]
-    pub fn port(&self) -> Option<u16> {
-        self.port
+    pub fn denies_port(&self, port: u16) -> bool {
+        self.port.is_none_or(|only| only == port)
     }
 
     /// Which hosts it is about.

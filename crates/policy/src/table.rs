@@ -62,7 +62,7 @@ impl<T> Table<T> {
 
     /// The nearest pattern that denies host and port; without a port it denies all of them.
     pub(crate) fn denies(&self, host: &Host, port: u16) -> Option<&T> {
-        self.about(host).find(|row| row.pattern.port().is_none_or(|only| only == port)).map(|row| &row.value)
+        self.about(host).find(|row| row.pattern.denies_port(port)).map(|row| &row.value)
     }
 
     fn about(&self, host: &Host) -> impl Iterator<Item = &Row<T>> {

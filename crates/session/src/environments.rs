@@ -39,7 +39,7 @@ pub enum EnvironmentError {
     Variables(#[from] policy::variables::VariablesError),
     /// A domain is none.
     #[error(transparent)]
-    Domain(#[from] policy::domains::DomainError),
+    Domain(#[from] policy::pattern::PatternError),
     /// Too many domains.
     #[error("{0} domains are too many; 1,000 are allowed")]
     TooManyDomains(usize),

@@ -17,7 +17,7 @@ mod pattern;
 mod rule;
 
 pub use command::CommandPattern;
-pub use domain::{BadDomain, DomainRule, Domains};
+pub use domain::{DomainRule, Domains};
 pub use layer::{Layer, Scope};
 pub use merge::{Hidden, LocalPolicy, PathEntry, UnixSockets};
 pub use pattern::{Bases, Matcher, PathPattern};

@@ -3,7 +3,6 @@
 //! Allowed are `api.allowed.test`, `*.wild.test` and `port.test:8443`; nothing else is.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests do")]
 
-
 mod addresses;
 mod lists;
 mod names;

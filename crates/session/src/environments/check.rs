@@ -1,6 +1,7 @@
 //! What an environment may be. Pure.
 
-use policy::{domains, variables};
+use policy::pattern::Pattern;
+use policy::variables;
 use std::collections::BTreeSet;
 
 use protocol::environment::{
@@ -48,8 +49,8 @@ pub(super) fn settings(mut settings: EnvironmentSettings) -> Result<EnvironmentS
         if given.len() > MAX_DOMAINS {
             return Err(EnvironmentError::TooManyDomains(given.len()));
         }
-        let checked: Result<Vec<_>, _> = given.iter().map(|pattern| domains::check(pattern.trim())).collect();
-        *given = checked?;
+        let read = given.iter().map(|pattern| Ok(Pattern::parse(pattern.trim())?.to_string()));
+        *given = read.collect::<Result<_, EnvironmentError>>()?;
     }
     for (name, least, most, value) in limits(&settings.limits) {
         if !(least..=most).contains(&value) {
@@ -125,13 +126,13 @@ mod tests {
             domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
             include_default: true,
         };
-        let kept = with(|given| given.network = custom(&[" *.Example.org "])).unwrap();
-        assert_eq!(kept.network, custom(&["*.example.org"]));
+        let kept = with(|given| given.network = custom(&[" *.Example.org ", "git.Example.org.:22"])).unwrap();
+        assert_eq!(kept.network, custom(&["*.example.org", "git.example.org:22"]));
         assert!(with(|given| given.name = "x".repeat(61)).is_err());
         assert!(with(|given| given.name = " \n".into()).is_err());
         assert!(with(|given| given.variables = "A".into()).is_err());
         assert!(with(|given| given.setup_script = "\0".into()).is_err());
-        assert!(with(|given| given.network = custom(&["org"])).is_err());
+        assert!(with(|given| given.network = custom(&["*.org"])).is_err());
         assert!(with(|given| given.limits.memory_bytes = 1).is_err());
         assert!(with(|given| given.limits.pids = 4).is_err());
         assert!(with(|given| given.setup_script = "x".repeat(MAX_SETUP_SCRIPT_BYTES + 1)).is_err());
