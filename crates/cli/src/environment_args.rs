@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use protocol::network::Rendering;
 use protocol::sandbox_spec::Tier;
 
 use crate::sizes::{Bytes, Cores};
@@ -71,6 +72,16 @@ pub(crate) enum EnvironmentsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Tell whether a session of an environment could connect to a host, and by which rule; exit 0 only if it
+    /// could. Nothing is resolved and nothing is sent
+    NetworkTest {
+        /// The environment and the host, or the host alone for the default one; 443 without a port
+        #[arg(value_names = ["ENV", "HOST[:PORT]"], num_args = 1..=2, required = true)]
+        asked: Vec<String>,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Forget what setups left: the next sessions run the setup script anew
     Refresh {
         /// Its name or id
@@ -113,12 +124,16 @@ pub(crate) struct Given {
     /// What may be reached; kept for later, in this version no sandbox has any network
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub(crate) network: Option<Level>,
-    /// A domain of the level `custom`, such as example.org or *.example.org; may be given several times
+    /// A domain of the level `custom`, such as example.org, example.org:8443 or *.example.org; may be given
+    /// several times
     #[arg(long = "domain", value_name = "DOMAIN")]
     pub(crate) domains: Vec<String>,
     /// With the level `custom`: the included list, too
     #[arg(long)]
     pub(crate) include_default: bool,
+    /// How much of the included list may be written to
+    #[arg(long, value_enum, value_name = "RENDERING")]
+    pub(crate) rendering: Option<RenderingName>,
     /// A file of KEY=value lines, values literal; `-` is standard input. No place for secrets
     #[arg(long, value_name = "FILE|-")]
     pub(crate) variables_file: Option<String>,
@@ -170,6 +185,23 @@ pub(crate) enum Level {
     Full,
     /// The domains that are named
     Custom,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RenderingName {
+    /// All of it
+    Compatible,
+    /// Only what nobody but its owner can write to; the rest is read
+    Strict,
+}
+
+impl From<RenderingName> for Rendering {
+    fn from(name: RenderingName) -> Self {
+        match name {
+            RenderingName::Compatible => Self::Compatible,
+            RenderingName::Strict => Self::Strict,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

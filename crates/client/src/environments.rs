@@ -5,6 +5,7 @@ use protocol::environment::{
     TestSetup,
 };
 use protocol::ids::{EnvironmentId, SetupTestId};
+use protocol::network::{NetworkTest, TestNetwork};
 use reqwest::Method;
 
 use crate::client::{Client, LONG, SHORT};
@@ -67,6 +68,15 @@ impl Client {
         test: &TestSetup,
     ) -> Result<SetupTest, ClientError> {
         self.post(&format!("/environments/{environment}/test-setup"), test).await
+    }
+
+    /// Whether a session of the environment could connect to a host.
+    pub async fn test_network(
+        &self,
+        environment: EnvironmentId,
+        test: &TestNetwork,
+    ) -> Result<NetworkTest, ClientError> {
+        self.post(&format!("/environments/{environment}/network-test"), test).await
     }
 
     /// A setup test, with what it printed after a byte; waits a while for something new.

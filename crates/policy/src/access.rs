@@ -6,34 +6,7 @@
 //!  Read     GET, HEAD, OPTIONS, and the named endpoints     ┘ strictly rendered
 //! ```
 
-/// How much may be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Access {
-    /// Only what reads; the requests have to be seen.
-    Read,
-    /// Everything HTTP has; the requests have to be seen.
-    Write,
-    /// Everything, unseen.
-    Opaque,
-}
-
-impl Access {
-    /// Its word, as data and answers have it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Opaque => "opaque",
-        }
-    }
-
-    /// Whether TLS has to be opened to know that a request keeps to it.
-    #[must_use]
-    pub fn needs_interception(self) -> bool {
-        self != Self::Opaque
-    }
-}
+pub use protocol::network::Access;
 
 /// Endpoints that are asked by POST and change nothing; the exception of [`Access::Read`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

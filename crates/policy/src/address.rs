@@ -117,6 +117,11 @@ impl AddressRules {
     }
 }
 
+/// Whether an address is global unicast.
+pub(crate) fn is_public(address: IpAddr) -> bool {
+    classify(address).is_ok()
+}
+
 fn classify(address: IpAddr) -> Result<(), AddressError> {
     match address {
         IpAddr::V4(address) => classify_v4(address),

@@ -80,6 +80,9 @@ pub enum HostError {
     /// Brackets or colons around something that is no IPv6 address.
     #[error("it is no IPv6 address, or has a zone")]
     V6,
+    /// More than a host and a port.
+    #[error("it has a scheme, a path, or a user")]
+    Address,
     /// A port that is none.
     #[error("a port is a plain number from 1 to 65535")]
     Port,
@@ -229,6 +232,9 @@ impl Authority {
     ///
     /// What is no host, an IPv6 address without brackets, and a port that is not a plain number.
     pub fn parse(bytes: &[u8]) -> Result<Self, HostError> {
+        if bytes.iter().any(|byte| b"/\\@?#".contains(byte)) {
+            return Err(HostError::Address);
+        }
         let end = match bytes {
             [b'[', ..] => bytes.iter().position(|byte| *byte == b']').ok_or(HostError::V6)? + 1,
             _ => bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len()),

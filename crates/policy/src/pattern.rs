@@ -12,7 +12,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::address;
 use crate::host::{Authority, DnsName, Host, HostError};
+use crate::special;
 
 /// The ports of a pattern that names none.
 const DEFAULT_PORTS: [u16; 2] = [80, 443];
@@ -46,9 +48,6 @@ pub struct PatternError {
 /// What is wrong with a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PatternFault {
-    /// More than a host and a port.
-    #[error("it has a scheme, a path, or a user")]
-    Address,
     /// A star in the wrong place.
     #[error("a `*` may only stand alone before the first dot")]
     Star,
@@ -106,6 +105,23 @@ impl Pattern {
         self.port.is_none_or(|only| only == port)
     }
 
+    /// What is allowed but worth a second look: a sentence without its end.
+    #[must_use]
+    pub fn caution(&self) -> Option<&'static str> {
+        let private = "is closed at every level, unless the operator opened the host";
+        match &self.hosts {
+            Hosts::Exactly(Host::Dns(name)) | Hosts::Below(name) if special::class(name).is_some() => {
+                Some(private)
+            }
+            Hosts::Exactly(Host::V4(address)) if !address::is_public((*address).into()) => Some(private),
+            Hosts::Exactly(Host::V6(address)) if !address::is_public((*address).into()) => Some(private),
+            Hosts::Below(name) if suffix(name).is_some() => {
+                Some("covers hosts of everybody who is a customer there, not those of one owner")
+            }
+            Hosts::Exactly(_) | Hosts::Below(_) => None,
+        }
+    }
+
     /// Which hosts it is about.
     pub(crate) fn hosts(&self) -> &Hosts {
         &self.hosts
@@ -113,9 +129,6 @@ impl Pattern {
 }
 
 fn read(text: &str) -> Result<Pattern, PatternFault> {
-    if text.contains(['/', '@', '\\', '?', '#']) {
-        return Err(PatternFault::Address);
-    }
     if text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()) {
         return Err(PatternFault::Brackets);
     }
@@ -143,11 +156,13 @@ fn read(text: &str) -> Result<Pattern, PatternFault> {
 /// customers have names (the private part of the public suffix list) are not meant: a whole cloud may
 /// be wanted, and belongs to somebody.
 fn is_public_suffix(name: &DnsName) -> bool {
-    let name = name.as_str();
-    !name.contains('.')
-        || psl::suffix(name.as_bytes()).is_some_and(|suffix| {
-            suffix.as_bytes().len() == name.len() && suffix.typ() == Some(psl::Type::Icann)
-        })
+    !name.as_str().contains('.') || suffix(name) == Some(psl::Type::Icann)
+}
+
+/// What kind of public suffix the name is as a whole, if it is one.
+fn suffix(name: &DnsName) -> Option<psl::Type> {
+    let suffix = psl::suffix(name.as_str().as_bytes())?;
+    suffix.typ().filter(|_| suffix.as_bytes().len() == name.as_str().len())
 }
 
 impl FromStr for Pattern {

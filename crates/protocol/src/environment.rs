@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::RepositorySource;
 use crate::ids::{EnvironmentId, SetupTestId};
+use crate::network::Rendering;
 use crate::sandbox_spec::{Limits, TierRequest, Unenforced};
 
 /// The longest name, in characters.
@@ -43,7 +44,8 @@ pub enum NetworkLevel {
     Full {},
     /// These domains.
     Custom {
-        /// `example.org` is that host; `*.example.org` is every host below it.
+        /// `example.org` is that host at the ports 80 and 443, `example.org:8443` at that one;
+        /// `*.example.org` is every host below it. An address needs an entry of its own.
         domains: Vec<String>,
         /// The included list, too.
         #[serde(default)]
@@ -86,6 +88,9 @@ pub struct EnvironmentSettings {
     /// What may be reached; stored and shown, while in this version no sandbox has any network.
     #[serde(default = "default_network")]
     pub network: NetworkLevel,
+    /// How much of the included list may be written to.
+    #[serde(default)]
+    pub rendering: Rendering,
     /// `KEY=value`, one per line, values literal: quotes are part of the value. Lines that begin with
     /// `#` and empty ones are allowed. Visible to whoever can edit the environment, and to everything
     /// in the sandbox: no place for secrets.
@@ -132,6 +137,7 @@ impl EnvironmentSettings {
             name: name.into(),
             image: default_image(),
             network: default_network(),
+            rendering: Rendering::default(),
             variables: String::new(),
             setup_script: String::new(),
             limits: Limits::default(),

@@ -24,6 +24,38 @@ pub enum Rendering {
     Strict,
 }
 
+/// How much a rule allows to be done with a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Only what reads: GET, HEAD, OPTIONS, and the endpoints that belong to it. The requests have to be
+    /// seen.
+    Read,
+    /// Everything HTTP has; the requests have to be seen.
+    Write,
+    /// Everything, unseen.
+    Opaque,
+}
+
+impl Access {
+    /// Its word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Opaque => "opaque",
+        }
+    }
+
+    /// Whether TLS has to be opened to know that a request keeps to it.
+    #[must_use]
+    pub fn needs_interception(self) -> bool {
+        self != Self::Opaque
+    }
+}
+
 /// Everything that decides what one session may reach. What is not named is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,13 +102,54 @@ pub struct PrivateException {
     pub cidr: String,
 }
 
+/// Body of `POST /environments/{id}/network-test`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TestNetwork {
+    /// `host` or `host:port`; without a port, 443.
+    pub target: String,
+    /// A level that is not saved yet; the environment's own when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkLevel>,
+    /// A rendering that is not saved yet; the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rendering: Option<Rendering>,
+}
+
+/// Whether a session of an environment could connect, before the name is resolved and before anything
+/// was allowed or denied for the session alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NetworkTest {
+    /// `host:port` as every part of the server writes it; as given when it is none.
+    pub target: String,
+    /// Whether it passes.
+    pub allowed: bool,
+    /// The rule that allows or denies, or that allows the host at another port only; none when there is
+    /// no such rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// How much is allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// Why it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<DenyReason>,
+    /// Whether a person could allow it for one session.
+    pub askable: bool,
+    /// All of it in a sentence.
+    pub message: String,
+}
+
 macro_rules! deny_reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $sentence:literal;)+) => {
         /// Why something was refused: the word of audit, of `x-deny-reason` and of the API.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[serde(rename_all = "snake_case")]
         pub enum DenyReason {
-            $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+
+            $($(#[doc = $doc])+ $variant,)+
         }
 
         impl DenyReason {

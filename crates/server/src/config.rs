@@ -29,6 +29,11 @@
 //! file_roots = ["/srv/git"]
 //! allow = [{ host = "git.corp", cidr = "10.1.0.0/16" }]
 //!
+//! [network]                               # above what environments say
+//! allow = ["*.corp.example.org", "git.example.org:22"]
+//! deny = ["paste.example.net"]
+//! private = [{ host = "registry.corp.example.org", cidr = "10.2.0.0/16" }]
+//!
 //! [agents.NAME]                           # an ACP agent that the image contains
 //! command = ["/usr/bin/agent", "--acp"]
 //! ```
@@ -37,9 +42,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use policy::address::AddressException;
+use policy::network::PolicyError;
+use protocol::network::PrivateException;
 use protocol::sandbox_spec::Limits;
 use serde::Deserialize;
-use session::{CacheLimits, Deadlines};
+use session::{CacheLimits, Deadlines, OperatorNetwork};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -55,6 +62,8 @@ pub struct Config {
     pub setup: SetupConfig,
     /// What may be fetched.
     pub repositories: RepositoriesConfig,
+    /// What sessions may reach.
+    pub network: NetworkConfig,
     /// Agents besides our own.
     pub agents: BTreeMap<String, AgentConfig>,
 }
@@ -156,6 +165,18 @@ pub struct RepositoriesConfig {
     pub allow: Vec<AddressException>,
 }
 
+/// `[network]`: what holds for every session, above its environment.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkConfig {
+    /// Hosts that every level but none allows, as patterns.
+    pub allow: Vec<String>,
+    /// Hosts that no level allows, as patterns.
+    pub deny: Vec<String>,
+    /// Hosts that may have an address in a private or reserved block.
+    pub private: Vec<PrivateException>,
+}
+
 /// `[agents.NAME]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -183,6 +204,14 @@ pub enum ConfigError {
         /// Where and what.
         message: String,
     },
+    /// The rules of the network cannot be used.
+    #[error("the configuration {} cannot be used: [network] {source}", path.display())]
+    Network {
+        /// The file.
+        path: PathBuf,
+        #[source]
+        source: PolicyError,
+    },
 }
 
 impl Config {
@@ -190,10 +219,20 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|error| ConfigError::Parse {
+        let config: Self = toml::from_str(&text).map_err(|error| ConfigError::Parse {
             path: path.to_owned(),
             message: error.to_string().trim().to_owned(),
-        })
+        })?;
+        let checked = config.operator_network().check();
+        checked.map_err(|source| ConfigError::Network { path: path.to_owned(), source })?;
+        Ok(config)
+    }
+
+    /// What the operator decides about every session's network.
+    #[must_use]
+    pub fn operator_network(&self) -> OperatorNetwork {
+        let NetworkConfig { allow, deny, private } = &self.network;
+        OperatorNetwork { allow: allow.clone(), deny: deny.clone(), private: private.clone() }
     }
 
     /// What a sandbox of the default environment may use.
@@ -236,11 +275,35 @@ mod tests {
             [repositories]
             file_roots = ["/srv/git"]
             allow = [{ host = "git.corp", cidr = "10.1.0.0/16" }]
+            [network]
+            allow = ["*.corp.example.org", "git.example.org:22"]
+            deny = ["paste.example.net"]
+            private = [{ host = "registry.corp.example.org", cidr = "10.2.0.0/16" }]
             [agents.testy]
             command = ["/testy"]
         "#;
         let config: Config = toml::from_str(text).unwrap();
         assert_eq!(config.agents["testy"].command, ["/testy"]);
         assert_eq!(config.repositories.allow[0].host, "git.corp");
+        assert_eq!(config.operator_network().check(), Ok(()));
+        assert_eq!(config.network.private[0].cidr, "10.2.0.0/16");
+    }
+
+    #[test]
+    fn rules_of_the_network_that_cannot_be_used_are_told_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("patchyard.toml");
+        for (line, words) in [
+            ("allow = [\"*\"]", "[network] admin allow list: `*` is no domain"),
+            ("deny = [\"*.co.uk\"]", "[network] admin deny list: `*.co.uk` is no domain"),
+            ("private = [{ host = \"localhost\", cidr = \"127.0.0.0/8\" }]", "cannot be opened"),
+            ("private = [{ host = \"a.corp\", cidr = \"10.0.0.0/64\" }]", "no address block"),
+            ("private = [{ host = \"a.corp\" }]", "cidr"),
+            ("alow = []", "alow"),
+        ] {
+            std::fs::write(&file, format!("[network]\n{line}\n")).unwrap();
+            let error = Config::read(&file).unwrap_err().to_string();
+            assert!(error.contains(words), "{line}: {error}");
+        }
     }
 }

@@ -140,6 +140,7 @@ impl From<EnvironmentError> for Reply {
             | E::TooLong { .. }
             | E::Variables(_)
             | E::Domain(_)
+            | E::Network(_)
             | E::TooManyDomains(_)
             | E::Limit { .. }
             | E::Script => (400, "bad_environment", "change it and send it again"),

@@ -38,6 +38,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/environments/{environment}/default", post(environments::make_default_environment))
         .route("/environments/{environment}/cache/refresh", post(environments::refresh_environment))
         .route("/environments/{environment}/test-setup", post(environments::test_setup))
+        .route("/environments/{environment}/network-test", post(environments::test_network))
         .route("/setup-tests/{test}", get(environments::get_setup_test).delete(environments::stop_setup_test))
         .route("/uploads", post(uploads::create_upload).layer(DefaultBodyLimit::disable()))
         .route("/sessions", get(sessions::list_sessions).post(sessions::create_session))

@@ -138,6 +138,7 @@ fn session_config(config: &Config, scratch: std::path::PathBuf) -> SessionConfig
             addresses: AddressRules { exceptions: config.repositories.allow.clone() },
             file_roots: config.repositories.file_roots.clone(),
         },
+        network: config.operator_network(),
         environment: config.sandbox.environment.clone().into_iter().collect(),
         warm_sandboxes: config.sandbox.warm,
         caches: CacheLimits {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use git_proxy::FetchRules;
 
 use crate::environments::caches::CacheLimits;
+use crate::network::OperatorNetwork;
 
 /// Everything that the sessions of one server share.
 #[derive(Debug, Clone)]
@@ -14,6 +15,8 @@ pub struct SessionConfig {
     pub scratch: PathBuf,
     /// What the server may fetch.
     pub fetch: FetchRules,
+    /// What sessions may reach, besides their environments.
+    pub network: OperatorNetwork,
     /// How many sandboxes may wait for a session; none at 0.
     pub warm_sandboxes: usize,
     /// What may be kept of setups.

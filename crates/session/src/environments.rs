@@ -40,6 +40,9 @@ pub enum EnvironmentError {
     /// A domain is none.
     #[error(transparent)]
     Domain(#[from] policy::pattern::PatternError),
+    /// The network's rules cannot be used together.
+    #[error("the network's rules cannot be used: {0}")]
+    Network(#[source] policy::network::PolicyError),
     /// Too many domains.
     #[error("{0} domains are too many; 1,000 are allowed")]
     TooManyDomains(usize),

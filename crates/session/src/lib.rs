@@ -8,7 +8,8 @@
 //!                                      └─ checkpoint: workspace → session repository → diffstat
 //! ```
 //!
-//! `environments` is in what sessions work, and what their setups leave for later ones.
+//! `environments` is in what sessions work, and what their setups leave for later ones; `network` what
+//! they may reach.
 //!
 //! The driver keeps nothing that the log does not hold: after a restart `recover` folds the log and
 //! re-attaches to the sandboxes that still live.
@@ -26,6 +27,7 @@ mod environments;
 mod error;
 pub mod machine;
 mod names;
+mod network;
 mod port;
 mod provision;
 mod recover;
@@ -42,5 +44,6 @@ pub use driver::Handle;
 pub use environments::EnvironmentError;
 pub use environments::caches::CacheLimits;
 pub use error::SessionError;
+pub use network::OperatorNetwork;
 pub use registry::Sessions;
 pub use shells::{ShellOutput, ShellViewer};

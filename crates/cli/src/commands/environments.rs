@@ -6,6 +6,7 @@ use client::Client;
 use protocol::environment::{
     EditEnvironment, Environment, EnvironmentSettings, NetworkLevel, SetupTestState, TestSetup,
 };
+use protocol::network::{Rendering, TestNetwork};
 use protocol::sandbox_spec::{TierRequest, Unenforced};
 use ulid::Ulid;
 
@@ -46,6 +47,9 @@ pub(crate) async fn run(global: &Global, command: EnvironmentsCommand) -> Result
                 None => None,
             };
             return test_setup(&client, &found, TestSetup { settings, repository }, as_json).await;
+        }
+        EnvironmentsCommand::NetworkTest { asked, json: as_json } => {
+            return test_network(&client, &asked, as_json).await;
         }
         EnvironmentsCommand::Refresh { environment } => {
             let found = find(&client, &environment).await?;
@@ -129,6 +133,9 @@ fn print(environment: &Environment, as_json: bool) {
         "network   {} (kept for later; no sandbox of this version has any)",
         level(&settings.network)
     ));
+    if settings.rendering == Rendering::Strict {
+        line("          strictly: where anyone can write, the included list is for reading only");
+    }
     line(&format!("tier      {}", tier(settings.tier)));
     line(&format!(
         "limits    {} memory, {} cores, {} processes, {} disk, {} open files",
@@ -223,6 +230,7 @@ fn apply(settings: &mut EnvironmentSettings, given: Given) -> Result<(), Failure
         settings.image = image;
     }
     network(&mut settings.network, given.network, given.domains, given.include_default)?;
+    settings.rendering = given.rendering.map_or(settings.rendering, Into::into);
     if let Some(path) = &given.variables_file {
         settings.variables = text_of(path)?;
     }
@@ -275,6 +283,29 @@ async fn make_default(client: &Client, wanted: &str) -> Result<(), Failure> {
     client.make_default_environment(found.id).await?;
     line(&format!("tasks that name no environment work in {} now", named(&found)));
     Ok(())
+}
+
+/// What is asked of `network-test`: the environment, or none for the default one, and the host.
+async fn test_network(client: &Client, asked: &[String], as_json: bool) -> Result<ExitCode, Failure> {
+    let (environment, target) = match asked {
+        [environment, target] => (find(client, environment).await?, target),
+        [target] => (default(client).await?, target),
+        _ => return Err(Failure::Usage("name an environment and a host, or a host alone".into())),
+    };
+    let test = TestNetwork { target: target.clone(), network: None, rendering: None };
+    let answer = client.test_network(environment.id, &test).await?;
+    if as_json {
+        json(&answer);
+    } else {
+        line(&plain(&format!("{}: {}", named(&environment), answer.message)));
+    }
+    Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+async fn default(client: &Client) -> Result<Environment, Failure> {
+    let known = client.environments(false).await?.environments;
+    let default = known.into_iter().find(|environment| environment.default);
+    default.ok_or_else(|| Failure::Failed("this server has no default environment; name one".into()))
 }
 
 /// Shows what the script prints as it comes. An interrupt stops the test on the server, too.

@@ -26,6 +26,7 @@ mod kept;
 mod lifecycle;
 mod log;
 mod manners;
+mod network;
 mod repository;
 mod security;
 mod setup;

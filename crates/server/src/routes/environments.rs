@@ -9,6 +9,7 @@ use protocol::environment::{
     TestSetup,
 };
 use protocol::ids::{EnvironmentId, SetupTestId};
+use protocol::network::{NetworkTest, TestNetwork};
 use protocol::problem::Problem;
 use serde::Deserialize;
 use session::NewRepository;
@@ -157,6 +158,22 @@ pub(crate) async fn test_setup(
     };
     let test = state.sessions.test_setup(environment, body.settings, repository).await?;
     Ok((StatusCode::ACCEPTED, Json(test)))
+}
+
+/// Whether a session of the environment could connect to a host, and by which rule. Nothing is resolved
+/// and nothing is sent.
+#[utoipa::path(post, path = "/environments/{environment}/network-test", tag = "environments",
+    request_body = TestNetwork, params(("environment" = EnvironmentId, Path)), responses(
+    (status = 200, body = NetworkTest),
+    (status = 400, description = "Something in the settings cannot be used", body = Problem),
+    (status = 404, body = Problem),
+))]
+pub(crate) async fn test_network(
+    State(state): State<AppState>,
+    Id(environment): Id<EnvironmentId>,
+    Body(test): Body<TestNetwork>,
+) -> Result<Json<NetworkTest>, Reply> {
+    Ok(Json(state.sessions.test_network(environment, test).await?))
 }
 
 #[derive(Debug, Deserialize)]

@@ -50,9 +50,17 @@ impl Default for CacheLimits {
 /// The settings that the content of a layer depends on.
 pub(super) fn depends_on(settings: &EnvironmentSettings) -> String {
     let EnvironmentSettings {
-        image, network, variables, setup_script, nested_containers, cache_setup, ..
+        image,
+        network,
+        rendering,
+        variables,
+        setup_script,
+        nested_containers,
+        cache_setup,
+        ..
     } = settings;
-    serde_json::json!([image, network, variables, setup_script, nested_containers, cache_setup]).to_string()
+    serde_json::json!([image, network, rendering, variables, setup_script, nested_containers, cache_setup])
+        .to_string()
 }
 
 /// Everything else that it depends on.

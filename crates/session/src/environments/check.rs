@@ -69,6 +69,11 @@ pub(super) fn warnings(settings: &EnvironmentSettings) -> Vec<String> {
             settings.network.name()
         ));
     }
+    if let NetworkLevel::Custom { domains, .. } = &settings.network {
+        let read =
+            domains.iter().filter_map(|domain| Some((domain, Pattern::parse(domain).ok()?.caution()?)));
+        warnings.extend(read.map(|(domain, caution)| format!("the domain `{domain}` {caution}")));
+    }
     warnings
 }
 
@@ -136,6 +141,23 @@ mod tests {
         assert!(with(|given| given.limits.memory_bytes = 1).is_err());
         assert!(with(|given| given.limits.pids = 4).is_err());
         assert!(with(|given| given.setup_script = "x".repeat(MAX_SETUP_SCRIPT_BYTES + 1)).is_err());
+    }
+
+    #[test]
+    fn domains_that_are_closed_or_of_many_owners_are_told() {
+        let domains = ["example.org", "localhost", "10.1.2.3:80", "*.netlify.app", "*.corp.internal"];
+        let custom = NetworkLevel::Custom { domains: domains.map(Into::into).into(), include_default: false };
+        let told = warnings(&EnvironmentSettings { network: custom, ..EnvironmentSettings::named("work") });
+        assert!(!told.iter().any(|text| text.contains("`example.org`")), "{told:?}");
+        for (domain, words) in [
+            ("localhost", "closed at every level"),
+            ("10.1.2.3:80", "closed at every level"),
+            ("*.corp.internal", "closed at every level"),
+            ("*.netlify.app", "everybody who is a customer"),
+        ] {
+            let wanted = |text: &String| text.contains(&format!("`{domain}`")) && text.contains(words);
+            assert!(told.iter().any(wanted), "{domain}: {told:?}");
+        }
     }
 
     #[test]

@@ -17,8 +17,8 @@ use protocol::event::{Event, EventBody};
 use protocol::ids::SessionId;
 use sandbox::client::SandboxHost;
 use session::{
-    AgentSpec, Agents, CacheLimits, Deadlines, ModelSource, NewRepository, NewSession, SessionConfig,
-    Sessions,
+    AgentSpec, Agents, CacheLimits, Deadlines, ModelSource, NewRepository, NewSession, OperatorNetwork,
+    SessionConfig, Sessions,
 };
 use store::{Clock, Notice, Store};
 
@@ -64,6 +64,7 @@ impl World {
         let config = SessionConfig {
             scratch: dir.path().to_owned(),
             fetch: FetchRules::default(),
+            network: OperatorNetwork::default(),
             caches: CacheLimits::default(),
             warm_sandboxes: 0,
             environment: Vec::new(),
