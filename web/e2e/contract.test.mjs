@@ -51,6 +51,16 @@ test("environments", async () => {
   assert.deepEqual(offences("Problem", await call("PUT", own, { revision: 1, settings: made.settings })), []);
 });
 
+test("tests of the network", async () => {
+  const own = `/environments/${mock.environments.rust.id}/network-test`;
+  for (const body of [{ target: "crates.example.org" }, { target: "localhost:80" }, { target: "a.b", network: { level: "none" } }]) {
+    assert.deepEqual(offences("TestNetwork", body), []);
+    assert.deepEqual(offences("NetworkTest", await call("POST", own, body)), []);
+  }
+  const bad = { target: "a.b", network: { level: "custom", domains: ["https://x"], include_default: false } };
+  assert.deepEqual(offences("Problem", await call("POST", own, bad)), []);
+});
+
 test("setup tests", async () => {
   const begun = await call("POST", `/environments/${mock.environments.rust.id}/test-setup`, {});
   assert.deepEqual(offences("SetupTest", begun), []);

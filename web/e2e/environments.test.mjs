@@ -29,6 +29,7 @@ const BODIES = [
   [/^POST \/environments$/, "EnvironmentSettings"],
   [/^PUT \/environments\//, "EditEnvironment"],
   [/\/test-setup$/, "TestSetup"],
+  [/\/network-test$/, "TestNetwork"],
   [/^POST \/environments\/[^/]+\/archive$/, "ArchiveEnvironment"],
 ];
 
@@ -130,7 +131,7 @@ describe("the dialog", () => {
     await page.locator("text=Give it a name.").waitFor();
     await page.keyboard.type("Tools");
     await page.click(".card:has-text('Custom')");
-    await page.fill("#env-network", "example.org\nhttps://a.org\norg");
+    await page.fill("#env-network", "example.org\nhttps://a.org\n*.org");
     await page.locator("#env-network-wrong >> text=leave the scheme and the path out").waitFor();
     await page.locator("#env-network-wrong >> text=a whole top-level domain").waitFor();
     await page.fill("#env-network", "example.org\n*.a.org");
@@ -156,6 +157,7 @@ describe("the dialog", () => {
       name: "Tools",
       image: "slim",
       network: { level: "custom", domains: ["example.org", "*.a.org"], include_default: false },
+      rendering: "compatible",
       variables: "A=1",
       setup_script: "",
       limits: { memory_bytes: 536_870_912, cpu_millis: 500, pids: 4096, disk_bytes: 30_000_000_000, open_files: 65_536 },
@@ -233,6 +235,46 @@ describe("the dialog", () => {
     await page.locator(".warnings >> text=there is no /dev/kvm").waitFor();
     await page.click(".card:has-text('Full')");
     await page.locator("text=the level is kept for later").waitFor();
+  });
+
+  test("tells whether a host would pass as it is typed, and forgets the answer when that is changed", async () => {
+    await edit("Rust, with protobuf");
+    const field = page.locator("#env-test-host");
+    const result = page.locator("fieldset:has(#env-test-host) [role=status]");
+    assert.equal(await page.isDisabled("fieldset:has(#env-test-host) >> button"), true);
+    await field.fill("a.static.example.org");
+    await page.keyboard.press("Enter");
+    await result.locator("text=Yes. a.static.example.org:443 is allowed, by the rule `environment: *.static.example.org`.").waitFor();
+    assert.equal(asked(`PUT /environments/${mock.environments.rust.id}`).length, 0, "Enter does not save");
+    await field.fill("other.example.net:8443");
+    assert.equal((await result.textContent()).trim(), "");
+    await page.click("fieldset:has(#env-test-host) >> button:has-text('Test')");
+    await result.locator("text=/No\\. other.*A person could allow it for one session/").waitFor();
+    // What is not saved yet is what is tested.
+    await page.click(".card:has-text('Full')");
+    await page.click("fieldset:has(#env-test-host) >> button:has-text('Test')");
+    await result.locator("text=by the rule `level full`").waitFor();
+    await page.click(".card:has-text('Custom')");
+    await page.fill("#env-network", "https://example.org");
+    await field.press("Enter");
+    await page.locator("fieldset:has(#env-test-host) [role=alert]:has-text('is no domain')").waitFor();
+    mock.failNext("network-test", { status: 503, code: "recovering", title: "the server reads its log", next: "try again in a moment" });
+    await page.click(".card:has-text('Trusted')");
+    await field.press("Enter");
+    await page.locator("fieldset:has(#env-test-host) [role=alert]:has-text('reads its log')").waitFor();
+  });
+
+  test("the default list can be for reading only", async () => {
+    await edit("Default");
+    await page.check("text=Read only, where anyone can write");
+    await page.click("dialog >> button[type=submit]");
+    await dialog().waitFor({ state: "detached" });
+    assert.equal(mock.environments.resolve("Default").settings.rendering, "strict");
+    await chip().click();
+    await page.click('button[aria-label="Edit Default"]');
+    assert.equal(await page.isChecked("text=Read only, where anyone can write"), true);
+    await page.click(".card:has-text('Full')");
+    await page.locator("text=Read only, where anyone can write").waitFor({ state: "detached" });
   });
 
   test("asks before typed text is lost, not otherwise", async () => {

@@ -43,11 +43,16 @@ const SCREENS = [
     await page.click("dialog >> button[type=submit]");
     await page.locator("text=Give it a name.").waitFor();
   }],
-  ["environment", () => "/new", "button.env:has-text('Default')", editRust],
+  ["environment", () => "/new", "button.env:has-text('Default')", async (page) => {
+    await editRust(page);
+    await page.fill("#env-test-host", "a.static.example.org");
+    await page.press("#env-test-host", "Enter");
+    await page.locator("text=by the rule `environment: *.static.example.org`").waitFor();
+  }],
   ["environment with mistakes, tried out", () => "/new", "button.env:has-text('Default')", async (page) => {
     await editRust(page);
     await page.click("summary");
-    await page.fill("#env-network", "https://a.org\norg");
+    await page.fill("#env-network", "https://a.org\n*.org");
     await page.fill("#env-variables", 'A\nQ="x"');
     await page.fill("#env-pids", "many");
     await page.fill("#env-setup_script", "echo one\nexit 3");
@@ -56,7 +61,12 @@ const SCREENS = [
     await page.fill("#env-pids", "4096");
     await page.click("button:has-text('Test run')");
     await page.locator("text=Test failed:").waitFor();
-    await page.fill("#env-network", "https://a.org\norg");
+    await page.fill("#env-test-host", "b.org");
+    await page.press("#env-test-host", "Enter");
+    await page.locator("text=A person could allow it for one session.").waitFor();
+    await page.fill("#env-network", "https://a.org\n*.org");
+    await page.press("#env-test-host", "Enter");
+    await page.locator("fieldset [role=alert]:has-text('is no domain')").waitFor();
     await page.fill("#env-variables", 'A\nQ="x"');
     await page.fill("#env-pids", "many");
   }],

@@ -10,6 +10,7 @@ const DAY = 24 * HOUR;
 const USUAL = {
   image: "slim",
   network: { level: "trusted" },
+  rendering: "compatible",
   variables: "",
   setup_script: "",
   limits: { memory_bytes: 16_000_000_000, cpu_millis: 4000, pids: 4096, disk_bytes: 30_000_000_000, open_files: 65_536 },
@@ -165,10 +166,27 @@ export class Environments {
         return [200, this.#all.get(id)];
       case "POST cache":
         return [200, this.#set(id, { caches: [] })];
+      case "POST network-test":
+        return [200, this.#passes({ ...known.settings, ...body })];
       case "POST test-setup":
         return [202, this.#view(this.#test(known, body.settings ?? known.settings), 0)];
     }
     throw new Refused(404, "not_found", "no such route", "check the address");
+  }
+
+  /** The level alone decides, and the environment's own list word by word. */
+  #passes({ target, network }) {
+    const shown = target.includes(":") ? target : `${target}:443`;
+    const host = target.split(":")[0];
+    const refused = (reason, why, askable) => ({ target: shown, allowed: false, reason, askable, message: `${shown} is refused: ${why}` });
+    const allowed = (rule) => ({ target: shown, allowed: true, rule, access: "opaque", askable: false, message: `${shown} is allowed, by the rule \`${rule}\`` });
+    if (host === "localhost") return refused("addr_loopback", "the host is the machine that runs the proxy itself", false);
+    if (network.level === "full") return allowed("level full");
+    const own = network.level === "custom" ? network.domains : [];
+    const bad = own.find((pattern) => pattern.includes("/"));
+    if (bad) throw new Refused(400, "bad_environment", `the network's rules cannot be used: environment: \`${bad}\` is no domain: it has a scheme, a path, or a user`, "change it and send it again");
+    const rule = own.find((pattern) => pattern === host || (pattern.startsWith("*.") && host.endsWith(pattern.slice(1))));
+    return rule ? allowed(`environment: ${rule}`) : refused("not_allowed", "no rule of this session allows the host", network.level !== "none");
   }
 
   async tests({ method, id, after, closed }) {

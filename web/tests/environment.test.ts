@@ -96,13 +96,17 @@ describe("variables", () => {
 });
 
 describe("domains", () => {
-  test.each(["example.org", "*.Example.ORG", "xn--bcher-kva.example", "a.b-c.d0"])("%s", (pattern) => {
+  test.each([
+    "example.org", "*.Example.ORG", "xn--bcher-kva.example", "a.b-c.d0", "example.org:8443", "*.a.org:22", "example.org.",
+    "registry", "a_b.example.org", "192.0.2.7", "192.0.2.7:80", "[2001:db8::1]", "[2001:db8::1]:443",
+  ])("%s", (pattern) => {
     expect(checkDomain(pattern)).toBeNull();
   });
 
   test.each([
-    "*", "*.", "*.org", "org", "*.*.example.org", "a.*.org", "ex*mple.org", "https://example.org", "example.org/x",
-    "example.org:443", "10.0.0.1", "[::1]", "::1", "example..org", ".example.org", "example.org.", "-a.org", "a-.org",
+    "*", "*.", "*.org", "*:443", "*.*.example.org", "a.*.org", "ex*mple.org", "https://example.org", "example.org/x",
+    "example.org:0", "example.org:", "example.org:0443", "example.org:65536", "example.org:443:22", "10.0.0.1.", "10.1",
+    "010.0.0.1", "0x7f.1", "256.0.0.1", "a@b.org", "[::1]:x", "::1", "example..org", ".example.org", "-a.org", "a-.org",
     "bücher.example", "exam ple.org", "a.1", "*.1.2.3.4", `${"a".repeat(64)}.org`, `${"a.".repeat(130)}org`,
   ])("%s is none", (pattern) => {
     expect(checkDomain(pattern)).toEqual(expect.any(String));
@@ -110,9 +114,9 @@ describe("domains", () => {
 
   test("are read from lines and commas, and each wrong one is named", () => {
     expect(readDomains(" a.org, *.b.org\n\nc.org ")).toEqual(["a.org", "*.b.org", "c.org"]);
-    expect(wrongDomains("a.org\nhttps://b.org\norg")).toEqual([
+    expect(wrongDomains("a.org\nhttps://b.org\n*.org")).toEqual([
       "“https://b.org”: leave the scheme and the path out",
-      "“org”: it has one part only, which would be a whole top-level domain",
+      "“*.org”: that would be a whole top-level domain",
     ]);
     expect(wrongDomains(Array.from({ length: 1001 }, (_, i) => `a${i}.org`).join("\n"))).toEqual([
       "1001 domains are too many; 1,000 are allowed",

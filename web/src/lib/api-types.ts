@@ -77,6 +77,27 @@ export interface Limits {
 
 export type Unenforced = "tell" | "refuse";
 
+// network.rs
+export type Rendering = "compatible" | "strict";
+
+export interface TestNetwork {
+  /** `host` or `host:port`; without a port, 443. */
+  target: string;
+  network?: NetworkLevel;
+  rendering?: Rendering;
+}
+
+export interface NetworkTest {
+  target: string;
+  allowed: boolean;
+  rule?: string;
+  access?: "read" | "write" | "opaque";
+  /** One of a closed set of words; `message` says it in a sentence. */
+  reason?: string;
+  askable: boolean;
+  message: string;
+}
+
 // environment.rs
 export type NetworkLevel =
   | { level: "none" }
@@ -88,6 +109,7 @@ export interface EnvironmentSettings {
   name: string;
   image: string;
   network: NetworkLevel;
+  rendering: Rendering;
   variables: string;
   setup_script: string;
   limits: Limits;

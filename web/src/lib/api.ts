@@ -18,6 +18,7 @@ import type {
   EnvironmentSettings,
   EventPage,
   FileDiff,
+  NetworkTest,
   Problem,
   PromptAccepted,
   ServerInfo,
@@ -26,6 +27,7 @@ import type {
   SessionView,
   SetupTest,
   SetupTestId,
+  TestNetwork,
   TestSetup,
 } from "./api-types.ts";
 
@@ -188,6 +190,8 @@ export const api = {
     json<Environment>("POST", ["environments", id, "archive"], { body: { archived } }),
   makeDefaultEnvironment: (id: EnvironmentId) => json<Environment>("POST", ["environments", id, "default"]),
   refreshSetup: (id: EnvironmentId) => json<Environment>("POST", ["environments", id, "cache", "refresh"]),
+  testNetwork: (id: EnvironmentId, body: TestNetwork) =>
+    json<NetworkTest>("POST", ["environments", id, "network-test"], { body }),
   testSetup: (id: EnvironmentId, body: TestSetup) =>
     json<SetupTest>("POST", ["environments", id, "test-setup"], { body }),
   /** Answers when there is output after byte `after`, when it is over, or after 20 s. */

@@ -4,7 +4,7 @@
  *   settings ──► fields ──read()──► settings      wrong: what stands in the way, by field
  */
 
-import type { EnvironmentSettings, NetworkLevel, Tier, TierRequest, Unenforced } from "./api-types.ts";
+import type { EnvironmentSettings, NetworkLevel, Rendering, Tier, TierRequest, Unenforced } from "./api-types.ts";
 import { checkName, type Field, type LimitName, LIMITS, readDomains, readLimit, readVariables, wrongDomains } from "./environment.ts";
 
 export type Wrong = Partial<Record<Field, string[]>>;
@@ -14,6 +14,7 @@ export class EnvironmentForm {
   level = $state<NetworkLevel["level"]>("trusted");
   domains = $state("");
   includeDefault = $state(true);
+  rendering = $state<Rendering>("compatible");
   variables = $state("");
   script = $state("");
   image = $state("");
@@ -32,6 +33,7 @@ export class EnvironmentForm {
       this.domains = settings.network.domains.join("\n");
       this.includeDefault = settings.network.include_default;
     }
+    this.rendering = settings.rendering;
     this.variables = settings.variables;
     this.script = settings.setup_script;
     this.image = settings.image;
@@ -63,19 +65,22 @@ export class EnvironmentForm {
     return wrong;
   }
 
+  get network(): NetworkLevel {
+    return this.level === "custom"
+      ? { level: "custom", domains: readDomains(this.domains), include_default: this.includeDefault }
+      : { level: this.level };
+  }
+
   /** Only where nothing is wrong. */
   read(): EnvironmentSettings {
     const limits = {} as EnvironmentSettings["limits"];
     for (const limit of LIMITS) limits[limit.name] = limit.parse(this.limits[limit.name]) ?? 0;
     const tier: TierRequest = this.strictness === "exactly" ? { exactly: this.tier } : { at_least: this.tier };
-    const network: NetworkLevel =
-      this.level === "custom"
-        ? { level: "custom", domains: readDomains(this.domains), include_default: this.includeDefault }
-        : { level: this.level };
     return {
       name: this.name.trim(),
       image: this.image,
-      network,
+      network: this.network,
+      rendering: this.rendering,
       variables: this.variables,
       setup_script: this.script,
       limits,
@@ -89,6 +94,6 @@ export class EnvironmentForm {
   #fields(): unknown[] {
     const { name, level, domains, includeDefault, variables, script, image, limits, strictness, tier } = this;
     const network = level === "custom" ? [domains, includeDefault] : [];
-    return [name, level, network, variables, script, image, limits, strictness, tier, this.unenforced, this.nested, this.cache];
+    return [name, level, network, this.rendering, variables, script, image, limits, strictness, tier, this.unenforced, this.nested, this.cache];
   }
 }

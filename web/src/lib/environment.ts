@@ -16,6 +16,7 @@ export function usualSettings(image: string): EnvironmentSettings {
     name: "",
     image,
     network: { level: "trusted" },
+    rendering: "compatible",
     variables: "",
     setup_script: "",
     limits: {
@@ -203,20 +204,33 @@ export function readDomains(text: string): string[] {
 
 /** What is wrong with a domain pattern. */
 export function checkDomain(pattern: string): string | null {
-  const name = pattern.replace(/^\*\./, "");
-  const labels = name.split(".");
-  const label = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i;
-  if (name.includes("/")) return "leave the scheme and the path out";
-  if (name.includes(":")) return "leave the port out; addresses are not allowed";
-  if (name.includes("*")) return "a “*” may only stand alone before the first dot";
-  if (/^\d+(\.\d+){3}$/.test(name)) return "an address is not allowed; write a name";
-  if (labels.length < 2) return "it has one part only, which would be a whole top-level domain";
-  if (name.length > 253) return "a name has at most 253 characters";
-  if (/[^\x21-\x7e]/.test(name)) return "write names outside of ASCII as xn--…";
-  if (!labels.every((part) => label.test(part))) {
-    return "each part has 1 to 63 of a-z, 0-9 and “-”, which is not at its ends";
+  if (/[/@\\?#]/.test(pattern)) return "leave the scheme and the path out";
+  if (pattern === "*" || pattern.startsWith("*:")) return "everything is what the level Full is for";
+  const v6 = /^\[[0-9a-f:.]+\](?::(.*))?$/i.exec(pattern);
+  const [, wide, name = "", port] = /^(\*\.)?([^:]*)(?::(.*))?$/s.exec(pattern) ?? [];
+  const given = v6 ? v6[1] : port;
+  if (!v6 && given?.includes(":")) return "an IPv6 address stands in brackets";
+  if (given !== undefined && !(/^[1-9]\d{0,4}$/.test(given) && Number(given) <= 65_535)) {
+    return "a port is a plain number from 1 to 65535";
   }
-  return /^\d+$/.test(labels.at(-1) ?? "") ? "the last part is a number" : null;
+  return v6 ? null : checkHost(name, wide !== undefined);
+}
+
+function checkHost(host: string, wide: boolean): string | null {
+  const name = host.replace(/\.$/, "");
+  const labels = name.split(".");
+  if (name.includes("*")) return "a “*” may only stand alone before the first dot";
+  if (/[^\x21-\x7e]/.test(name)) return "write names outside of ASCII as xn--…";
+  if (name.length > 253) return "a name has at most 253 characters";
+  if (!labels.every((part) => /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/i.test(part))) {
+    return "each part has 1 to 63 of a-z, 0-9, “_” and “-”, which is not at its ends";
+  }
+  if (/^(\d+|0x[0-9a-f]*)$/i.test(labels.at(-1) ?? "")) {
+    const plain = labels.length === 4 && labels.every((part) => /^(0|[1-9]\d{0,2})$/.test(part) && Number(part) < 256);
+    if (!plain || host !== name) return "it ends in a number and is no address of four plain numbers";
+    return wide ? "a “*” may only stand alone before the first dot" : null;
+  }
+  return wide && labels.length < 2 ? "that would be a whole top-level domain" : null;
 }
 
 /** Each wrong pattern with its reason. */
@@ -269,6 +283,7 @@ function described(settings: EnvironmentSettings): [string, string][] {
     ["Name", settings.name],
     ["Network", levelWords(network).word + (network.level === "custom" && network.include_default ? ", with the default list" : "")],
     ["Domains", domains],
+    ["Default list", settings.rendering],
     ["Variables", settings.variables],
     ["Setup script", settings.setup_script],
     ["Image", settings.image],
