@@ -1,8 +1,9 @@
 //! Levels and lists: which one counts.
 
-use policy::network::Denial;
+use policy::host::Host;
+use policy::network::{Decision, Denial, Grant, NetworkPolicy, RuleList};
 use protocol::environment::NetworkLevel;
-use protocol::network::{DenyReason as R, NetworkRules, Rendering};
+use protocol::network::{Access, DenyReason as R, NetworkRules, Rendering};
 
 use crate::{connect, denial, fixture};
 
@@ -48,4 +49,60 @@ fn denials_win_and_the_operators_come_first() {
     }
     rules.level = NetworkLevel::Full {};
     assert_eq!(connect(&rules, "a.evil.test:9999"), Err(R::Denylist));
+}
+
+/// The decision about a host that is written with its labels reversed, as the included list has them.
+fn decide(rules: &NetworkRules, reversed: &str, port: u16) -> Result<Grant, Denial> {
+    let host: Vec<&str> = reversed.rsplit('.').collect();
+    let host: Host = host.join(".").parse().unwrap();
+    match NetworkPolicy::compile(rules).unwrap().decide(&host, port) {
+        Decision::Allow(grant) => Ok(grant),
+        Decision::Deny(denial) => Err(denial),
+    }
+}
+
+#[test]
+fn the_included_list_is_the_level_trusted_and_a_part_of_custom_when_wanted() {
+    let custom =
+        |include_default| NetworkLevel::Custom { domains: vec!["example.org".into()], include_default };
+    for (level, listed) in [
+        (NetworkLevel::Trusted {}, true),
+        (custom(true), true),
+        (custom(false), false),
+        (NetworkLevel::None {}, false),
+    ] {
+        let rules = NetworkRules::of(level.clone(), Rendering::Compatible);
+        for host in ["io.crates.index", "org.npmjs.registry", "org.debian.deb", "com.amazonaws.s3.x"] {
+            assert_eq!(decide(&rules, host, 443).is_ok(), listed, "{level:?} {host}");
+        }
+        let own = decide(&rules, "org.example", 443).is_ok();
+        assert_eq!(own, matches!(level, NetworkLevel::Custom { .. }), "{level:?}");
+    }
+}
+
+#[test]
+fn the_included_list_is_at_its_ports_and_below_every_denial() {
+    let trusted = NetworkRules::of(NetworkLevel::Trusted {}, Rendering::Compatible);
+    let grant = decide(&trusted, "org.npmjs.registry", 443).unwrap();
+    assert_eq!((grant.rule.list(), grant.access), (RuleList::Trusted, Access::Opaque));
+    assert!(grant.rule.to_string().starts_with("trusted list: registry."), "{}", grant.rule);
+    let denial = decide(&trusted, "com.github", 22).unwrap_err();
+    assert_eq!((denial.reason, denial.askable), (R::BadPort, true));
+    assert!(denial.rule.unwrap().to_string().starts_with("trusted list: "));
+
+    let wide = format!("*.{}", ["amazonaws", "com"].join("."));
+    let denying = NetworkRules { admin_deny: vec![wide], ..trusted };
+    assert_eq!(decide(&denying, "com.amazonaws.s3.x", 443).unwrap_err().reason, R::Denylist);
+}
+
+#[test]
+fn strictly_rendered_the_included_list_is_for_reading_and_ones_own_rules_are_not() {
+    let mut rules = NetworkRules::of(NetworkLevel::Trusted {}, Rendering::Strict);
+    let grant = decide(&rules, "org.npmjs.registry", 443).unwrap();
+    assert_eq!(grant.access, Access::Read);
+    assert!(grant.permits("GET", "/left-pad") && !grant.permits("PUT", "/left-pad"));
+    rules.admin_allow = vec!["own.example.org".into()];
+    assert_eq!(decide(&rules, "org.example.own", 443).unwrap().access, Access::Opaque);
+    rules.level = NetworkLevel::Full {};
+    assert_eq!(decide(&rules, "org.npmjs.registry", 443).unwrap().access, Access::Opaque);
 }
