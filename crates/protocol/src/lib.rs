@@ -8,6 +8,7 @@
 //!  environment · network           in what sessions work, and what they may reach
 //!  guest                           what host and guest say to each other
 //!  sandbox_host · sandbox_spec     what the server may ask of the privileged process
+//!  egress                          what it may ask of the process that sandboxes reach the network through
 //!  api · shell · problem           what browsers and terminals see
 //! ```
 //!
@@ -19,6 +20,7 @@
 pub mod agent_port;
 pub mod api;
 pub mod attachment;
+pub mod egress;
 pub mod environment;
 pub mod event;
 pub mod guest;

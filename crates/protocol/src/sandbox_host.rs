@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::Attachment;
+use crate::egress::Door;
 use crate::ids::{LayerId, SandboxId, SessionId};
 use crate::sandbox_spec::{Limits, SandboxSpec, Tier};
 
@@ -32,6 +33,9 @@ pub enum HostRequest {
     /// A connection to the guest of a sandbox whose attachment names no socket. The answer is followed by
     /// one byte that carries the connection's descriptor.
     Connect { sandbox: SandboxId },
+    /// Opens the listeners of a sandbox's network, inside of it. The answer is followed by one byte that
+    /// carries their descriptors. Whoever held such listeners before has to have let go of them.
+    Listen { sandbox: SandboxId },
     /// Ends a sandbox, and keeps what it wrote as a layer for later ones.
     Seal { sandbox: SandboxId, layer: LayerId },
     /// Takes a sandbox down; done also when there was none.
@@ -67,6 +71,8 @@ pub enum HostAnswer {
     Attached,
     /// To [`HostRequest::Connect`].
     Connected,
+    /// To [`HostRequest::Listen`]: what each descriptor is for.
+    Listening { doors: Vec<Door> },
     /// To [`HostRequest::Seal`].
     Sealed(SavedLayer),
     /// To [`HostRequest::Destroy`].

@@ -8,10 +8,11 @@
 //! `sandbox-host` between two calls is not noticed.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use protocol::egress::Door;
 use protocol::hands::HandsError;
 use protocol::ids::{LayerId, SandboxId, SessionId};
 use protocol::sandbox_host::{
@@ -123,17 +124,38 @@ impl SandboxHost {
 
     /// A connection to a guest that made its socket itself.
     async fn connect_to_guest(&self, sandbox: SandboxId) -> Result<UnixStream, SandboxHostError> {
+        let (answer, mut handed) = self.ask_for_descriptors(&HostRequest::Connect { sandbox }).await?;
+        let (HostAnswer::Connected, Some(connection), true) = (answer, handed.pop(), handed.is_empty())
+        else {
+            return Err(SandboxHostError::Nonsense);
+        };
+        let connection = std::os::unix::net::UnixStream::from(connection);
+        let connection = connection.set_nonblocking(true).and_then(|()| UnixStream::from_std(connection));
+        connection.map_err(SandboxHostError::Broken)
+    }
+
+    /// Opens the listeners of a sandbox's network: what each is for, and the sockets in the same order.
+    pub async fn listen(&self, sandbox: SandboxId) -> Result<(Vec<Door>, Vec<OwnedFd>), SandboxHostError> {
+        match self.ask_for_descriptors(&HostRequest::Listen { sandbox }).await? {
+            (HostAnswer::Listening { doors }, handed) if doors.len() == handed.len() => Ok((doors, handed)),
+            _ => Err(SandboxHostError::Nonsense),
+        }
+    }
+
+    /// Asks for something that comes with descriptors.
+    async fn ask_for_descriptors(
+        &self,
+        request: &HostRequest,
+    ) -> Result<(HostAnswer, Vec<OwnedFd>), SandboxHostError> {
         let stream = self.reach().await?;
         let received = timeout(ANSWER, async {
-            let (stream, answer) = exchange(stream, &HostRequest::Connect { sandbox }).await?;
+            let (stream, answer) = exchange(stream, request).await?;
             if let HostAnswer::Failed { code, message } = answer {
                 return Ok(Err(SandboxHostError::Failed { code, message }));
             }
             let received =
-                stream.async_io(Interest::READABLE, || sockets::receive_connection(stream.as_fd()));
-            let connection = received.await?;
-            connection.set_nonblocking(true)?;
-            Ok(Ok(UnixStream::from_std(connection)?))
+                stream.async_io(Interest::READABLE, || sockets::receive_descriptors(stream.as_fd()));
+            Ok(Ok((answer, received.await?)))
         });
         let received = received.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         received.map_err(SandboxHostError::Broken)?

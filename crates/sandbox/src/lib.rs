@@ -21,6 +21,7 @@ pub mod images;
 pub mod local;
 mod loop_device;
 mod mounts;
+mod network;
 mod process;
 mod runtime;
 mod slots;

@@ -113,19 +113,22 @@ pub(crate) fn connect_at(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Uni
     UnixStream::connect(path_of(&file))
 }
 
-/// Hands an open connection to the process at the other end of a stream, with one byte.
-pub(crate) fn send_connection(stream: BorrowedFd<'_>, connection: &UnixStream) -> io::Result<()> {
+/// The most descriptors that are handed over at once.
+const AT_ONCE: usize = 16;
+
+/// Hands open descriptors to the process at the other end of a stream, with one byte.
+pub(crate) fn send_descriptors(stream: BorrowedFd<'_>, descriptors: &[OwnedFd]) -> io::Result<()> {
     use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-    let descriptors = [connection.as_raw_fd()];
+    let descriptors: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&descriptors)];
     sendmsg::<()>(stream.as_raw_fd(), &[io::IoSlice::new(&[0])], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(())
 }
 
-/// Takes a connection that was handed over by [`send_connection`]. Waits for it.
-pub(crate) fn receive_connection(stream: BorrowedFd<'_>) -> io::Result<UnixStream> {
+/// Takes descriptors that were handed over by [`send_descriptors`]. Waits for them.
+pub(crate) fn receive_descriptors(stream: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
     use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-    let (mut byte, mut space) = ([0], nix::cmsg_space!([RawFd; 1]));
+    let (mut byte, mut space) = ([0], nix::cmsg_space!([RawFd; AT_ONCE]));
     let mut data = [io::IoSliceMut::new(&mut byte)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(stream.as_raw_fd(), &mut data, Some(&mut space), flags)?;
@@ -136,7 +139,7 @@ pub(crate) fn receive_connection(stream: BorrowedFd<'_>) -> io::Result<UnixStrea
             received.extend(descriptors.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
         }
     }
-    received.pop().map(UnixStream::from).ok_or_else(|| io::Error::other("no connection came with the answer"))
+    Ok(received)
 }
 
 #[cfg(test)]

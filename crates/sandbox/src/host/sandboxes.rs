@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use protocol::attachment::Attachment;
+use protocol::egress::Door;
 use protocol::guest::HELLO_TIMEOUT;
 use protocol::ids::{LayerId, SandboxId, SessionId};
 use protocol::sandbox_host::{HostReport, LimitReport, Made, REPOSITORY_MOUNT, SavedLayer};
@@ -36,6 +37,7 @@ use super::record::{Init, Record};
 use super::workbench::Workbench;
 use crate::cgroups;
 use crate::mounts;
+use crate::network;
 use crate::process;
 use crate::runtime::Runtime;
 use crate::sockets;
@@ -280,6 +282,21 @@ impl Sandboxes {
                 Err(error) => return Err(error).trying(what),
             }
         }
+    }
+
+    /// Opens the listeners of a sandbox's network, inside of it.
+    pub(crate) fn listen(&self, sandbox: SandboxId) -> Result<Vec<(Door, OwnedFd)>, Refusal> {
+        let turn = self.turn(sandbox);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = self.living(sandbox);
+        let record = record.ok_or_else(|| Refusal::BadRequest(format!("no sandbox {sandbox} runs")))?;
+        if record.tier != Tier::Container {
+            let why =
+                format!("{sandbox} is of the tier `{}`, which has a network stack of its own", record.tier);
+            return Err(Refusal::BadRequest(why));
+        }
+        let init = record.init().ok_or_else(|| Refusal::BadRequest(format!("{sandbox} ended")))?;
+        network::open(init.as_fd()).trying(|| format!("open the listeners of {sandbox}"))
     }
 
     /// Gives a sandbox that waits to a session.

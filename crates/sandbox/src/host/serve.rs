@@ -9,7 +9,7 @@
 //! inherits and collects it. So the death of `sandbox-host` is nothing to it.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use protocol::sandbox_host::{
@@ -139,9 +139,9 @@ async fn converse(mut stream: UnixStream, host: Host) {
         }
         let host = host.clone();
         let answered = tokio::task::spawn_blocking(move || answer(&host, &request)).await;
-        let (answer, connection) = answered.unwrap_or_else(|_| {
+        let (answer, descriptors) = answered.unwrap_or_else(|_| {
             let message = "sandbox-host broke down over this request; its log says where".into();
-            (HostAnswer::Failed { code: HostErrorCode::Internal, message }, None)
+            (HostAnswer::Failed { code: HostErrorCode::Internal, message }, Vec::new())
         });
         let Ok(bytes) = serde_json::to_vec(&answer) else { return };
         let Ok(length) = u32::try_from(bytes.len()) else { return };
@@ -149,9 +149,9 @@ async fn converse(mut stream: UnixStream, host: Host) {
         if stream.write_all(&sent).await.is_err() {
             return;
         }
-        if let Some(connection) = connection {
+        if !descriptors.is_empty() {
             let handed = stream
-                .async_io(Interest::WRITABLE, || sockets::send_connection(stream.as_fd(), &connection))
+                .async_io(Interest::WRITABLE, || sockets::send_descriptors(stream.as_fd(), &descriptors))
                 .await;
             if handed.is_err() {
                 return;
@@ -160,23 +160,21 @@ async fn converse(mut stream: UnixStream, host: Host) {
     }
 }
 
-/// The answer, and the connection that goes with it.
-fn answer(host: &Host, request: &[u8]) -> (HostAnswer, Option<std::os::unix::net::UnixStream>) {
+/// The answer, and the descriptors that go with it.
+fn answer(host: &Host, request: &[u8]) -> (HostAnswer, Vec<OwnedFd>) {
     let outcome = match (serde_json::from_slice(request), host) {
         (Err(error), _) => Err(Refusal::BadRequest(format!("this is no request: {error}"))),
-        (Ok(HostRequest::Connect { sandbox }), Host::Root(sandboxes)) => {
-            sandboxes.connect(sandbox).map(|connection| (HostAnswer::Connected, Some(connection)))
-        }
-        (Ok(request), Host::Root(sandboxes)) => as_root(sandboxes, request).map(|answer| (answer, None)),
-        (Ok(request), Host::User(images)) => as_user(images, &request).map(|answer| (answer, None)),
+        (Ok(request), Host::Root(sandboxes)) => as_root(sandboxes, request),
+        (Ok(request), Host::User(images)) => as_user(images, &request).map(|answer| (answer, Vec::new())),
     };
     outcome.unwrap_or_else(|refusal| {
-        (HostAnswer::Failed { code: refusal.code(), message: refusal.to_string() }, None)
+        (HostAnswer::Failed { code: refusal.code(), message: refusal.to_string() }, Vec::new())
     })
 }
 
-fn as_root(sandboxes: &Sandboxes, request: HostRequest) -> Result<HostAnswer, Refusal> {
-    Ok(match request {
+fn as_root(sandboxes: &Sandboxes, request: HostRequest) -> Result<(HostAnswer, Vec<OwnedFd>), Refusal> {
+    let mut handed = Vec::new();
+    let answer = match request {
         HostRequest::Probe { bench } => HostAnswer::Probed(sandboxes.report(bench)),
         HostRequest::Create { sandbox, session, spec } => {
             HostAnswer::Created(sandboxes.create(sandbox, session, spec)?)
@@ -185,9 +183,14 @@ fn as_root(sandboxes: &Sandboxes, request: HostRequest) -> Result<HostAnswer, Re
             sandboxes.attach(sandbox, session)?;
             HostAnswer::Attached
         }
-        // Answered where the connection can go with the answer.
         HostRequest::Connect { sandbox } => {
-            return Err(Refusal::BadRequest(format!("no connection to {sandbox} can be given here")));
+            handed.push(sandboxes.connect(sandbox)?.into());
+            HostAnswer::Connected
+        }
+        HostRequest::Listen { sandbox } => {
+            let (doors, sockets) = sandboxes.listen(sandbox)?.into_iter().unzip();
+            handed = sockets;
+            HostAnswer::Listening { doors }
         }
         HostRequest::Seal { sandbox, layer } => HostAnswer::Sealed(sandboxes.seal(sandbox, layer)?),
         HostRequest::Destroy { sandbox } => {
@@ -201,7 +204,8 @@ fn as_root(sandboxes: &Sandboxes, request: HostRequest) -> Result<HostAnswer, Re
             HostAnswer::Dropped
         }
         HostRequest::Images => HostAnswer::Images { images: sandboxes.images.infos() },
-    })
+    };
+    Ok((answer, handed))
 }
 
 fn as_user(images: &KnownImages, request: &HostRequest) -> Result<HostAnswer, Refusal> {
@@ -222,6 +226,7 @@ fn as_user(images: &KnownImages, request: &HostRequest) -> Result<HostAnswer, Re
         HostRequest::Create { .. }
         | HostRequest::Attach { .. }
         | HostRequest::Connect { .. }
+        | HostRequest::Listen { .. }
         | HostRequest::Seal { .. } => {
             return Err(Refusal::NoRuntime(NO_ROOT.to_owned()));
         }

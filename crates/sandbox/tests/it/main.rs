@@ -23,6 +23,7 @@ mod kernel;
 mod lifecycle;
 mod measure;
 mod nested;
+mod network;
 mod terminal;
 mod tiers;
 mod world;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -114,12 +115,22 @@ impl DiskKind {
 /// Makes the two folders that an overlay needs, and the one for a guest's own socket. The owner and mode
 /// of `upper` are those of `/` inside.
 pub(super) fn lay_out(tree: &OwnedFd) -> io::Result<()> {
-    use nix::sys::stat::{Mode, mkdirat};
-    for name in ["upper", "work", ATTACHMENT] {
-        mkdirat(tree.as_fd(), name, Mode::from_bits_truncate(0o755))?;
+    use nix::fcntl::{OFlag, openat};
+    use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat};
+    for name in ["upper", "work", ATTACHMENT, "upper/etc"] {
+        let mode = Mode::from_bits_truncate(0o755);
+        mkdirat(tree.as_fd(), name, mode)?;
+        // Whatever the umask is.
+        fchmodat(tree.as_fd(), name, mode, FchmodatFlags::FollowSymlink)?;
     }
-    Ok(())
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let mut file = File::from(openat(tree.as_fd(), "upper/etc/resolv.conf", flags, Mode::empty())?);
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.write_all(NAME_SERVERS)
 }
+
+/// Who answers for names in a sandbox: a listener on its own `lo`, where it has one.
+const NAME_SERVERS: &[u8] = b"nameserver 127.0.0.1\n";
 
 /// Finds the first kind that works in this folder, which has to be on the file system in question. The
 /// note says why those before it do not.

@@ -1,0 +1,214 @@
+//! What the server may ask of `egress`, the process that everything from a sandbox's network goes
+//! through, and what that records.
+//!
+//! ```text
+//!  frame: u32 little-endian length │ JSON      one request, one answer, then the next
+//!  Bind and its descriptors: the listeners, in the order of `doors`, then the audit segment
+//!  Watch ─▶ Watching ─▶ Notice, Notice, …      as they happen
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{SandboxId, SessionId};
+use crate::network::{DenyReason, NetworkRules};
+
+/// The longest request, answer or notice.
+pub const MAX_MESSAGE: usize = 1024 * 1024;
+
+/// Where a sandbox finds the proxy: HTTP, CONNECT and SOCKS5.
+pub const PROXY_PORT: u16 = 3128;
+
+/// Where captured connections are redirected to.
+pub const CAPTURE_PORT: u16 = 3129;
+
+/// Where names are asked for.
+pub const DNS_PORT: u16 = 53;
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Door {
+    /// HTTP, CONNECT and SOCKS5.
+    Proxy,
+    /// Whatever TCP went elsewhere.
+    Capture,
+    /// Names over TCP.
+    DnsStream,
+    /// Names over UDP.
+    DnsPacket,
+}
+
+/// The most listeners of one sandbox: each door, in IPv4 and in IPv6.
+pub const MAX_DOORS: usize = 8;
+
+/// A request of the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum EgressRequest {
+    /// Takes the listeners of a sandbox under these rules. Followed by one byte that carries them.
+    Bind { sandbox: SandboxId, session: SessionId, rules: NetworkRules, doors: Vec<Door>, chain: Chain },
+    /// Other rules, at once; connections that they do not allow end.
+    Rules { sandbox: SandboxId, rules: NetworkRules },
+    /// Lets go of a sandbox; done also when there was none.
+    Unbind { sandbox: SandboxId },
+    /// The sandboxes whose listeners are held.
+    List,
+    /// What happens from now on.
+    Watch,
+}
+
+/// An answer of `egress`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum EgressAnswer {
+    /// To [`EgressRequest::Bind`].
+    Bound,
+    /// To [`EgressRequest::Rules`].
+    Changed {
+        /// How many connections ended by it.
+        closed: u32,
+    },
+    /// To [`EgressRequest::Unbind`].
+    Unbound,
+    /// To [`EgressRequest::List`].
+    Sandboxes { sandboxes: Vec<SandboxId> },
+    /// To [`EgressRequest::Watch`]; notices follow.
+    Watching,
+    /// To any of them: what happened and why.
+    Failed { message: String },
+}
+
+/// Something that a session's log tells of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Whose.
+    pub session: SessionId,
+    /// Behind which sandbox.
+    pub sandbox: SandboxId,
+    /// What was decided.
+    pub decided: Decided,
+}
+
+/// How an attempt arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// `CONNECT` of the proxy.
+    Connect,
+    /// A plain request to the proxy.
+    Http,
+    /// SOCKS5.
+    Socks5,
+    /// A connection that was captured.
+    Capture,
+    /// A question for a name.
+    Dns,
+}
+
+/// The end of a chain of audit records, on which the next one follows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// The number of the last record; 0 where there is none.
+    pub seq: u64,
+    /// SHA-256 of its line without the line's end, in hex; empty where there is none.
+    pub previous: String,
+}
+
+/// One line of an audit segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// When.
+    pub at: Timestamp,
+    /// Counts from 1 within a session.
+    pub seq: u64,
+    /// SHA-256 of the line before, in hex; empty for the first.
+    pub previous: String,
+    /// Whose.
+    pub session: SessionId,
+    /// Behind which sandbox.
+    pub sandbox: SandboxId,
+    /// Counts the attempts of a sandbox.
+    pub connection: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: AuditEvent,
+}
+
+/// What an audit record tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum AuditEvent {
+    /// An attempt was judged. An allow is written before anything is dialled.
+    Decided(Decided),
+    /// What was allowed ended.
+    Closed {
+        /// Where it went; nowhere, where no address answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dialed: Option<SocketAddr>,
+        /// Bytes from the sandbox.
+        bytes_up: u64,
+        /// Bytes to the sandbox.
+        bytes_down: u64,
+        /// From the decision on.
+        duration_ms: u64,
+        /// Why it did not work or had to end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<DenyReason>,
+    },
+    /// Denials like this one were counted instead of written, up to now.
+    Repeated {
+        /// The host of them.
+        host: String,
+        /// Why.
+        reason: DenyReason,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// One decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// How it arrived.
+    pub via: Via,
+    /// The canonical host, or what was given instead of one, escaped and cut to 200 characters.
+    pub host: String,
+    /// The port; 0 where there was none.
+    pub port: u16,
+    /// The address that the program dialled, where the connection was captured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<SocketAddr>,
+    /// The name in the TLS greeting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// The method of a plain request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The path of a plain request without its query, escaped and cut to 200 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The addresses that were found and may be dialled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolved: Vec<IpAddr>,
+    /// By which rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Why not; nothing for an allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<DenyReason>,
+    /// Whether a person may allow it.
+    #[serde(default)]
+    pub askable: bool,
+}
+
+impl Decided {
+    /// Whether it was let through.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.reason.is_none()
+    }
+}

@@ -1,0 +1,77 @@
+//! The sockets, opened inside and held outside.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
+};
+use protocol::egress::{CAPTURE_PORT, DNS_PORT, Door, PROXY_PORT};
+
+use super::{nft, route};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// Prepares a network namespace and opens the listeners in it. A holder from before must have let go of
+/// its own.
+pub(crate) fn open(namespace: BorrowedFd<'_>) -> io::Result<Vec<(Door, OwnedFd)>> {
+    // A thread of its own: it never comes back from there.
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            setns(namespace, CloneFlags::CLONE_NEWNET)?;
+            let ipv6 = route::everything_is_local()?;
+            nft::capture(CAPTURE_PORT, ipv6)?;
+            doors(ipv6)
+        });
+        inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside panicked")))
+    })
+}
+
+fn doors(ipv6: bool) -> io::Result<Vec<(Door, OwnedFd)>> {
+    let loopback = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
+    let any = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))];
+    let wanted = [
+        (Door::Proxy, loopback, PROXY_PORT),
+        (Door::Capture, loopback, CAPTURE_PORT),
+        (Door::DnsStream, loopback, DNS_PORT),
+        // Questions to any resolver are answered, in the name of that.
+        (Door::DnsPacket, any, DNS_PORT),
+    ];
+    let mut open = Vec::new();
+    for (door, addresses, port) in wanted {
+        for mut address in addresses.into_iter().take(if ipv6 { 2 } else { 1 }) {
+            address.set_port(port);
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+            open.push((door, bound(door, address).map_err(named)?));
+        }
+    }
+    Ok(open)
+}
+
+fn bound(door: Door, address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let packets = door == Door::DnsPacket;
+    let kind = if packets { SockType::Datagram } else { SockType::Stream };
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    if address.is_ipv6() {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    }
+    if packets {
+        // So that an answer can come from the address that was asked.
+        if address.is_ipv4() {
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        }
+    } else {
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    if !packets {
+        listen(&socket, Backlog::new(BACKLOG)?)?;
+    }
+    Ok(socket)
+}

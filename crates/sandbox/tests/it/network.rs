@@ -1,0 +1,131 @@
+//! The network of a sandbox: everything it does arrives at listeners that somebody outside holds.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+
+use nix::sys::socket::{SockaddrIn, getsockopt, sockopt};
+use protocol::egress::Door;
+use sandbox::client::SandboxHostError;
+use sandbox::guest_link::GuestLink;
+
+use crate::world::{World, is_root, python, sh};
+
+/// The first listener of each kind: that in IPv4.
+fn in_ipv4((doors, sockets): (Vec<Door>, Vec<OwnedFd>)) -> HashMap<String, OwnedFd> {
+    let mut all: Vec<_> = doors.iter().map(|door| format!("{door:?}")).zip(sockets).collect();
+    all.reverse();
+    all.into_iter().collect()
+}
+
+async fn dial(link: &GuestLink, family: &str, address: &str, port: u16) -> String {
+    let program = format!(
+        "
+import socket
+s = socket.socket(socket.{family}, socket.SOCK_STREAM)
+s.settimeout(5)
+try:
+    s.connect(('{address}', {port})); print('OK')
+except OSError as error: print(type(error).__name__)
+"
+    );
+    python(link, &program).await.out().trim().to_owned()
+}
+
+#[tokio::test]
+async fn every_connection_arrives_with_the_address_that_it_was_for() {
+    if !is_root() {
+        return;
+    }
+    let world = World::start();
+    let (made, link) = world.sandbox().await;
+    assert_eq!(dial(&link, "AF_INET", "93.184.216.34", 443).await, "OSError", "nothing yet");
+    let mut doors = in_ipv4(world.host.listen(made.sandbox).await.unwrap());
+    let capture = TcpListener::from(doors.remove("Capture").unwrap());
+    capture.set_nonblocking(false).unwrap();
+    for (address, port) in
+        [("93.184.216.34", 443), ("10.1.2.3", 22), ("169.254.169.254", 80), ("1.1.1.1", 53)]
+    {
+        assert_eq!(dial(&link, "AF_INET", address, port).await, "OK", "{address}");
+        let (stream, _) = capture.accept().unwrap();
+        let original = SockaddrIn::from(getsockopt(&stream, sockopt::OriginalDst).unwrap());
+        let wanted = SocketAddr::from((address.parse::<Ipv4Addr>().unwrap(), port));
+        assert_eq!(SocketAddr::from((original.ip(), original.port())), wanted);
+    }
+    // Its own servers stay its own, also at ports that are captured elsewhere.
+    let own = "
+import socket, threading
+server = socket.create_server(('127.0.0.1', 443))
+client = socket.create_connection(('127.0.0.1', 443))
+print(server.accept()[1] == client.getsockname())
+";
+    assert_eq!(python(&link, own).await.out(), "True");
+    assert_eq!(dial(&link, "AF_INET", "127.0.0.1", 81).await, "ConnectionRefusedError");
+    // The doors are there, and nothing else: all UDP but names is refused at once.
+    for port in [3128, 53] {
+        assert_eq!(dial(&link, "AF_INET", "127.0.0.1", port).await, "OK", "{port}");
+    }
+    let packets = "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(5); s.connect(('93.184.216.34', 443)); s.send(b'x')
+try: s.recv(1)
+except OSError as error: print(type(error).__name__)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'question', ('8.8.8.8', 53))
+";
+    assert_eq!(python(&link, packets).await.out(), "ConnectionRefusedError");
+    let names = UdpSocket::from(doors.remove("DnsPacket").unwrap());
+    names.set_nonblocking(false).unwrap();
+    let mut bytes = [0; 16];
+    let length = names.recv(&mut bytes).unwrap();
+    assert_eq!(&bytes[..length], b"question");
+    assert_eq!(
+        sh(&link, "cat /etc/resolv.conf; stat -c %a%u /etc /etc/resolv.conf").await,
+        "nameserver 127.0.0.1\n7550\n6440"
+    );
+}
+
+#[tokio::test]
+async fn ipv6_is_captured_too() {
+    if !is_root() {
+        return;
+    }
+    let world = World::start();
+    let (made, link) = world.sandbox().await;
+    let (doors, mut sockets) = world.host.listen(made.sandbox).await.unwrap();
+    let at = doors.iter().rposition(|door| *door == Door::Capture).unwrap();
+    let capture = TcpListener::from(sockets.remove(at));
+    assert!(capture.local_addr().unwrap().is_ipv6(), "this machine has IPv6");
+    capture.set_nonblocking(false).unwrap();
+    assert_eq!(dial(&link, "AF_INET6", "2606:2800:220:1::1", 443).await, "OK");
+    let (stream, _) = capture.accept().unwrap();
+    let original =
+        nix::sys::socket::SockaddrIn6::from(getsockopt(&stream, sockopt::Ip6tOriginalDst).unwrap());
+    assert_eq!((original.ip().to_string().as_str(), original.port()), ("2606:2800:220:1::1", 443));
+}
+
+/// Row E04 of the escape matrix, as far as a sandbox has the rights for it; and listeners that come again.
+#[tokio::test]
+async fn listeners_are_closed_with_their_holder_and_can_be_opened_again() {
+    if !is_root() {
+        return;
+    }
+    let world = World::start();
+    let (made, link) = world.sandbox().await;
+    let sandbox = made.sandbox;
+    let first = world.host.listen(sandbox).await.unwrap();
+    let again = world.host.listen(sandbox).await.unwrap_err();
+    assert!(again.to_string().contains("Address already in use"), "{again}");
+    drop(first);
+    assert_eq!(dial(&link, "AF_INET", "93.184.216.34", 443).await, "ConnectionRefusedError");
+    let second = world.host.listen(sandbox).await.unwrap();
+    assert_eq!(dial(&link, "AF_INET", "93.184.216.34", 443).await, "OK");
+    drop(second);
+    for change in ["ip route flush table local", "ip link set lo down", "nft flush ruleset"] {
+        let said = sh(&link, &format!("{change} 2>&1 && echo changed; true")).await;
+        assert!(!said.contains("changed"), "{change}");
+    }
+    world.host.destroy(sandbox).await.unwrap();
+    let gone = world.host.listen(sandbox).await.unwrap_err();
+    assert!(matches!(gone, SandboxHostError::Failed { .. }), "{gone}");
+}
