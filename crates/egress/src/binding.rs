@@ -1,0 +1,132 @@
+//! One sandbox: its rules, its names, its record, its connections.
+//!
+//! ```text
+//!   Bind ─▶ binding ─ Rules ─▶ other policy; open connections are judged again, at once
+//!             └─ Unbind, or the end of egress ─▶ listeners closed, connections ended
+//! ```
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use policy::host::Host;
+use policy::network::{Decision, NetworkPolicy};
+use protocol::egress::Notice;
+use protocol::ids::{SandboxId, SessionId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::Audit;
+use crate::bucket::Bucket;
+use crate::{names, resolve};
+
+/// Connections of one sandbox at a time, and how many may begin.
+const CONNECTIONS: usize = 256;
+const BURST: u32 = 200;
+const PER_SECOND: u32 = 50;
+
+/// Questions for names.
+const QUESTIONS: u32 = 100;
+
+/// Everything about one sandbox.
+#[derive(Debug)]
+pub(crate) struct Binding {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) session: SessionId,
+    pub(crate) names: Mutex<names::Names>,
+    pub(crate) audit: Audit,
+    pub(crate) resolver: resolve::Names,
+    pub(crate) notices: broadcast::Sender<Notice>,
+    /// Questions that may be asked.
+    pub(crate) questions: Bucket,
+    /// Connections that may begin.
+    pub(crate) beginnings: Bucket,
+    /// Ends everything of it.
+    pub(crate) gone: CancellationToken,
+    policy: RwLock<Arc<NetworkPolicy>>,
+    places: Arc<Semaphore>,
+    open: Mutex<HashMap<u64, Open>>,
+    count: AtomicU64,
+}
+
+/// A connection that was let through.
+#[derive(Debug)]
+struct Open {
+    host: Host,
+    port: u16,
+    end: CancellationToken,
+}
+
+impl Binding {
+    pub(crate) fn new(
+        (sandbox, session): (SandboxId, SessionId),
+        policy: NetworkPolicy,
+        audit: Audit,
+        resolver: resolve::Names,
+        notices: broadcast::Sender<Notice>,
+    ) -> Self {
+        Self {
+            sandbox,
+            session,
+            names: Mutex::default(),
+            audit,
+            resolver,
+            notices,
+            questions: Bucket::new(QUESTIONS, QUESTIONS),
+            beginnings: Bucket::new(BURST, PER_SECOND),
+            gone: CancellationToken::new(),
+            policy: RwLock::new(Arc::new(policy)),
+            places: Arc::new(Semaphore::new(CONNECTIONS)),
+            open: Mutex::default(),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// The rules that are in force.
+    pub(crate) fn policy(&self) -> Arc<NetworkPolicy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A place among the connections, if there is one.
+    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// The number of the next attempt.
+    pub(crate) fn next(&self) -> u64 {
+        self.count.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Counts a connection among the open ones; none under rules that came in between.
+    pub(crate) fn begin(&self, number: u64, host: &Host, port: u16) -> Option<CancellationToken> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: whoever changes the rules looks at the open ones after that.
+        if !matches!(self.policy().decide(host, port), Decision::Allow(_)) {
+            return None;
+        }
+        let end = self.gone.child_token();
+        open.insert(number, Open { host: host.clone(), port, end: end.clone() });
+        Some(end)
+    }
+
+    /// Forgets a connection that ended.
+    pub(crate) fn end(&self, number: u64) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+
+    /// Puts other rules into force; how many connections end by it.
+    pub(crate) fn change(&self, policy: NetworkPolicy) -> u32 {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        let policy = self.policy();
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let forbidden =
+            open.values().filter(|one| !matches!(policy.decide(&one.host, one.port), Decision::Allow(_)));
+        forbidden.map(|one| one.end.cancel()).count().try_into().unwrap_or(u32::MAX)
+    }
+}
+
+impl Drop for Binding {
+    fn drop(&mut self) {
+        self.audit.settle(true);
+    }
+}

@@ -1,0 +1,65 @@
+//! Connections of programs that know of no proxy.
+//!
+//! ```text
+//!   redirected ─▶ where did it want to go? ─┬─ an address that stands for a name ─▶ that name ─┐
+//!                                           ├─ port 53 ─▶ names                                ├▶ judged, carried
+//!                                           └─ any other address ─▶ that address ──────────────┘
+//! ```
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::{Arc, PoisonError};
+
+use nix::sys::socket::{SockaddrIn, SockaddrIn6, getsockopt, sockopt};
+use policy::host::Host;
+use protocol::egress::{DNS_PORT, Via};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::binding::Binding;
+use crate::carry::carry;
+use crate::doors;
+use crate::http;
+use crate::judge::{Attempt, judge};
+use crate::refusal::ACCESS_DENIED;
+use crate::stream::Begun;
+
+/// Serves a connection.
+pub(crate) async fn serve(binding: &Arc<Binding>, begun: Begun) {
+    let Some(original) = original(begun.stream.as_fd()) else { return };
+    if original.port() == DNS_PORT {
+        return doors::questions_over_stream(binding, begun).await;
+    }
+    let host = {
+        let names = binding.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.host(original.ip()).cloned()
+    };
+    let host = host.unwrap_or(match original.ip() {
+        std::net::IpAddr::V4(address) => Host::V4(address),
+        std::net::IpAddr::V6(address) => Host::V6(address),
+    });
+    let port = original.port();
+    let attempt =
+        Attempt { via: Via::Capture, host: Ok(host), port, original: Some(original), request: None };
+    match judge(binding, attempt).await {
+        Ok(judged) => carry(judged, begun).await,
+        Err(refused) if port == 80 => http::refuse_origin(&refused, begun).await,
+        Err(_) => refuse(begun, port).await,
+    }
+}
+
+async fn refuse(mut begun: Begun, port: u16) {
+    if port == 443 {
+        let _ = begun.stream.write_all(&ACCESS_DENIED).await;
+    }
+    let _ = begun.stream.shutdown().await;
+}
+
+/// Where a redirected connection wanted to go; nothing for one that was made to us.
+fn original(stream: BorrowedFd<'_>) -> Option<SocketAddr> {
+    if let Ok(address) = getsockopt(&stream, sockopt::OriginalDst) {
+        let address = SockaddrIn::from(address);
+        return Some(SocketAddr::from((address.ip(), address.port())));
+    }
+    let address = SockaddrIn6::from(getsockopt(&stream, sockopt::Ip6tOriginalDst).ok()?);
+    Some(SocketAddr::from((address.ip(), address.port())))
+}

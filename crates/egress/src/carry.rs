@@ -1,0 +1,144 @@
+//! A connection to a host that the rules allow: what is sent over it is looked at before it goes there.
+//!
+//! ```text
+//!   port 80          requests, each for this host
+//!   port 443         a TLS greeting that names this host
+//!   any other port   what comes; a TLS greeting that names another host ends it
+//! ```
+//!
+//! An address instead of a name has no name to compare with.
+
+use std::io;
+use std::time::Duration;
+
+use policy::host::Host;
+use protocol::network::DenyReason;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::dial::dial;
+use crate::hello::{self, Greeting, MAX_HELLO};
+use crate::http;
+use crate::judge::Judged;
+use crate::refusal::ACCESS_DENIED;
+use crate::relay::{self, Counts};
+use crate::stream::Begun;
+
+/// How long a greeting may take to come.
+pub(crate) const HELLO: Duration = Duration::from_secs(10);
+
+/// Carries a connection that the sandbox believes to stand already.
+pub(crate) async fn carry(judged: Judged, mut begun: Begun) {
+    match judged.port() {
+        80 => {
+            begun.extend(http::HEAD);
+            http::serve_origin(judged, begun).await;
+        }
+        443 => {
+            begun.extend(HELLO);
+            let first = loop {
+                match hello::read(&begun.read) {
+                    Greeting::Half => {}
+                    whole => break whole,
+                }
+                if begun.more(MAX_HELLO).await.is_err() {
+                    break Greeting::NotTls;
+                }
+            };
+            tls(judged, begun, first).await;
+        }
+        _ => other(judged, begun).await,
+    }
+}
+
+/// Looks at a greeting, and passes the connection on where it is for this host.
+async fn tls(judged: Judged, mut begun: Begun, first: Greeting) {
+    let outcome = match first {
+        // Without a look inside nobody knows what is asked for.
+        _ if judged.access().needs_interception() => Err((DenyReason::Method, None)),
+        Greeting::Hello(name) => check_name(&judged.host, name),
+        Greeting::Half | Greeting::NotTls => Err((DenyReason::NotTls, None)),
+    };
+    match outcome {
+        Ok(name) => pass(judged, begun, name.as_deref()).await,
+        Err((reason, name)) => {
+            judged.refuse(reason, name.as_deref());
+            let _ = begun.stream.write_all(&ACCESS_DENIED).await;
+            let _ = begun.stream.shutdown().await;
+        }
+    }
+}
+
+type Named = Option<Vec<u8>>;
+
+/// Whether a greeting is for this host.
+fn check_name(host: &Host, name: Named) -> Result<Named, (DenyReason, Named)> {
+    match (&name, host) {
+        (_, Host::V4(_) | Host::V6(_)) => Ok(name),
+        (None, Host::Dns(_)) => Err((DenyReason::SniMissing, None)),
+        (Some(bytes), Host::Dns(_)) if Host::parse(bytes).as_ref() == Ok(host) => Ok(name),
+        (Some(_), Host::Dns(_)) => Err((DenyReason::SniMismatch, name)),
+    }
+}
+
+/// A port with no protocol of its own: the host may speak first, and what the sandbox says is looked at
+/// as soon as it says something.
+async fn other(judged: Judged, mut begun: Begun) {
+    if judged.access().needs_interception() {
+        judged.refuse(DenyReason::Method, None);
+        return;
+    }
+    let host = judged.host.clone();
+    // What was said before an answer could come is looked at before anything is dialled.
+    if let Greeting::Hello(name) = hello::read(&begun.read)
+        && let Err((reason, name)) = check_name(&host, name)
+    {
+        judged.refuse(reason, name.as_deref());
+        let _ = begun.stream.shutdown().await;
+        return;
+    }
+    pass(judged, begun, None).await;
+}
+
+/// Dials, and relays.
+async fn pass(judged: Judged, mut begun: Begun, name: Option<&[u8]>) {
+    let Ok(permit) = judged.admit(name) else { return };
+    let counts = Counts::default();
+    let dialed = tokio::select! {
+        dialed = dial(&permit.addresses) => dialed,
+        () = permit.end.cancelled() => None,
+    };
+    let Some((mut outside, address)) = dialed else {
+        return permit.close(None, counts.both(), None);
+    };
+    let sent = outside.write_all(&begun.read).await;
+    counts.add_up(begun.read.len());
+    begun.read = Vec::new();
+    if sent.map_err(|error: io::Error| error.kind()).is_ok() {
+        relay::both(&mut begun.stream, &mut outside, &counts, &permit.end).await;
+    }
+    permit.close(Some(address), counts.both(), None);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows T02, T03, T05, N07 of the escape matrix, for greetings.
+    #[test]
+    fn a_greeting_is_for_the_host_of_its_connection() {
+        let host = Host::parse(b"api.allowed.test").unwrap();
+        let check =
+            |name: Option<&[u8]>| check_name(&host, name.map(<[u8]>::to_vec)).map_err(|(reason, _)| reason);
+        for name in [&b"api.allowed.test"[..], b"API.Allowed.TEST", b"api.allowed.test."] {
+            assert!(check(Some(name)).is_ok(), "{name:?}");
+        }
+        assert_eq!(check(None), Err(DenyReason::SniMissing));
+        for name in
+            [&b"evil.test"[..], b"x.api.allowed.test", b"api.allowed.test\0", b"127.0.0.1", b"a%2etest"]
+        {
+            assert_eq!(check(Some(name)), Err(DenyReason::SniMismatch), "{name:?}");
+        }
+        let address = Host::parse(b"8.8.8.8").unwrap();
+        assert!(check_name(&address, None).is_ok());
+    }
+}

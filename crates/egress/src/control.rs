@@ -1,0 +1,153 @@
+//! What the server asks for, and who may ask.
+//!
+//! ```text
+//!   server ── Bind + listeners ─▶ binding, doors open      a second Bind of a sandbox replaces the first
+//!          ── Rules ───────────▶ other policy, at once
+//!          ── Watch ───────────▶ notices, until one of both is gone
+//! ```
+//!
+//! Bindings do not end with the connection that made them: while the server is away they go on under
+//! the rules that they have.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use policy::network::NetworkPolicy;
+use protocol::egress::{Chain, Door, EgressAnswer, EgressRequest, Notice};
+use protocol::ids::{SandboxId, SessionId};
+use protocol::network::NetworkRules;
+use tokio::net::UnixStream;
+use tokio::sync::broadcast;
+
+use crate::audit::Audit;
+use crate::binding::Binding;
+use crate::{doors, frame, resolve};
+
+/// Records are on the disk within this time.
+const SYNC: Duration = Duration::from_millis(100);
+
+/// How many notices may wait for who watches.
+const WAITING: usize = 1024;
+
+/// Everything that is bound.
+#[derive(Debug)]
+pub(crate) struct Control {
+    bindings: Mutex<HashMap<SandboxId, Arc<Binding>>>,
+    resolver: resolve::Names,
+    notices: broadcast::Sender<Notice>,
+}
+
+impl Control {
+    pub(crate) fn new(resolver: resolve::Names) -> Self {
+        Self { bindings: Mutex::default(), resolver, notices: broadcast::Sender::new(WAITING) }
+    }
+
+    /// Serves one connection of the server.
+    pub(crate) async fn converse(&self, mut stream: UnixStream) -> io::Result<()> {
+        while let Some(request) = frame::receive(&mut stream).await? {
+            let answer = match request {
+                EgressRequest::Bind { sandbox, session, rules, doors, chain } => {
+                    let sockets = frame::receive_descriptors(&stream).await?;
+                    self.bind((sandbox, session), &rules, &doors, sockets, chain)
+                }
+                EgressRequest::Rules { sandbox, rules } => self.change(sandbox, &rules),
+                EgressRequest::Unbind { sandbox } => {
+                    self.unbind(sandbox);
+                    Ok(EgressAnswer::Unbound)
+                }
+                EgressRequest::List => Ok(EgressAnswer::Sandboxes { sandboxes: self.list() }),
+                EgressRequest::Watch => return self.watch(stream).await,
+            };
+            let answer = answer.unwrap_or_else(|message| EgressAnswer::Failed { message });
+            frame::send(&mut stream, &answer).await?;
+        }
+        Ok(())
+    }
+
+    fn bind(
+        &self,
+        who: (SandboxId, SessionId),
+        rules: &NetworkRules,
+        wanted: &[Door],
+        mut sockets: Vec<OwnedFd>,
+        chain: Chain,
+    ) -> Result<EgressAnswer, String> {
+        let policy = NetworkPolicy::compile(rules).map_err(|error| error.to_string())?;
+        let segment = sockets.pop().map(File::from).filter(|_| sockets.len() == wanted.len());
+        let segment = segment.ok_or("not as many descriptors came as were told of")?;
+        let audit = Audit::new(who.1, who.0, segment, chain);
+        let (resolver, notices) = (self.resolver.clone(), self.notices.clone());
+        let binding = Arc::new(Binding::new(who, policy, audit, resolver, notices));
+        // Whoever came before lets go first.
+        self.unbind(who.0);
+        for (door, socket) in wanted.iter().zip(sockets) {
+            doors::open(&binding, *door, socket).map_err(|error| {
+                binding.gone.cancel();
+                format!("the listeners of {} cannot be used: {error}", who.0)
+            })?;
+        }
+        self.bindings().insert(who.0, binding);
+        Ok(EgressAnswer::Bound)
+    }
+
+    fn change(&self, sandbox: SandboxId, rules: &NetworkRules) -> Result<EgressAnswer, String> {
+        let policy = NetworkPolicy::compile(rules).map_err(|error| error.to_string())?;
+        let binding = self.bindings().get(&sandbox).cloned();
+        let binding = binding.ok_or_else(|| format!("{sandbox} is not bound"))?;
+        Ok(EgressAnswer::Changed { closed: binding.change(policy) })
+    }
+
+    fn unbind(&self, sandbox: SandboxId) {
+        if let Some(binding) = self.bindings().remove(&sandbox) {
+            binding.gone.cancel();
+        }
+    }
+
+    fn list(&self) -> Vec<SandboxId> {
+        self.bindings().keys().copied().collect()
+    }
+
+    async fn watch(&self, mut stream: UnixStream) -> io::Result<()> {
+        let mut notices = self.notices.subscribe();
+        frame::send(&mut stream, &EgressAnswer::Watching).await?;
+        loop {
+            match notices.recv().await {
+                Ok(notice) => frame::send(&mut stream, &notice).await?,
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::warn!(
+                        missed,
+                        "denials came faster than the server takes notice; they are on record"
+                    );
+                }
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            }
+        }
+    }
+
+    /// Brings records to the disk, for ever.
+    pub(crate) async fn sync(&self) {
+        let mut ticks = tokio::time::interval(SYNC);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let all: Vec<_> = self.bindings().values().cloned().collect();
+            let dirty: Vec<_> = all.iter().filter_map(|binding| binding.audit.settle(false)).collect();
+            if dirty.is_empty() {
+                continue;
+            }
+            let synced =
+                tokio::task::spawn_blocking(move || dirty.iter().try_for_each(|file| file.sync_data()));
+            if let Ok(Err(error)) = synced.await {
+                tracing::error!(%error, "audit records may not be on the disk");
+            }
+        }
+    }
+
+    fn bindings(&self) -> std::sync::MutexGuard<'_, HashMap<SandboxId, Arc<Binding>>> {
+        self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,248 @@
+//! From an attempt to a connection that may be made, or to a refusal that is on record.
+//!
+//! ```text
+//!   attempt ─▶ host? ─▶ rules? ─▶ resolved ─▶ addresses? ─▶ judged ─▶ (TLS, HTTP looked at) ─▶ recorded ─▶ permit
+//!                └────────┴──────────┴───────────┴─▶ refused, recorded, told
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use policy::access::Access;
+use policy::host::Host;
+use policy::network::{Decision, Grant};
+use protocol::egress::{AuditEvent, Decided, Notice, Via};
+use protocol::network::DenyReason;
+use tokio_util::sync::CancellationToken;
+
+use crate::binding::Binding;
+
+/// The most characters of what a sandbox wrote that are recorded.
+const SHOWN: usize = 200;
+
+/// Something that a sandbox tries.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    pub(crate) via: Via,
+    /// The host; what was given instead where that is none.
+    pub(crate) host: Result<Host, Vec<u8>>,
+    pub(crate) port: u16,
+    /// Where a captured connection wanted to go.
+    pub(crate) original: Option<SocketAddr>,
+    /// Method and path of a plain request.
+    pub(crate) request: Option<(String, String)>,
+}
+
+/// Why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) reason: DenyReason,
+    /// The host as it is shown.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// The rule that says so, where one does.
+    pub(crate) rule: Option<String>,
+    /// Whether a person may allow it.
+    pub(crate) askable: bool,
+}
+
+/// What the rules allow, with addresses that may be dialled.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    binding: Arc<Binding>,
+    number: u64,
+    attempt: Attempt,
+    pub(crate) host: Host,
+    grant: Grant,
+    rule: String,
+    addresses: Vec<IpAddr>,
+}
+
+/// A connection that may be made now, and is on record.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    binding: Arc<Binding>,
+    number: u64,
+    since: Instant,
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Ends it from outside.
+    pub(crate) end: CancellationToken,
+}
+
+/// Judges an attempt; a name is resolved only when the rules allow it.
+pub(crate) async fn judge(binding: &Arc<Binding>, attempt: Attempt) -> Result<Judged, Refused> {
+    let number = binding.next();
+    let refuse = |reason, rule, askable| refused(binding, number, &attempt, None, (reason, rule, askable));
+    let Ok(host) = attempt.host.clone() else { return Err(refuse(DenyReason::BadHost, None, false)) };
+    let grant = match binding.policy().decide(&host, attempt.port) {
+        Decision::Allow(grant) => grant,
+        Decision::Deny(denial) => {
+            let rule = denial.rule.map(|rule| rule.to_string());
+            return Err(refuse(denial.reason, rule, denial.askable));
+        }
+    };
+    let rule = grant.rule.to_string();
+    let Ok(found) = binding.resolver.addresses(&host).await else {
+        return Err(refuse(DenyReason::DnsError, Some(rule), false));
+    };
+    let policy = binding.policy();
+    let (mut addresses, mut why_not) = (Vec::new(), DenyReason::DnsError);
+    for address in found {
+        match policy.may_dial(&host, attempt.port, address) {
+            Ok(()) => addresses.push(address),
+            Err(reason) => why_not = reason,
+        }
+    }
+    // One bad address among good ones is a name that somebody plays with.
+    if addresses.is_empty() || why_not != DenyReason::DnsError {
+        return Err(refuse(why_not, Some(rule), false));
+    }
+    Ok(Judged { binding: Arc::clone(binding), number, host, grant, rule, addresses, attempt })
+}
+
+impl Judged {
+    /// Where it goes.
+    pub(crate) fn port(&self) -> u16 {
+        self.attempt.port
+    }
+
+    /// How much is allowed.
+    pub(crate) fn access(&self) -> Access {
+        self.grant.access
+    }
+
+    /// Whether a plain request with this method and path is allowed.
+    pub(crate) fn permits(&self, method: &str, path: &str) -> bool {
+        self.grant.permits(method, path.split('?').next().unwrap_or_default())
+    }
+
+    /// Refuses it after all, for what was sent over it.
+    pub(crate) fn refuse(&self, reason: DenyReason, sni: Option<&[u8]>) -> Refused {
+        refused(&self.binding, self.number, &self.attempt, sni, (reason, Some(self.rule.clone()), false))
+    }
+
+    /// Tells what is asked for in it.
+    pub(crate) fn with_request(mut self, method: &str, path: &str) -> Self {
+        self.attempt.request = Some((method.to_owned(), path.to_owned()));
+        self
+    }
+
+    /// Puts it on record and lets it through.
+    pub(crate) fn admit(self, sni: Option<&[u8]>) -> Result<Permit, Refused> {
+        let Some(end) = self.binding.begin(self.number, &self.host, self.attempt.port) else {
+            return Err(self.refuse(DenyReason::NotAllowed, sni));
+        };
+        let decided = Decided {
+            resolved: self.addresses.clone(),
+            ..told(&self.attempt, sni, Some(self.rule.clone()), None, false)
+        };
+        if let Err(error) = self.binding.audit.decided(self.number, &decided) {
+            tracing::error!(sandbox = %self.binding.sandbox, %error, "an allow cannot be recorded, so it is none");
+            self.binding.end(self.number);
+            return Err(self.refuse(DenyReason::ProxyDown, sni));
+        }
+        let port = self.attempt.port;
+        Ok(Permit {
+            number: self.number,
+            since: Instant::now(),
+            addresses: self.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect(),
+            end,
+            binding: self.binding,
+        })
+    }
+}
+
+impl Permit {
+    /// Puts the end on record.
+    pub(crate) fn close(
+        self,
+        dialed: Option<SocketAddr>,
+        (up, down): (u64, u64),
+        reason: Option<DenyReason>,
+    ) {
+        let duration = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let closed =
+            AuditEvent::Closed { dialed, bytes_up: up, bytes_down: down, duration_ms: duration, reason };
+        self.binding.audit.closed(self.number, closed);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.binding.end(self.number);
+    }
+}
+
+/// Puts a refusal on record, and tells of it.
+pub(crate) fn refuse(binding: &Binding, attempt: &Attempt, reason: DenyReason) -> Refused {
+    refused(binding, binding.next(), attempt, None, (reason, None, false))
+}
+
+fn refused(
+    binding: &Binding,
+    number: u64,
+    attempt: &Attempt,
+    sni: Option<&[u8]>,
+    (reason, rule, askable): (DenyReason, Option<String>, bool),
+) -> Refused {
+    let decided = told(attempt, sni, rule, Some(reason), askable);
+    let refused = Refused {
+        reason,
+        host: decided.host.clone(),
+        port: decided.port,
+        rule: decided.rule.clone(),
+        askable,
+    };
+    match binding.audit.decided(number, &decided) {
+        Ok(true) => {
+            // Nobody may be watching.
+            let _ =
+                binding.notices.send(Notice { session: binding.session, sandbox: binding.sandbox, decided });
+        }
+        Ok(false) => {}
+        Err(error) => tracing::error!(sandbox = %binding.sandbox, %error, "a denial could not be recorded"),
+    }
+    refused
+}
+
+fn told(
+    attempt: &Attempt,
+    sni: Option<&[u8]>,
+    rule: Option<String>,
+    reason: Option<DenyReason>,
+    askable: bool,
+) -> Decided {
+    let host = match &attempt.host {
+        Ok(host) => host.to_string(),
+        Err(bytes) => shown(bytes),
+    };
+    let (method, path) = match &attempt.request {
+        // What is asked for may hold a secret; where it is asked for rarely does.
+        Some((method, path)) => {
+            let path = path.split('?').next().unwrap_or_default();
+            (Some(shown(method.as_bytes())), Some(shown(path.as_bytes())))
+        }
+        None => (None, None),
+    };
+    Decided {
+        via: attempt.via,
+        host,
+        port: attempt.port,
+        original: attempt.original,
+        sni: sni.map(shown),
+        method,
+        path,
+        resolved: Vec::new(),
+        rule,
+        reason,
+        askable,
+    }
+}
+
+/// Bytes of a sandbox in a form that is safe to show: printable ASCII, the rest escaped, cut.
+pub(crate) fn shown(bytes: &[u8]) -> String {
+    let text: String =
+        bytes.iter().take(SHOWN).flat_map(|byte| std::ascii::escape_default(*byte)).map(char::from).collect();
+    text.chars().take(SHOWN).collect()
+}

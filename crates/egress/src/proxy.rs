@@ -1,0 +1,98 @@
+//! The port that programs know of: HTTP and SOCKS5, told apart by the first byte.
+//!
+//! ```text
+//!   5     ─▶ methods ─▶ request ─▶ judged ─▶ "done"  ─▶ carried
+//!   other ─▶ head ─▶ CONNECT ─▶ judged ─▶ 200 ────────▶ carried
+//!                 └▶ http:// ─▶ judged, passed on
+//! ```
+
+use std::sync::Arc;
+
+use protocol::egress::Via;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::binding::Binding;
+use crate::carry::carry;
+use crate::head::{Head, HeadError, Target};
+use crate::http;
+use crate::judge::{Attempt, judge};
+use crate::socks::{self, Read, Reply, Wanted};
+use crate::stream::Begun;
+
+/// Serves a connection.
+pub(crate) async fn serve(binding: &Arc<Binding>, mut begun: Begun) {
+    if begun.more(1).await.is_err() {
+        return;
+    }
+    if begun.read.first() == Some(&socks::VERSION) {
+        socks5(binding, begun).await;
+        return;
+    }
+    let Some(head) = http::next_head(&mut begun).await else { return };
+    match &head.target {
+        Target::Tunnel { .. } => tunnel(binding, begun, head).await,
+        Target::Absolute { .. } => http::serve_absolute(binding, begun, head).await,
+        Target::Origin { .. } => {
+            let why = "this is a proxy: ask for http://host/… or for a tunnel by CONNECT";
+            HeadError { status: 400, why }.over_http(&mut begun.stream).await;
+        }
+    }
+}
+
+async fn tunnel(binding: &Arc<Binding>, mut begun: Begun, head: Head) {
+    let Target::Tunnel { host, port } = head.target else { return };
+    let attempt = Attempt { via: Via::Connect, host: Ok(host), port, original: None, request: None };
+    match judge(binding, attempt).await {
+        Err(refused) => refused.over_http(&mut begun.stream).await,
+        Ok(judged) => {
+            if http::tell(&mut begun.stream, b"HTTP/1.1 200 Connection established\r\n\r\n").await {
+                carry(judged, begun).await;
+            }
+        }
+    }
+}
+
+async fn socks5(binding: &Arc<Binding>, mut begun: Begun) {
+    let Some(offers) = whole(&mut begun, socks::methods).await else { return };
+    if !offers {
+        let _ = begun.stream.write_all(&socks::NO_METHOD).await;
+        let _ = begun.stream.shutdown().await;
+        return;
+    }
+    if !http::tell(&mut begun.stream, &socks::ANYONE).await {
+        return;
+    }
+    let Some(Wanted { host, port }) = whole(&mut begun, socks::request).await else { return };
+    let attempt = Attempt { via: Via::Socks5, host, port, original: None, request: None };
+    match judge(binding, attempt).await {
+        Err(refused) => end(begun, refused.reply()).await,
+        Ok(judged) => {
+            if http::tell(&mut begun.stream, &Reply::Done.bytes()).await {
+                carry(judged, begun).await;
+            }
+        }
+    }
+}
+
+/// Reads a message of SOCKS5.
+async fn whole<T>(begun: &mut Begun, read: impl Fn(&[u8]) -> Read<T>) -> Option<T> {
+    loop {
+        match read(&begun.read) {
+            Read::Whole(message, length) => {
+                begun.take(length);
+                return Some(message);
+            }
+            Read::Refused(reply) => {
+                let _ = begun.stream.write_all(&reply.bytes()).await;
+                let _ = begun.stream.shutdown().await;
+                return None;
+            }
+            Read::Half => begun.more(socks::MAX_MESSAGE).await.ok()?,
+        }
+    }
+}
+
+async fn end(mut begun: Begun, reply: Reply) {
+    let _ = begun.stream.write_all(&reply.bytes()).await;
+    let _ = begun.stream.shutdown().await;
+}

@@ -1,0 +1,105 @@
+//! Bytes in both directions, until both are done.
+//!
+//! ```text
+//!   sandbox ══ readable? ─ read what is there ─ write it ══ host      the same the other way
+//!      an end is passed on as an end; ten minutes without a byte end both
+//! ```
+//!
+//! A buffer exists only while bytes are on their way, so a connection that is idle holds none.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// What is read at a time.
+const BUFFER: usize = 64 * 1024;
+
+/// How long nothing may come.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// What went over a connection: up, down.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+impl Counts {
+    /// Adds to what went up.
+    pub(crate) fn add_up(&self, bytes: usize) {
+        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Both.
+    pub(crate) fn both(&self) -> (u64, u64) {
+        (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))
+    }
+}
+
+/// Relays until both sides are done, nothing comes any more, or it is ended from outside.
+pub(crate) async fn both(
+    inside: &mut TcpStream,
+    outside: &mut TcpStream,
+    counts: &Counts,
+    end: &CancellationToken,
+) {
+    let (from_inside, to_inside) = inside.split();
+    let (from_outside, to_outside) = outside.split();
+    let up = one(from_inside, to_outside, &counts.up);
+    let down = one(from_outside, to_inside, &counts.down);
+    let either = async {
+        // An error in one direction ends the other.
+        let _ = tokio::try_join!(up, down);
+    };
+    tokio::select! {
+        () = either => {}
+        () = end.cancelled() => {}
+        () = idle(counts) => {}
+    }
+}
+
+/// Relays what comes from outside until that ends.
+pub(crate) async fn down(from: ReadHalf<'_>, to: WriteHalf<'_>, counts: &Counts) -> io::Result<()> {
+    one(from, to, &counts.down).await
+}
+
+async fn one(from: ReadHalf<'_>, mut to: WriteHalf<'_>, count: &AtomicU64) -> io::Result<()> {
+    loop {
+        from.readable().await?;
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            match from.try_read(&mut buffer) {
+                Ok(0) => return to.shutdown().await,
+                Ok(length) => {
+                    to.write_all(&buffer[..length]).await?;
+                    count.fetch_add(length as u64, Ordering::Relaxed);
+                    // A full buffer rarely comes alone; after a part there is a pause.
+                    if length < BUFFER {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Returns when nothing came for a while.
+pub(crate) async fn idle(counts: &Counts) {
+    let mut seen = counts.both();
+    loop {
+        sleep_until(Instant::now() + IDLE).await;
+        let now = counts.both();
+        if now == seen {
+            return;
+        }
+        seen = now;
+    }
+}

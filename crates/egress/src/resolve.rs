@@ -1,0 +1,71 @@
+//! Names of allowed hosts, resolved outside of every sandbox.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use policy::host::Host;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The most addresses of a host that are looked at.
+const MOST: usize = 16;
+
+/// What answers for names.
+#[derive(Clone)]
+pub(crate) struct Names(TokioResolver);
+
+impl Names {
+    /// Asks these servers; those of the system where none is named.
+    pub(crate) fn of(servers: &[SocketAddr]) -> io::Result<Self> {
+        let mut builder = if servers.is_empty() {
+            TokioResolver::builder_tokio().map_err(io::Error::other)?
+        } else {
+            let one = |server: &SocketAddr| {
+                let port = |mut connection: ConnectionConfig| {
+                    connection.port = server.port();
+                    connection
+                };
+                let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(port).into();
+                NameServerConfig::new(server.ip(), true, connections)
+            };
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(one).collect());
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        };
+        let options = builder.options_mut();
+        // A name is what it says: no search list is tried.
+        options.ndots = 0;
+        options.timeout = PATIENCE / 2;
+        options.attempts = 1;
+        options.edns0 = true;
+        builder.build().map(Self).map_err(io::Error::other)
+    }
+
+    /// The addresses of a host; one that is an address has that.
+    pub(crate) async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, ()> {
+        let name = match host {
+            Host::V4(address) => return Ok(vec![IpAddr::V4(*address)]),
+            Host::V6(address) => return Ok(vec![IpAddr::V6(*address)]),
+            // The dot keeps search lists away.
+            Host::Dns(name) => format!("{name}."),
+        };
+        match tokio::time::timeout(PATIENCE, self.0.lookup_ip(name)).await {
+            Ok(Ok(found)) => Ok(found.iter().take(MOST).collect()),
+            Ok(Err(error)) => {
+                tracing::debug!(%host, %error, "a name did not resolve");
+                Err(())
+            }
+            Err(_) => Err(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Names {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Names")
+    }
+}

@@ -1,0 +1,54 @@
+//! A connection of a sandbox, and what of it was read already.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+/// A connection whose beginning was read.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) stream: TcpStream,
+    /// Read, and passed on to nobody yet.
+    pub(crate) read: Vec<u8>,
+    /// By when its beginning has to be whole.
+    until: Instant,
+}
+
+impl Begun {
+    /// One of which nothing was read; its beginning has to come within this time.
+    pub(crate) fn new(stream: TcpStream, within: Duration) -> Self {
+        let _ = stream.set_nodelay(true);
+        Self { stream, read: Vec::new(), until: Instant::now() + within }
+    }
+
+    /// Gives it more time for its next beginning.
+    pub(crate) fn extend(&mut self, within: Duration) {
+        self.until = Instant::now() + within;
+    }
+
+    /// Reads some more; an error at the end of the stream, at the end of its time, and over the limit.
+    pub(crate) async fn more(&mut self, limit: usize) -> io::Result<()> {
+        let room = limit.saturating_sub(self.read.len());
+        if room == 0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let before = self.read.len();
+        self.read.resize(before + room.min(4096), 0);
+        let outcome = timeout_at(self.until, self.stream.read(&mut self.read[before..])).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        self.read.truncate(before + outcome.as_ref().copied().unwrap_or(0));
+        match outcome? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes this much of what was read.
+    pub(crate) fn take(&mut self, length: usize) -> Vec<u8> {
+        let rest = self.read.split_off(length);
+        std::mem::replace(&mut self.read, rest)
+    }
+}
