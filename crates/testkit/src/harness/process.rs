@@ -16,6 +16,8 @@ pub enum Part {
     Server,
     /// What makes sandboxes.
     SandboxHost,
+    /// What sandboxes reach the network through.
+    Egress,
 }
 
 impl Part {
@@ -25,6 +27,7 @@ impl Part {
             Self::Supervisor => return Some(supervisor),
             Self::Server => "server",
             Self::SandboxHost => "sandbox-host",
+            Self::Egress => "egress",
         };
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid| {

@@ -99,7 +99,7 @@ impl TestServer {
 
     /// `kill -9` of one of its processes; with the supervisor the others have to go, too.
     pub async fn kill(&mut self, part: Part) {
-        let all = [Part::Server, Part::SandboxHost].map(|part| self.pid(part));
+        let all = [Part::Server, Part::SandboxHost, Part::Egress].map(|part| self.pid(part));
         let pid = self.pid(part);
         if part == Part::Supervisor {
             self.child.kill().await.must("the supervisor to kill");
