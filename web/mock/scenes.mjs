@@ -340,6 +340,7 @@ function reused(world, now, environment) {
   scene.add("shell.opened", { shell: "shl_1", command: ["bash", "-l"] }, 60_000);
   scene.add("files.copied", { path: "target/schema.json", direction: "out", bytes: 12_400 }, 20_000);
   scene.add("shell.closed", { shell: "shl_1", duration_ms: 95_000, code: 0 }, 75_000);
+  scene.add("network.denied", { host: "metrics.example.net", port: 443, via: "capture", reason: "not_allowed", askable: true }, 1_000);
   return scene.session;
 }
 

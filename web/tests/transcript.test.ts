@@ -41,6 +41,7 @@ describe("the fixture", () => {
       "shell.opened": true,
       "shell.closed": true,
       "files.copied": true,
+      "network.denied": true,
       error: true,
     };
     const seen = new Set(events.map((entry) => entry.kind));
@@ -80,6 +81,7 @@ describe("the fixture", () => {
       "neutral: Shell opened: bash -l ×1",
       "neutral: Copied target/report.html out of the sandbox, 12 kB ×1",
       "neutral: Shell closed after 2 min: exit 130 ×1",
+      "warn: Network: evil.test:443 refused, no rule of the environment allows it ×1",
     ]);
   });
 

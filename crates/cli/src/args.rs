@@ -307,6 +307,19 @@ pub(crate) enum InternalCommand {
         #[arg(long)]
         server_gid: u32,
     },
+    /// The process that sandboxes reach the network through; its standard input is its listening socket
+    Egress {
+        #[arg(long)]
+        server_uid: u32,
+        /// The user that it becomes, when started by root
+        #[arg(long)]
+        uid: u32,
+        #[arg(long)]
+        gid: u32,
+        /// Name servers to ask instead of the system's
+        #[arg(long = "name-server")]
+        name_servers: Vec<SocketAddr>,
+    },
 }
 
 #[derive(Debug, Clone, ClapArgs)]
@@ -315,6 +328,8 @@ pub(crate) struct InternalServer {
     pub(crate) serve: Serve,
     #[arg(long)]
     pub(crate) host_socket: PathBuf,
+    #[arg(long)]
+    pub(crate) egress_socket: PathBuf,
     #[arg(long)]
     pub(crate) server_uid: u32,
     #[arg(long)]

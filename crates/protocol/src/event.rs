@@ -13,8 +13,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::egress::Via;
 use crate::environment::EnvironmentRef;
 use crate::ids::{Epoch, PromptId, QuestionId, Seq, SessionId, ShellId, TurnId};
+use crate::network::DenyReason;
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 use crate::usage::{DiffStat, Usage};
 
@@ -135,6 +137,9 @@ pub enum EventBody {
         /// Bytes of the archive.
         bytes: u64,
     },
+    /// The sandbox tried to reach something and was refused; the same again is not told for a while.
+    #[serde(rename = "network.denied")]
+    NetworkDenied(NetworkDenied),
     /// Lines added and deleted since the base.
     #[serde(rename = "diffstat")]
     DiffStat(DiffStat),
@@ -229,6 +234,25 @@ pub enum Step {
     Cache,
     /// The `SessionStart` hooks of the repository run.
     Hooks,
+}
+
+/// Body of `network.denied`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NetworkDenied {
+    /// The canonical host; what was given instead where that is none, escaped and cut.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// How it was tried.
+    pub via: Via,
+    /// Why not.
+    pub reason: DenyReason,
+    /// The rule that says so, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Whether a person may allow it.
+    pub askable: bool,
 }
 
 /// Body of `turn.ended`.
@@ -447,6 +471,7 @@ impl EventBody {
             Self::ShellOpened { .. } => "shell.opened",
             Self::ShellClosed { .. } => "shell.closed",
             Self::FilesCopied { .. } => "files.copied",
+            Self::NetworkDenied(_) => "network.denied",
             Self::DiffStat(_) => "diffstat",
             Self::Usage { .. } => "usage",
             Self::Error(_) => "error",

@@ -180,6 +180,7 @@ impl SessionView {
             | EventBody::ShellOpened { .. }
             | EventBody::ShellClosed { .. }
             | EventBody::FilesCopied { .. }
+            | EventBody::NetworkDenied(_)
             | EventBody::AgentMessage(_)
             | EventBody::AgentThought(_)
             | EventBody::Error(_)

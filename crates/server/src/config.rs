@@ -33,19 +33,22 @@
 //! allow = ["*.corp.example.org", "git.example.org:22"]
 //! deny = ["paste.example.net"]
 //! private = [{ host = "registry.corp.example.org", cidr = "10.2.0.0/16" }]
+//! name_servers = ["10.0.0.53"]            # else those of the system
 //!
 //! [agents.NAME]                           # an ACP agent that the image contains
 //! command = ["/usr/bin/agent", "--acp"]
 //! ```
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use policy::address::AddressException;
 use policy::network::PolicyError;
 use protocol::network::PrivateException;
 use protocol::sandbox_spec::Limits;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use session::{CacheLimits, Deadlines, OperatorNetwork};
 
 /// The whole file.
@@ -175,6 +178,20 @@ pub struct NetworkConfig {
     pub deny: Vec<String>,
     /// Hosts that may have an address in a private or reserved block.
     pub private: Vec<PrivateException>,
+    /// Name servers to ask for hosts that sandboxes may reach, with or without a port; those of the system
+    /// where there are none.
+    #[serde(deserialize_with = "name_servers")]
+    pub name_servers: Vec<SocketAddr>,
+}
+
+fn name_servers<'de, D: Deserializer<'de>>(given: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let address = |text: String| {
+        let address =
+            text.parse().or_else(|_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53)));
+        address
+            .map_err(|_| D::Error::custom(format!("`{text}` is no address of a name server, like 10.0.0.53")))
+    };
+    Vec::<String>::deserialize(given)?.into_iter().map(address).collect()
 }
 
 /// `[agents.NAME]`.
@@ -231,7 +248,7 @@ impl Config {
     /// What the operator decides about every session's network.
     #[must_use]
     pub fn operator_network(&self) -> OperatorNetwork {
-        let NetworkConfig { allow, deny, private } = &self.network;
+        let NetworkConfig { allow, deny, private, name_servers: _ } = &self.network;
         OperatorNetwork { allow: allow.clone(), deny: deny.clone(), private: private.clone() }
     }
 

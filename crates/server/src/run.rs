@@ -22,6 +22,8 @@ pub struct ServerOptions {
     pub data: PathBuf,
     /// The socket of `sandbox-host`.
     pub host_socket: PathBuf,
+    /// Where `egress` listens.
+    pub egress_socket: PathBuf,
     /// The configuration.
     pub config: Config,
     /// What the environment says about the model.
@@ -85,7 +87,14 @@ pub async fn run(
     let listener = TcpListener::from_std(options.listener).map_err(RunError::Serve)?;
     let address = listener.local_addr().map_err(RunError::Serve)?;
     let hosts = hosts(address, &options.config.server.hosts);
-    let state = wire(&options.data, &options.host_socket, &options.config, &options.model, hosts).await?;
+    let state = wire(
+        &options.data,
+        (&options.host_socket, &options.egress_socket),
+        &options.config,
+        &options.model,
+        hosts,
+    )
+    .await?;
     write_token_file(&options.data, &state.store).await?;
     let default = default_environment(&options.config);
     state.sessions.ensure_default_environment(default).await.map_err(RunError::Recover)?;

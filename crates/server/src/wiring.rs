@@ -1,9 +1,10 @@
 //! Putting the parts together: the one place that makes gateways and reaches for the sandbox host.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use egress::client::Egress;
 use git_proxy::{FetchRules, Repositories};
 use model_gateway::{Auth, ModelClient, ModelConfig, Secret};
 use policy::address::AddressRules;
@@ -67,7 +68,7 @@ pub enum WiringError {
 
 pub(crate) async fn wire(
     data: &Path,
-    host_socket: &Path,
+    (host_socket, egress_socket): (&Path, &Path),
     config: &Config,
     environment: &ModelEnvironment,
     hosts: Vec<String>,
@@ -103,8 +104,9 @@ pub(crate) async fn wire(
         store.clone(),
         repositories.clone(),
         host.clone(),
+        Egress::connect(egress_socket),
         Agents::new(model, others.collect()),
-        session_config(config, scratch),
+        session_config(config, scratch, dir("audit")),
     );
     Ok(AppState {
         store,
@@ -131,9 +133,10 @@ async fn empty(folder: &Path) -> std::io::Result<()> {
     tokio::fs::create_dir_all(folder).await
 }
 
-fn session_config(config: &Config, scratch: std::path::PathBuf) -> SessionConfig {
+fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> SessionConfig {
     SessionConfig {
         scratch,
+        audit,
         fetch: FetchRules {
             addresses: AddressRules { exceptions: config.repositories.allow.clone() },
             file_roots: config.repositories.file_roots.clone(),

@@ -13,6 +13,8 @@ use crate::network::OperatorNetwork;
 pub struct SessionConfig {
     /// Where bundles of guests are kept while they come in; on the same disk as the repositories.
     pub scratch: PathBuf,
+    /// Where audit segments are kept.
+    pub audit: PathBuf,
     /// What the server may fetch.
     pub fetch: FetchRules,
     /// What sessions may reach, besides their environments.

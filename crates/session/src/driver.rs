@@ -26,6 +26,7 @@ use std::time::Duration;
 use protocol::agent_port::Agent;
 use protocol::event::{Answer, Event, EventBody, Question};
 use protocol::ids::{Epoch, PromptId, SandboxId, Seq, SessionId};
+use protocol::sandbox_spec::Tier;
 use protocol::status::{SandboxPhase, StopReason};
 use protocol::view::SessionView;
 use sandbox::guest_link::GuestLink;
@@ -51,6 +52,7 @@ const REQUESTS: usize = 64;
 pub(crate) struct LiveSandbox {
     pub(crate) id: SandboxId,
     pub(crate) link: GuestLink,
+    pub(crate) tier: Tier,
     /// Promised limits that do not hold here, a sentence each.
     pub(crate) unenforced: Vec<String>,
 }

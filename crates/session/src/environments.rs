@@ -118,8 +118,8 @@ impl Sessions {
         Ok(Accepted { answer: self.shown(answer).await?, repeated })
     }
 
-    /// Replaces the settings. Running sessions get them with their next sandbox; what was kept of
-    /// setups goes when it would be another one now.
+    /// Replaces the settings. Running sessions get them with their next sandbox, but the network's at
+    /// once; what was kept of setups goes when it would be another one now.
     pub async fn edit_environment(
         &self,
         id: EnvironmentId,
@@ -132,6 +132,8 @@ impl Sessions {
                 if caches::depends_on(&before.settings) != caches::depends_on(&stored.settings) {
                     caches::drop_all(&self.shared, Some(id)).await;
                 }
+                let rules = self.shared.config.network.rules(&stored.settings);
+                self.shared.networks.change(id, &rules).await;
                 self.shown(stored).await
             }
             Err(StoreError::Stale { given, newest }) => {

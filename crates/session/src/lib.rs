@@ -28,6 +28,7 @@ mod error;
 pub mod machine;
 mod names;
 mod network;
+mod networks;
 mod port;
 mod provision;
 mod recover;

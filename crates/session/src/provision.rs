@@ -1,13 +1,13 @@
 //! From nothing to a workspace that an agent can work in.
 //!
 //! ```text
-//!  plan ─▶ sandbox ─▶ (network policy) ─▶ workspace ─▶ setup script ─▶ kept as a layer ─▶ hooks ─▶ agent
+//!  plan ─▶ sandbox ─▶ network policy ─▶ workspace ─▶ setup script ─▶ kept as a layer ─▶ hooks ─▶ agent
 //!           │                              │               │               └ a new sandbox on it
 //!           └ on a layer, where one fits ──┴ taken over ───┴ not run
 //! ```
 //!
-//! Each part is a job of the driver, with a step in the log and a deadline. The network policy has its
-//! place before anything of the repository runs; in this version there is no network to bind.
+//! Each part is a job of the driver, with a step in the log and a deadline. The network policy is bound
+//! before anything of the repository runs.
 
 pub(crate) mod exec;
 pub(crate) mod hooks;
@@ -30,6 +30,7 @@ use sandbox::client::SandboxHostError;
 use crate::agents::Place;
 use crate::driver::LiveSandbox;
 use crate::environments::caches;
+use crate::networks::Ground;
 use crate::registry::Shared;
 use crate::warm;
 use plan::Plan;
@@ -48,8 +49,9 @@ pub(crate) async fn sandbox(
     fresh: bool,
 ) -> Result<(LiveSandbox, Arc<Plan>), String> {
     let mut plan = plan::of_session(shared, facts, tip, fresh).await?;
+    let ground = Ground::of(shared, &plan.environment);
     if let Some(live) = warm::take(shared, &plan.spec, facts.id).await {
-        return Ok((live, Arc::new(plan)));
+        return Ok((bind(shared, live, facts.id, ground).await?, Arc::new(plan)));
     }
     let made = shared.host.create(sandbox, Some(facts.id), plan.spec.clone()).await;
     let made = match made {
@@ -65,18 +67,40 @@ pub(crate) async fn sandbox(
     };
     let made = made.map_err(|error| error.to_string())?;
     let live = greet(shared, &made, &plan.spec).await?;
-    Ok((live, Arc::new(plan)))
+    Ok((bind(shared, live, facts.id, ground).await?, Arc::new(plan)))
 }
 
-/// Makes and starts a sandbox of this kind.
+/// Makes and starts a sandbox of this kind, and binds its network in the name of this session. `owner`
+/// is the session whose repository it sees.
 pub(crate) async fn start(
     shared: &Shared,
     sandbox: SandboxId,
-    session: Option<SessionId>,
+    owner: Option<SessionId>,
     spec: SandboxSpec,
+    (session, ground): (SessionId, Ground),
 ) -> Result<LiveSandbox, String> {
-    let made = shared.host.create(sandbox, session, spec.clone()).await.map_err(|error| error.to_string())?;
-    greet(shared, &made, &spec).await
+    let made = shared.host.create(sandbox, owner, spec.clone()).await.map_err(|error| error.to_string())?;
+    let live = greet(shared, &made, &spec).await?;
+    bind(shared, live, session, ground).await
+}
+
+/// Binds the network of a new sandbox, before anything of a repository runs in it.
+async fn bind(
+    shared: &Shared,
+    mut live: LiveSandbox,
+    session: SessionId,
+    ground: Ground,
+) -> Result<LiveSandbox, String> {
+    match shared.networks.bind((live.id, true), session, live.tier, ground).await {
+        Ok(told) => {
+            live.unenforced.extend(told);
+            Ok(live)
+        }
+        Err(reason) => {
+            shared.reap(live.id);
+            Err(reason)
+        }
+    }
 }
 
 pub(crate) async fn greet(shared: &Shared, made: &Made, spec: &SandboxSpec) -> Result<LiveSandbox, String> {
@@ -90,7 +114,7 @@ pub(crate) async fn greet(shared: &Shared, made: &Made, spec: &SandboxSpec) -> R
         ));
     }
     match shared.host.link(made).await {
-        Ok(link) => Ok(LiveSandbox { id, link, unenforced: made.unenforced.clone() }),
+        Ok(link) => Ok(LiveSandbox { id, link, tier: made.tier, unenforced: made.unenforced.clone() }),
         Err(error) => {
             shared.reap(id);
             Err(format!("the guest of the new sandbox did not answer: {error}"))

@@ -20,6 +20,8 @@ use store::StoreError;
 
 use crate::driver::LiveSandbox;
 use crate::machine::Machine;
+use crate::networks::Ground;
+use crate::provision;
 use crate::registry::Shared;
 
 /// Writes the ends that are missing and finds the living sandbox.
@@ -89,9 +91,23 @@ async fn adopt(shared: &Shared, view: &SessionView) -> Option<LiveSandbox> {
             continue;
         }
         tracing::info!(session = %view.id, %sandbox, "adopted a living sandbox");
-        adopted = Some(LiveSandbox { id: sandbox, link, unenforced: Vec::new() });
+        let live = LiveSandbox { id: sandbox, link, tier: made.tier, unenforced: Vec::new() };
+        match bind_again(shared, view, &live).await {
+            Ok(()) => adopted = Some(live),
+            Err(reason) => {
+                tracing::warn!(session = %view.id, %sandbox, reason, "the sandbox could not be adopted");
+                shared.reap(sandbox);
+            }
+        }
     }
     adopted
+}
+
+/// Puts the rules of now into force for a sandbox that lived on.
+async fn bind_again(shared: &Shared, view: &SessionView, live: &LiveSandbox) -> Result<(), String> {
+    let environment = provision::plan::settings(shared, view).await?;
+    let ground = Ground::of(shared, &environment);
+    shared.networks.bind((live.id, false), view.id, live.tier, ground).await.map(drop)
 }
 
 /// What has to be written so that nothing in the log is open, and the turn that it belongs to.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use egress::client::Egress;
 use git_proxy::Repositories;
 use protocol::ids::{SandboxId, SessionId};
 use protocol::status::SandboxPhase;
@@ -21,6 +22,7 @@ use crate::environments::caches;
 use crate::environments::rebuild::Rebuilding;
 use crate::environments::setup_tests::SetupTests;
 use crate::error::SessionError;
+use crate::networks::{self, Networks};
 use crate::shells::Shells;
 use crate::warm::Warm;
 
@@ -29,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) repositories: Repositories,
     pub(crate) host: SandboxHost,
+    pub(crate) networks: Arc<Networks>,
     pub(crate) agents: Agents,
     pub(crate) config: SessionConfig,
     pub(crate) setup_tests: SetupTests,
@@ -53,6 +56,7 @@ impl Shared {
     /// Takes a sandbox down and says in the server's log when that fails; the next start of
     /// `sandbox-host` finds what is left.
     pub(crate) async fn destroy(&self, sandbox: SandboxId) {
+        self.networks.release(sandbox).await;
         if let Err(error) = self.host.destroy(sandbox).await {
             tracing::warn!(%sandbox, %error, "a sandbox could not be taken down");
         }
@@ -60,8 +64,9 @@ impl Shared {
 
     /// Takes a sandbox down in the background.
     pub(crate) fn reap(&self, sandbox: SandboxId) {
-        let host = self.host.clone();
+        let (host, networks) = (self.host.clone(), Arc::clone(&self.networks));
         self.background.spawn(async move {
+            networks.release(sandbox).await;
             if let Err(error) = host.destroy(sandbox).await {
                 tracing::warn!(%sandbox, %error, "a sandbox could not be taken down");
             }
@@ -85,15 +90,18 @@ impl Sessions {
         store: Store,
         repositories: Repositories,
         host: SandboxHost,
+        egress: Egress,
         agents: Agents,
         config: SessionConfig,
     ) -> Self {
+        let networks = Arc::new(Networks::new(egress, host.clone(), config.audit.clone()));
         let (orphans, mut orphaned) = mpsc::unbounded_channel();
         let this = Self {
             shared: Arc::new(Shared {
                 store,
                 repositories,
                 host,
+                networks,
                 agents,
                 config,
                 setup_tests: SetupTests::new(),
@@ -107,16 +115,23 @@ impl Sessions {
             stopping: Arc::default(),
             shells: Shells::default(),
         };
-        // A driver that died left its session as a crash would: a new one mends it. The task holds
-        // no more than it needs, so that the store closes with the last handle to it.
-        let (shared, live, stopping) =
+        // Neither of these tasks holds more than it needs, so that the store closes with the last handle
+        // to it.
+        let parts =
             (Arc::downgrade(&this.shared), Arc::downgrade(&this.live), Arc::downgrade(&this.stopping));
+        let again = {
+            let (shared, live, stopping) = parts;
+            move || {
+                let (shared, live) = (shared.upgrade()?, live.upgrade()?);
+                Some(Self { shared, live, stopping: stopping.upgrade()?, shells: Shells::default() })
+            }
+        };
+        tokio::spawn(networks::watch(Arc::downgrade(&this.shared), again.clone()));
+        // A driver that died left its session as a crash would: a new one mends it.
         tokio::spawn(async move {
             while let Some(session) = orphaned.recv().await {
                 tokio::time::sleep(REST).await;
-                let parts = (shared.upgrade(), live.upgrade(), stopping.upgrade());
-                let (Some(shared), Some(live), Some(stopping)) = parts else { return };
-                let sessions = Self { shared, live, stopping, shells: Shells::default() };
+                let Some(sessions) = again() else { return };
                 if let Err(error) = sessions.handle(session).await {
                     tracing::warn!(%session, %error, "the session's driver could not be started again");
                 }
@@ -144,6 +159,11 @@ impl Sessions {
         let handle = Driver::start(Arc::clone(&self.shared), id);
         live.insert(id, handle.clone());
         Ok(handle)
+    }
+
+    /// The handle of a session whose driver runs.
+    pub(crate) async fn live_handle(&self, id: SessionId) -> Option<Handle> {
+        self.live.lock().await.get(&id).filter(|handle| !handle.is_over()).cloned()
     }
 
     /// Deletes a session and everything that belongs to it.

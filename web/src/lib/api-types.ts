@@ -298,6 +298,7 @@ export interface EventBodies {
   usage: { model: string; usage: Usage };
   "shell.opened": { shell: string; command: string[] };
   "shell.closed": { shell: string; duration_ms: number; code?: number; reason?: string };
+  "network.denied": { host: string; port: number; via: string; reason: string; rule?: string; askable: boolean };
   "files.copied": { path: string; direction: "in" | "out"; bytes: number };
   error: SessionError;
 }

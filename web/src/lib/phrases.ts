@@ -72,6 +72,27 @@ export function filesCopied({ path, direction, bytes: size }: EventBodies["files
   return `Copied ${path} ${direction === "in" ? "into" : "out of"} the sandbox, ${bytes(size)}`;
 }
 
+/** The commonest reasons of the network in words; the others are shown as they are. */
+const denials: Record<string, string> = {
+  not_allowed: "no rule of the environment allows it",
+  denylist: "it is on a list of denied hosts",
+  bad_host: "this is no host name",
+  bad_port: "it is allowed at other ports only",
+  raw_ip: "an address needs a rule of its own",
+  dns_error: "its name does not resolve",
+  sni_mismatch: "the TLS greeting names another host",
+  sni_missing: "the TLS greeting names no host",
+  host_mismatch: "the request names another host",
+  not_tls: "TLS is expected there",
+  method: "it may only be read",
+  rate: "too many connections",
+};
+
+export function networkDenied({ host, port, reason, rule }: EventBodies["network.denied"]): string {
+  const place = port === 0 ? host : `${host}:${port}`;
+  return `Network: ${place} refused, ${denials[reason] ?? reason}${rule === undefined ? "" : ` (${rule})`}`;
+}
+
 export function stopPhrase(reason: StopReason): string {
   const phrases: Record<StopReason, string> = {
     end_turn: "the agent ended its turn.",

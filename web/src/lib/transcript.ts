@@ -10,7 +10,7 @@
 
 import type { Event, KnownEvent, LiveDelta, PlanEntry, Step, TurnEnded } from "./api-types.ts";
 import type { BlockItem, Item, LineItem, StepsItem, StepState, ToolState } from "./items.ts";
-import { filesCopied, isExplore, shellClosed, shellOpened, stopPhrase } from "./phrases.ts";
+import { filesCopied, isExplore, networkDenied, shellClosed, shellOpened, stopPhrase } from "./phrases.ts";
 
 /** A live output longer than this keeps its end. */
 const LIVE_CAP = 64 * 1024;
@@ -177,6 +177,9 @@ export class Transcript {
         break;
       case "files.copied":
         this.#line(known.seq, "neutral", filesCopied(known.body));
+        break;
+      case "network.denied":
+        this.#line(known.seq, "warn", networkDenied(known.body));
         break;
       case "error":
         this.#error(known.seq, known.body.code, known.body.message, known.body.retry_in_ms);

@@ -1,8 +1,9 @@
-//! The two processes that the supervisor starts.
+//! The processes that the supervisor starts.
 
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
+use egress::process::EgressConfig;
 use model_gateway::Secret;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -18,19 +19,29 @@ use crate::connection::variable;
 use crate::error::Failure;
 use crate::output::{line, note};
 
-/// What a process of ours does before anything else: it dies with the supervisor, and the server
-/// gives up every privilege. Runs before threads start.
+/// What a process of ours does before anything else: it dies with the supervisor, and server and egress
+/// give up every privilege. Runs before threads start.
 pub(crate) fn settle(command: &InternalCommand) -> Result<(), Failure> {
     let failed = |error: nix::Error| Failure::Internal(format!("cannot give up privileges: {error}"));
-    if let InternalCommand::Server(InternalServer { server_uid, server_gid, .. }) = command {
+    let becomes = match command {
+        InternalCommand::Server(InternalServer { server_uid, server_gid, .. }) => {
+            Some((*server_uid, *server_gid))
+        }
+        InternalCommand::Egress { uid, gid, .. } => Some((*uid, *gid)),
+        InternalCommand::SandboxHost { .. } => None,
+    };
+    if let Some((uid, gid)) = becomes {
         if Uid::effective().is_root() {
             setgroups(&[]).map_err(failed)?;
-            setgid(Gid::from_raw(*server_gid)).map_err(failed)?;
-            setuid(Uid::from_raw(*server_uid)).map_err(failed)?;
+            setgid(Gid::from_raw(gid)).map_err(failed)?;
+            setuid(Uid::from_raw(uid)).map_err(failed)?;
         }
         prctl::set_no_new_privs().map_err(failed)?;
         // Nothing of this account may look into a process that holds keys.
         prctl::set_dumpable(false).map_err(failed)?;
+    }
+    if matches!(command, InternalCommand::Egress { .. }) {
+        egress::confine().map_err(|error| Failure::Internal(error.to_string()))?;
     }
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)
 }
@@ -45,6 +56,19 @@ pub(crate) async fn run(command: InternalCommand) -> Result<ExitCode, Failure> {
             let stop = stop_signal()?;
             tokio::select! {
                 ended = sandbox::host::run(config) => ended.map_err(|error| Failure::Failed(error.to_string()))?,
+                () = stop => {}
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        InternalCommand::Egress { server_uid, name_servers, .. } => {
+            let stdin = std::io::stdin();
+            let listener = stdin.as_fd().try_clone_to_owned().map_err(|error| {
+                Failure::Internal(format!("the socket of egress did not arrive from the supervisor: {error}"))
+            })?;
+            let config = EgressConfig { listener: listener.into(), server_uid, name_servers };
+            let stop = stop_signal()?;
+            tokio::select! {
+                ended = egress::process::run(config) => ended.map_err(|error| Failure::Failed(error.to_string()))?,
                 () = stop => {}
             }
             Ok(ExitCode::SUCCESS)
@@ -66,6 +90,7 @@ async fn server(options: InternalServer) -> Result<ExitCode, Failure> {
         listener: listener.into(),
         data,
         host_socket: options.host_socket,
+        egress_socket: options.egress_socket,
         config,
         model: model_environment(),
     };

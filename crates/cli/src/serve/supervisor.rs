@@ -1,19 +1,20 @@
-//! The supervisor: starts `sandbox-host` and `server`, starts them again when they die, ends them.
-//! It does nothing else.
+//! The supervisor: starts `sandbox-host`, `egress` and `server`, starts them again when they die, ends
+//! them. It does nothing else.
 //!
 //! ```text
-//!  supervisor ──▶ sandbox-host   killed or panicked? again, after a pause
-//!      │     └──▶ server         its standard input is the listening socket: while it is away,
-//!      │                         connections wait instead of being refused
-//!      └─ SIGTERM, SIGINT ─▶ server first (turns end, sandboxes go), then sandbox-host
+//!  supervisor ─┬─▶ sandbox-host   killed or panicked? again, after a pause
+//!      │       ├─▶ egress         ┐ its standard input is its listening socket: while it is away,
+//!      │       └─▶ server         ┘ connections wait instead of being refused
+//!      └─ SIGTERM, SIGINT ─▶ server first (turns end, sandboxes go), then the others
 //! ```
 //!
 //! A child that ends with an exit code of its own had something to say (port, version, configuration)
 //! and is not started again: its code becomes ours.
 
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
@@ -31,12 +32,10 @@ use crate::connection::data_dir;
 use crate::error::Failure;
 use crate::output::note;
 
-/// The account that the server runs as when started by root.
-const ACCOUNT: &str = "patchyard";
-
-/// Where there is no such account: an id that systemd keeps for services without one
-/// (its range of dynamic users is 61184 to 65519).
-const NO_ACCOUNT: u32 = 61_878;
+/// The accounts that server and egress run as when started by root; where there is no such account, an
+/// id that systemd keeps for services without one (its range of dynamic users is 61184 to 65519).
+const SERVER: (&str, u32) = ("patchyard", 61_878);
+const EGRESS: (&str, u32) = ("patchyard-egress", 61_879);
 
 /// The pause before a dead child is started again doubles up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -47,9 +46,12 @@ const GRACE: Duration = Duration::from_secs(60);
 struct Supervisor {
     serve: Serve,
     data: PathBuf,
-    socket: PathBuf,
+    run: PathBuf,
     listener: TcpListener,
+    egress_listener: UnixListener,
+    name_servers: Vec<SocketAddr>,
     owner: (Uid, Gid),
+    egress_user: (Uid, Gid),
 }
 
 /// Runs until it is told to stop.
@@ -58,13 +60,39 @@ pub(crate) async fn run(serve: Serve) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::Failed(format!("the data directory cannot be named: {error}")))?;
     let listener = server::bind(serve.listen)?;
     // What cannot be used is told before anything is changed.
-    if let Some(config) = &serve.config {
-        Config::read(config)?;
-    }
+    let name_servers = match &serve.config {
+        Some(config) => Config::read(config)?.network.name_servers,
+        None => Vec::new(),
+    };
     refuse_foreign(&data)?;
-    let owner = owner()?;
-    let socket = prepare(&data, owner)?;
-    Supervisor { serve, data, socket, listener, owner }.supervise().await
+    let (owner, egress_user) = (account(SERVER)?, account(EGRESS)?);
+    let run = prepare(&data, owner)?;
+    let egress_listener = listen_in(&run, owner).map_err(|error| {
+        Failure::Failed(format!("cannot listen on {}: {error}", run.join(EGRESS_SOCKET).display()))
+    })?;
+    let supervisor =
+        Supervisor { serve, data, run, listener, egress_listener, name_servers, owner, egress_user };
+    supervisor.supervise().await
+}
+
+/// The name of the socket on which the server asks egress.
+const EGRESS_SOCKET: &str = "egress.sock";
+
+/// The socket of egress, for the server and nobody else. Connections wait there while it is away.
+fn listen_in(run: &Path, (uid, gid): (Uid, Gid)) -> std::io::Result<UnixListener> {
+    // Through the folder: an address holds 107 bytes, and a data directory may have more.
+    let folder = std::fs::File::open(run)?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}/{EGRESS_SOCKET}", folder.as_raw_fd()));
+    match std::fs::remove_file(&short) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&short)?;
+    std::fs::set_permissions(&short, std::fs::Permissions::from_mode(0o600))?;
+    if Uid::effective().is_root() {
+        chown(&short, Some(uid), Some(gid))?;
+    }
+    Ok(listener)
 }
 
 /// Lets the supervisor end in order when who started it dies, where that is wanted. Runs before
@@ -80,15 +108,15 @@ pub(crate) fn tie(serve: &Serve) -> Result<(), Failure> {
     Err(Failure::Failed(format!("process {parent} is gone, or did not start this one")))
 }
 
-/// Whose the server's files are.
-fn owner() -> Result<(Uid, Gid), Failure> {
+/// The user that a process of ours becomes.
+fn account((name, otherwise): (&str, u32)) -> Result<(Uid, Gid), Failure> {
     if !Uid::effective().is_root() {
         return Ok((Uid::effective(), Gid::effective()));
     }
-    let account = User::from_name(ACCOUNT).map_err(|error| Failure::Internal(error.to_string()))?;
+    let account = User::from_name(name).map_err(|error| Failure::Internal(error.to_string()))?;
     Ok(match account {
         Some(user) => (user.uid, user.gid),
-        None => (Uid::from_raw(NO_ACCOUNT), Gid::from_raw(NO_ACCOUNT)),
+        None => (Uid::from_raw(otherwise), Gid::from_raw(otherwise)),
     })
 }
 
@@ -133,10 +161,10 @@ fn prepare(data: &Path, (uid, gid): (Uid, Gid)) -> Result<PathBuf, Failure> {
     }
     let closed = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(data, closed).map_err(|error| failed("close", &error))?;
-    Ok(run.join("sandbox-host.sock"))
+    Ok(run)
 }
 
-/// One of the two children.
+/// One of the children.
 struct Watched {
     name: &'static str,
     child: Child,
@@ -150,16 +178,19 @@ impl Supervisor {
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut host = self.start("sandbox-host", false)?;
+        let mut egress = self.start("egress", false)?;
         let mut server = self.start("server", false)?;
         let code = loop {
             tokio::select! {
                 _ = terminate.recv() => break ExitCode::SUCCESS,
                 _ = interrupt.recv() => break ExitCode::SUCCESS,
                 status = server.child.wait() => if let Some(code) = self.again(&mut server, status).await? { break code },
+                status = egress.child.wait() => if let Some(code) = self.again(&mut egress, status).await? { break code },
                 status = host.child.wait() => if let Some(code) = self.again(&mut host, status).await? { break code },
             }
         };
         end(&mut server).await;
+        end(&mut egress).await;
         end(&mut host).await;
         Ok(code)
     }
@@ -172,21 +203,37 @@ impl Supervisor {
         // A Ctrl-C on the terminal is for the supervisor alone: it ends the others in order.
         command.process_group(0);
         let (uid, gid) = self.owner;
-        if name == "server" {
-            let listener = OwnedFd::from(self.listener.try_clone().map_err(failed)?);
-            command.stdin(Stdio::from(listener));
-            command.arg("--listen").arg(self.serve.listen.to_string()).arg("--data").arg(&self.data);
-            command.arg("--host-socket").arg(&self.socket);
-            if let Some(config) = &self.serve.config {
-                command.arg("--config").arg(config);
+        let host_socket = self.run.join("sandbox-host.sock");
+        command.args(["--server-uid", &uid.to_string()]);
+        match name {
+            "server" => {
+                let listener = OwnedFd::from(self.listener.try_clone().map_err(failed)?);
+                command.stdin(Stdio::from(listener));
+                command.arg("--listen").arg(self.serve.listen.to_string()).arg("--data").arg(&self.data);
+                command.arg("--host-socket").arg(&host_socket);
+                command.arg("--egress-socket").arg(self.run.join(EGRESS_SOCKET));
+                command.args(["--server-gid", &gid.to_string()]);
+                if let Some(config) = &self.serve.config {
+                    command.arg("--config").arg(config);
+                }
+                if again {
+                    command.arg("--again");
+                }
             }
-            if again {
-                command.arg("--again");
+            "egress" => {
+                let listener = OwnedFd::from(self.egress_listener.try_clone().map_err(failed)?);
+                command.stdin(Stdio::from(listener));
+                let (uid, gid) = self.egress_user;
+                command.args(["--uid", &uid.to_string(), "--gid", &gid.to_string()]);
+                for server in &self.name_servers {
+                    command.arg("--name-server").arg(server.to_string());
+                }
             }
-        } else {
-            command.stdin(Stdio::null()).arg("--data").arg(&self.data).arg("--socket").arg(&self.socket);
+            _ => {
+                command.stdin(Stdio::null()).arg("--data").arg(&self.data).arg("--socket").arg(&host_socket);
+                command.args(["--server-gid", &gid.to_string()]);
+            }
         }
-        command.args(["--server-uid", &uid.to_string(), "--server-gid", &gid.to_string()]);
         let child = command.spawn().map_err(failed)?;
         Ok(Watched { name, child, since: Instant::now(), pause: Duration::from_millis(100) })
     }

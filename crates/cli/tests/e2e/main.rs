@@ -19,6 +19,7 @@ mod acp;
 mod bad_input;
 mod checkpoint;
 mod crash;
+mod egress;
 mod environments;
 mod inside;
 mod job;

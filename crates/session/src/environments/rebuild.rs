@@ -20,6 +20,7 @@ use ulid::Ulid;
 
 use super::caches;
 use crate::driver::LiveSandbox;
+use crate::networks::Ground;
 use crate::provision::plan::{self, Plan};
 use crate::provision::workspace::{Seen, Wanted};
 use crate::provision::{self, exec, setup, steps, workspace};
@@ -85,7 +86,8 @@ async fn build(
     shared.repositories.copy(facts.id, session, &facts.base).await.map_err(words)?;
     shared.repositories.start_branch(session, BRANCH, &facts.base).await.map_err(words)?;
     let spec = protocol::sandbox_spec::SandboxSpec { layer: None, ..plan.spec.clone() };
-    let live = provision::start(shared, sandbox, Some(session), spec).await?;
+    let bound = (session, Ground::of(shared, &plan.environment));
+    let live = provision::start(shared, sandbox, Some(session), spec, bound).await?;
     let wanted =
         Wanted { path: plan.workspace.path.clone(), branch: BRANCH.into(), commit: facts.base.clone() };
     let plan = Plan { workspace: wanted, reused: None, ..plan.clone() };

@@ -26,6 +26,7 @@ use super::EnvironmentError;
 use crate::create::NewRepository;
 use crate::driver::LiveSandbox;
 use crate::error::SessionError;
+use crate::networks::Ground;
 use crate::provision::exec::{Kept, command, script};
 use crate::provision::workspace::Wanted;
 use crate::provision::{self, plan, setup, workspace};
@@ -246,7 +247,8 @@ async fn try_out(
     test.says("starting the sandbox");
     let spec = super::sandbox_spec(settings, &settings.image);
     let owner = wanted.as_ref().map(|_| session);
-    let starting = provision::start(shared, sandbox, owner, spec);
+    let bound = (session, Ground::tried(shared, settings));
+    let starting = provision::start(shared, sandbox, owner, spec, bound);
     let live = within(shared.config.deadlines.sandbox, "the start of the sandbox", starting).await?;
     for sentence in &live.unenforced {
         test.prints(format!("{sentence}\n").as_bytes());

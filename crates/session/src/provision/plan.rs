@@ -1,7 +1,8 @@
 //! What a sandbox of a session is to be, decided before it is made.
 
 use policy::variables;
-use protocol::environment::EnvironmentSettings;
+use protocol::egress::PROXY_PORT;
+use protocol::environment::{EnvironmentSettings, NetworkLevel};
 use protocol::ids::LayerId;
 use protocol::sandbox_spec::SandboxSpec;
 use protocol::view::SessionView;
@@ -74,11 +75,29 @@ pub(crate) async fn settings(shared: &Shared, facts: &SessionView) -> Result<Sto
     }
 }
 
-/// The variables of the server, then those of the environment; names of ours are left out.
+/// The way to the proxy, the variables of the server, then those of the environment; names of ours are
+/// left out.
 pub(crate) fn own_variables(shared: &Shared, settings: &EnvironmentSettings) -> Vec<(String, String)> {
     let read = variables::parse(&settings.variables).map(|read| read.pairs).unwrap_or_default();
-    let all = shared.config.environment.iter().cloned().chain(read);
+    let all =
+        proxy_variables(settings).into_iter().chain(shared.config.environment.iter().cloned()).chain(read);
     all.filter(|(name, _)| !variables::is_ours(name)).collect()
+}
+
+/// The variables by which programs find the proxy. Those that do not look at them are captured.
+fn proxy_variables(settings: &EnvironmentSettings) -> Vec<(String, String)> {
+    if matches!(settings.network, NetworkLevel::None {}) {
+        return Vec::new();
+    }
+    let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
+    let both =
+        |name: &str, value: &str| [name.to_owned(), name.to_lowercase()].map(|name| (name, value.to_owned()));
+    let mut all = Vec::new();
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        all.extend(both(name, &proxy));
+    }
+    all.extend(both("NO_PROXY", "localhost,127.0.0.1,::1"));
+    all
 }
 
 /// Decides what the next sandbox of a session is to be. With `fresh` nothing that was kept is used, and

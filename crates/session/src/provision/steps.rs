@@ -21,6 +21,7 @@ use super::{setup, variables, workspace_path};
 use crate::agents::OURS;
 use crate::driver::LiveSandbox;
 use crate::environments::caches;
+use crate::networks::Ground;
 use crate::registry::Shared;
 
 /// What every step works with.
@@ -175,7 +176,9 @@ pub(crate) async fn keep(
     };
     let spec = protocol::sandbox_spec::SandboxSpec { layer: Some(layer), ..plan.spec.clone() };
     // Remembered after the sandbox stands on it: when another session was first, the layer goes at once.
-    let live = match super::start(&shared, next, Some(facts.id), spec).await {
+    shared.networks.release(sandbox.id).await;
+    let bound = (facts.id, Ground::of(&shared, &plan.environment));
+    let live = match super::start(&shared, next, Some(facts.id), spec, bound).await {
         Ok(live) => live,
         Err(reason) => {
             caches::forget(&shared, layer).await;

@@ -11,8 +11,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use egress::client::Egress;
 use git_proxy::{FetchRules, Repositories};
-use protocol::environment::EnvironmentSettings;
+use protocol::environment::{EnvironmentSettings, NetworkLevel};
 use protocol::event::{Event, EventBody};
 use protocol::ids::SessionId;
 use sandbox::client::SandboxHost;
@@ -63,6 +64,7 @@ impl World {
         let agent = AgentSpec { name: "other".into(), command: vec!["agent".into()] };
         let config = SessionConfig {
             scratch: dir.path().to_owned(),
+            audit: dir.path().join("audit"),
             fetch: FetchRules::default(),
             network: OperatorNetwork::default(),
             caches: CacheLimits::default(),
@@ -70,9 +72,15 @@ impl World {
             environment: Vec::new(),
             deadlines,
         };
+        // Nobody listens there: nothing may need it at level none.
+        let egress = Egress::connect(&dir.path().join("egress.sock"));
         let agents = Agents::new(ModelSource::Missing, vec![agent]);
-        let sessions = Sessions::new(store.clone(), repositories, host, agents, config);
-        let default = EnvironmentSettings { cache_setup: false, ..EnvironmentSettings::named("default") };
+        let sessions = Sessions::new(store.clone(), repositories, host, egress, agents, config);
+        let default = EnvironmentSettings {
+            cache_setup: false,
+            network: NetworkLevel::None {},
+            ..EnvironmentSettings::named("default")
+        };
         sessions.ensure_default_environment(default).await.unwrap();
         Self { dir, store, sessions, far_side }
     }

@@ -1,0 +1,214 @@
+//! The networks of living sandboxes: under which rules each is bound, and what it was refused.
+//!
+//! ```text
+//!   sandbox made ─▶ bind: listeners (sandbox-host) + audit segment + rules ─▶ egress
+//!   environment edited ─▶ other rules, at once
+//!   egress died ─▶ it is there again ─▶ every living sandbox is bound anew
+//!   egress refuses something ─▶ `network.denied` in the session's log
+//! ```
+//!
+//! A sandbox that is not bound is offline. So is one at level none: for it nothing is opened at all.
+
+mod chain;
+mod notices;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use egress::client::{Egress, EgressClientError, Listeners};
+use protocol::environment::{EnvironmentSettings, NetworkLevel};
+use protocol::ids::{EnvironmentId, SandboxId, SessionId};
+use protocol::network::NetworkRules;
+use protocol::sandbox_spec::Tier;
+use sandbox::client::SandboxHost;
+use store::StoredEnvironment;
+
+use crate::registry::{Sessions, Shared};
+use notices::Told;
+
+/// After `egress` went away.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Tries to bind a sandbox while `egress` comes and goes.
+const TRIES: usize = 3;
+
+/// The rules of a sandbox, and the environment that they come from.
+#[derive(Debug, Clone)]
+pub(crate) struct Ground {
+    /// Whose edits change them.
+    pub(crate) environment: Option<EnvironmentId>,
+    /// What holds now.
+    pub(crate) rules: NetworkRules,
+}
+
+impl Ground {
+    /// What holds for sessions of an environment.
+    pub(crate) fn of(shared: &Shared, environment: &StoredEnvironment) -> Self {
+        Self { environment: Some(environment.id), ..Self::tried(shared, &environment.settings) }
+    }
+
+    /// What would hold under settings that belong to no environment yet.
+    pub(crate) fn tried(shared: &Shared, settings: &EnvironmentSettings) -> Self {
+        Self { environment: None, rules: shared.config.network.rules(settings) }
+    }
+
+    fn is_offline(&self) -> bool {
+        matches!(self.rules.level, NetworkLevel::None {})
+    }
+}
+
+/// One living sandbox.
+#[derive(Debug)]
+struct Bound {
+    session: SessionId,
+    ground: Ground,
+    told: Told,
+}
+
+/// The networks of all living sandboxes.
+#[derive(Debug)]
+pub(crate) struct Networks {
+    egress: Egress,
+    host: SandboxHost,
+    segments: PathBuf,
+    bound: Mutex<HashMap<SandboxId, Bound>>,
+    /// One handover at a time: whoever hands over looks first at what is held.
+    handover: tokio::sync::Mutex<()>,
+}
+
+impl Networks {
+    /// Networks by way of this `egress`, with their records in this folder.
+    pub(crate) fn new(egress: Egress, host: SandboxHost, segments: PathBuf) -> Self {
+        Self { egress, host, segments, bound: Mutex::default(), handover: tokio::sync::Mutex::default() }
+    }
+
+    /// Binds a sandbox that was just made (`new`) or adopted. What is told of a network that cannot be had.
+    pub(crate) async fn bind(
+        &self,
+        (sandbox, new): (SandboxId, bool),
+        session: SessionId,
+        tier: Tier,
+        ground: Ground,
+    ) -> Result<Option<String>, String> {
+        if tier != Tier::Container {
+            let level = ground.rules.level.name();
+            return Ok((!ground.is_offline()).then(|| {
+                format!(
+                    "the network level `{level}` does not hold in the tier `{tier}`: its sandboxes are offline in \
+                     this version"
+                )
+            }));
+        }
+        // Nobody can hold the listeners of one that is new.
+        let nothing_to_do = new && ground.is_offline();
+        self.bound().insert(sandbox, Bound { session, ground, told: Told::default() });
+        if nothing_to_do {
+            return Ok(None);
+        }
+        let mut last = None;
+        for _ in 0..TRIES {
+            match self.hand_over(sandbox).await {
+                Ok(()) => return Ok(None),
+                Err(Handover::Egress(EgressClientError::Broken(error))) => last = Some(error.to_string()),
+                Err(error) => {
+                    self.bound().remove(&sandbox);
+                    return Err(format!("the network of the sandbox could not be bound: {error}"));
+                }
+            }
+        }
+        self.bound().remove(&sandbox);
+        let last = last.unwrap_or_default();
+        Err(format!(
+            "the network of the sandbox could not be bound: egress ended {TRIES} times over it ({last})"
+        ))
+    }
+
+    /// Forgets a sandbox that is gone or about to be.
+    pub(crate) async fn release(&self, sandbox: SandboxId) {
+        let known = self.bound().remove(&sandbox).is_some();
+        if known && let Err(error) = self.egress.unbind(sandbox).await {
+            tracing::debug!(%sandbox, %error, "egress was not told of an end");
+        }
+    }
+
+    /// Puts other rules into force for all sandboxes of an environment.
+    pub(crate) async fn change(&self, environment: EnvironmentId, rules: &NetworkRules) {
+        let of_it: Vec<SandboxId> = {
+            let mut bound = self.bound();
+            let of_it = bound.iter_mut().filter(|(_, one)| one.ground.environment == Some(environment));
+            of_it
+                .map(|(sandbox, one)| {
+                    one.ground.rules = rules.clone();
+                    *sandbox
+                })
+                .collect()
+        };
+        for sandbox in of_it {
+            if let Err(error) = self.hand_over(sandbox).await {
+                tracing::warn!(%sandbox, %error, "the new network rules of a sandbox are not in force yet");
+            }
+        }
+    }
+
+    /// Sees to it that a sandbox is held under its rules, whatever was before.
+    async fn hand_over(&self, sandbox: SandboxId) -> Result<(), Handover> {
+        let _one = self.handover.lock().await;
+        let held = self.egress.list().await?.contains(&sandbox);
+        let Some((session, ground)) = self.ground(sandbox) else { return Ok(()) };
+        if held {
+            self.egress.rules(sandbox, ground.rules).await?;
+            return Ok(());
+        }
+        if ground.is_offline() {
+            return Ok(());
+        }
+        let (doors, sockets) = self.host.listen(sandbox).await?;
+        let (segment, chain) = chain::open(&self.segments, session)?;
+        let listeners = Listeners { doors, sockets, segment: segment.into(), chain };
+        Ok(self.egress.bind(sandbox, session, ground.rules, listeners).await?)
+    }
+
+    fn ground(&self, sandbox: SandboxId) -> Option<(SessionId, Ground)> {
+        self.bound().get(&sandbox).map(|bound| (bound.session, bound.ground.clone()))
+    }
+
+    fn bound(&self) -> MutexGuard<'_, HashMap<SandboxId, Bound>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a sandbox could not be handed over.
+#[derive(Debug, thiserror::Error)]
+enum Handover {
+    #[error(transparent)]
+    Egress(#[from] EgressClientError),
+    #[error(transparent)]
+    Host(#[from] sandbox::client::SandboxHostError),
+    #[error("its audit segment cannot be written: {0}")]
+    Segment(#[from] std::io::Error),
+}
+
+/// Watches `egress` until the sessions are gone: binds again what it lost, and tells what it refuses.
+pub(crate) async fn watch(shared: Weak<Shared>, sessions: impl Fn() -> Option<Sessions>) {
+    loop {
+        let Some(networks) = shared.upgrade().map(|shared| Arc::clone(&shared.networks)) else { return };
+        let Ok(mut notices) = networks.egress.watch().await else {
+            drop(networks);
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let all: Vec<SandboxId> = networks.bound().keys().copied().collect();
+        for sandbox in all {
+            if let Err(error) = networks.hand_over(sandbox).await {
+                tracing::warn!(%sandbox, %error, "a sandbox is offline: it could not be bound again");
+            }
+        }
+        drop(networks);
+        while let Some(notice) = notices.next().await {
+            let Some(sessions) = sessions() else { return };
+            notices::tell(&sessions, notice).await;
+        }
+    }
+}
