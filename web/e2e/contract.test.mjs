@@ -27,7 +27,7 @@ test("the judge finds what is wrong", () => {
     [lacking, "Environment lacks revision"],
     [{ ...good, extra: 1 }, "Environment.extra is not described"],
     [{ ...good, archived: "no" }, 'Environment.archived is no boolean: "no"'],
-    [{ ...good, network_enforced: "all" }, 'Environment.network_enforced is "all", allowed are none'],
+    [{ ...good, settings: { ...good.settings, rendering: "lax" } }, 'Environment.settings.rendering is "lax", allowed are compatible, strict'],
     [{ ...good, settings: { ...good.settings, network: { level: "none", domains: [] } } }, "Environment.settings.network.domains is not described"],
     [{ ...good, settings: { ...good.settings, tier: { exactly: "jail" } } }, 'Environment.settings.tier.exactly is "jail", allowed are container, gvisor, vm'],
   ]) assert.deepEqual(offences("Environment", bad), [why]);

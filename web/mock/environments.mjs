@@ -79,14 +79,10 @@ export class Environments {
       revision: 1,
       created_at: at,
       updated_at: at,
-      network_enforced: "none",
       warnings: [],
       caches: [],
       ...facts,
     };
-    if (settings.network.level !== "none") {
-      made.warnings = [...made.warnings, `the network level \`${settings.network.level}\` is kept for later; in this version no sandbox has any network`];
-    }
     this.#all.set(made.id, made);
     return made;
   }

@@ -82,7 +82,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// One whole task on a bundled repository, then the URL
     Demo(Demo),
-    /// Sessions: list, show, events, diff, prompt, stop, retry, answer, shell, cp, archive, delete, pull
+    /// Sessions: list, show, events, network, diff, prompt, stop, retry, answer, shell, cp, archive, delete, pull
     #[command(visible_alias = "tasks")]
     Sessions(Sessions),
     /// Environments, in which sessions work: list, show, create, edit, archive, default, test-setup, refresh
@@ -169,6 +169,14 @@ pub(crate) enum SessionsCommand {
         #[arg(long, short)]
         follow: bool,
         /// One JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a session's sandboxes tried to reach, and what was decided
+    Network {
+        /// The session's id
+        session: SessionId,
+        /// The audit records themselves, one a line
         #[arg(long)]
         json: bool,
     },

@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod environments;
 pub(crate) mod image;
 pub(crate) mod login;
+mod network;
 pub(crate) mod remote;
 pub(crate) mod sandbox;
 pub(crate) mod sessions;

@@ -10,8 +10,7 @@ use crate::sizes::{Bytes, Cores};
 
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "The network level is kept for later: in this version no sandbox has any network, whatever it \
-                  says.\nVariables are no place for secrets: who can edit an environment sees them, and so does \
+    after_help = "Variables are no place for secrets: who can edit an environment sees them, and so does \
                   everything in its sandboxes."
 )]
 pub(crate) struct Environments {
@@ -121,7 +120,7 @@ pub(crate) struct Given {
     /// The image
     #[arg(long, value_name = "NAME")]
     pub(crate) image: Option<String>,
-    /// What may be reached; kept for later, in this version no sandbox has any network
+    /// What may be reached
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub(crate) network: Option<Level>,
     /// A domain of the level `custom`, such as example.org, example.org:8443 or *.example.org; may be given

@@ -9,6 +9,7 @@ use protocol::api::{
     AnswerQuestion, ArchiveSession, CreatePrompt, CreateSession, Diff, EventPage, FilesTaken, LoginCode,
     NewToken, PromptAccepted, ServerInfo, SessionList, Upload,
 };
+use protocol::egress::NetworkPage;
 use protocol::ids::{QuestionId, Seq, SessionId, ShellId};
 use protocol::problem::Problem;
 use protocol::shell::{OpenShell, Shell, ShellList};
@@ -175,6 +176,11 @@ impl Client {
     /// A page of events.
     pub async fn events(&self, session: SessionId, after: Seq) -> Result<EventPage, ClientError> {
         self.get(&format!("/sessions/{session}/events?after={after}&limit=1000")).await
+    }
+
+    /// What a session's sandboxes tried to reach.
+    pub async fn network(&self, session: SessionId, after: u64) -> Result<NetworkPage, ClientError> {
+        self.get(&format!("/sessions/{session}/network?after={after}&limit=1000")).await
     }
 
     /// All that happens in a session after a point, until the session is gone; resumes by itself.

@@ -120,8 +120,10 @@ pub struct Chain {
 
 /// One line of an audit segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuditRecord {
     /// When.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub at: Timestamp,
     /// Counts from 1 within a session.
     pub seq: u64,
@@ -140,6 +142,7 @@ pub struct AuditRecord {
 
 /// What an audit record tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum AuditEvent {
     /// An attempt was judged. An allow is written before anything is dialled.
@@ -148,6 +151,7 @@ pub enum AuditEvent {
     Closed {
         /// Where it went; nowhere, where no address answered.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
         dialed: Option<SocketAddr>,
         /// Bytes from the sandbox.
         bytes_up: u64,
@@ -170,8 +174,22 @@ pub enum AuditEvent {
     },
 }
 
+/// Answer of `GET /sessions/{id}/network`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NetworkPage {
+    /// In order.
+    pub records: Vec<AuditRecord>,
+    /// The newest record of the session.
+    pub last_seq: u64,
+    /// The last record before the first one that does not follow on it: somebody changed or cut the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken_after: Option<u64>,
+}
+
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Decided {
     /// How it arrived.
     pub via: Via,
@@ -181,6 +199,7 @@ pub struct Decided {
     pub port: u16,
     /// The address that the program dialled, where the connection was captured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub original: Option<SocketAddr>,
     /// The name in the TLS greeting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -193,6 +212,7 @@ pub struct Decided {
     pub path: Option<String>,
     /// The addresses that were found and may be dialled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub resolved: Vec<IpAddr>,
     /// By which rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,9 +6,6 @@
 //!  SetupCache            what a setup left for later sessions
 //!  SetupTest             a setup script tried out in a sandbox of its own
 //! ```
-//!
-//! The network level is stored and shown; every sandbox of this version has no network whatever it
-//! says, and [`NetworkEnforced`] says so wherever a level is shown.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -66,15 +63,6 @@ impl NetworkLevel {
     }
 }
 
-/// The network that sandboxes have in truth, whatever level is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum NetworkEnforced {
-    /// No sandbox of this version has any network.
-    None,
-}
-
 /// What people decide about an environment; body of `POST /environments`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -85,7 +73,7 @@ pub struct EnvironmentSettings {
     /// The image, `slim` when left out.
     #[serde(default = "default_image")]
     pub image: String,
-    /// What may be reached; stored and shown, while in this version no sandbox has any network.
+    /// What may be reached.
     #[serde(default = "default_network")]
     pub network: NetworkLevel,
     /// How much of the included list may be written to.
@@ -169,8 +157,6 @@ pub struct Environment {
     /// When it was last changed.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub updated_at: Timestamp,
-    /// The network that its sandboxes have in truth.
-    pub network_enforced: NetworkEnforced,
     /// What is allowed but worth a second look, a sentence each.
     pub warnings: Vec<String>,
     /// What setups left for later sessions, the last used first.

@@ -113,6 +113,9 @@ impl From<SessionError> for Reply {
             SessionError::NoSuchOption { .. } => {
                 Self::new(400, "no_such_option", text, "choose one of the options")
             }
+            SessionError::Audit(_) => {
+                Self::new(500, "audit", text, "look at the folder `audit` of the data directory")
+            }
             SessionError::Stopping => Self::new(503, "stopping", text, "try again when it is back"),
             SessionError::Git(error) => error.into(),
             SessionError::Store(error) => error.into(),

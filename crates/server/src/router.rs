@@ -8,8 +8,8 @@ use axum::response::Response;
 use axum::routing::{delete, get, post};
 
 use crate::routes::{
-    access, blobs, diff, environments, events, files, git, health, info, prompts, sessions, shells, stream,
-    uploads,
+    access, blobs, diff, environments, events, files, git, health, info, network, prompts, sessions, shells,
+    stream, uploads,
 };
 use crate::state::AppState;
 use crate::{assets, auth};
@@ -49,6 +49,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/sessions/{session}/prompts", post(prompts::create_prompt))
         .route("/sessions/{session}/questions/{question}", post(prompts::answer_question))
         .route("/sessions/{session}/events", get(events::list_events))
+        .route("/sessions/{session}/network", get(network::list_network_records))
         .route("/sessions/{session}/diff", get(diff::get_diff))
         .route("/sessions/{session}/diff/file", get(diff::get_file_diff))
         .route("/sessions/{session}/blobs/{blob}", get(blobs::get_blob))

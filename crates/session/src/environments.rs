@@ -14,9 +14,7 @@ mod check;
 pub(crate) mod rebuild;
 pub(crate) mod setup_tests;
 
-use protocol::environment::{
-    EditEnvironment, Environment, EnvironmentList, EnvironmentSettings, NetworkEnforced, SetupCache,
-};
+use protocol::environment::{EditEnvironment, Environment, EnvironmentList, EnvironmentSettings, SetupCache};
 use protocol::ids::{EnvironmentId, SetupTestId};
 use protocol::sandbox_spec::SandboxSpec;
 use store::{Accepted, IdempotencyKey, StoreError, StoredEnvironment, StoredSetupCache};
@@ -234,7 +232,6 @@ impl Sessions {
             revision: stored.revision,
             created_at: stored.created_at,
             updated_at: stored.updated_at,
-            network_enforced: NetworkEnforced::None,
             caches: caches.into_iter().map(shown_cache).collect(),
         })
     }

@@ -59,6 +59,9 @@ pub enum SessionError {
     /// The environment.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
+    /// The audit records.
+    #[error("the audit records of the network cannot be read: {0}")]
+    Audit(#[source] std::io::Error),
     /// The repository.
     #[error(transparent)]
     Git(#[from] git_proxy::GitError),

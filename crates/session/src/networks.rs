@@ -11,6 +11,7 @@
 
 mod chain;
 mod notices;
+mod records;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

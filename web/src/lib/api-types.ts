@@ -128,7 +128,6 @@ export interface Environment {
   created_at: Timestamp;
   updated_at: Timestamp;
   /** The network that its sandboxes have in truth. */
-  network_enforced: "none";
   warnings: string[];
   caches: SetupCache[];
 }

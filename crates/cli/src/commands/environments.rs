@@ -109,7 +109,7 @@ async fn list(client: &Client, archived: bool, as_json: bool) -> Result<(), Fail
             if settings.setup_script.trim().is_empty() { "" } else { "setup script" },
         ));
     }
-    note("* is the default; in this version no sandbox has any network, whatever the level says");
+    note("* is the default");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use protocol::ids::SessionId;
 use protocol::view::SessionView;
 use ulid::Ulid;
 
-use super::{copy, shell};
+use super::{copy, network, shell};
 use crate::args::{Global, SessionsCommand};
 use crate::connection::connect;
 use crate::error::Failure;
@@ -28,6 +28,9 @@ pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<Exi
             } else {
                 events(&client, session, after, as_json).await?;
             }
+        }
+        SessionsCommand::Network { session, json: as_json } => {
+            network::list(&client, session, as_json).await?
         }
         SessionsCommand::Diff { session, stat, json: as_json } => {
             diff(&client, session, stat, as_json).await?

@@ -7,7 +7,7 @@ use protocol::ids::SessionId;
 use protocol::network::DenyReason;
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::harness::{Answer, Repo, TestServer};
+use testkit::harness::{Answer, Part, Repo, TestServer};
 use testkit::internet::{Authority, Internet, Names, Origin, Sink, alone};
 use testkit::model::{Script, ScriptedModel, Turn};
 
@@ -130,5 +130,70 @@ fn allowed_hosts_answer_with_and_without_the_proxys_variables() {
         assert_eq!((world.plain.requests().len(), world.secure.requests().len()), (3, 4));
         let wanted = [443, 80].map(|port| (("evil.test".to_owned(), port), DenyReason::NotAllowed));
         assert_eq!(world.denials(session).await, BTreeMap::from(wanted));
+    });
+}
+
+/// Rows N01 to N14, N17 to N22, R07, E02, E03, D01, D07 of the escape matrix, from inside a sandbox.
+#[test]
+fn nothing_else_leaves_by_any_spelling() {
+    alone(|internet| async move {
+        let probe = include_str!("egress_probe.py");
+        let world = World::start(
+            internet,
+            &[&format!("cat >/tmp/probe.py <<'END'\n{probe}\nEND\npython3 /tmp/probe.py")],
+        )
+        .await;
+        let (session, said) = world.run().await;
+        let wrong: Vec<&str> = said[0].lines().filter(|line| !line.starts_with("ok ")).collect();
+        assert!(wrong.is_empty() && said[0].lines().count() > 60, "{}\n{said:?}", wrong.join("\n"));
+        world.nothing_leaked();
+        // Every attempt is on record, and the record is whole.
+        let page: Value =
+            world.server.get(&format!("/sessions/{session}/network?limit=1000")).await.is(200).json();
+        assert_eq!(page.get("broken_after"), None);
+        let records = page["records"].as_array().unwrap();
+        for reason in ["not_allowed", "bad_host", "bad_port", "raw_ip"] {
+            assert!(records.iter().any(|record| record["reason"] == reason), "{reason}");
+        }
+        let listed = world.server.cli(&["sessions", "network", &session.to_string()]).await.exits(0);
+        let listed = String::from_utf8_lossy(&listed.stdout);
+        assert!(listed.contains("refused  evil.test:443, not_allowed"), "{listed}");
+    });
+}
+
+/// Row E08 of the escape matrix, and the promise that edits hold at once.
+#[test]
+fn a_sandbox_is_offline_while_egress_is_away_and_edits_end_open_connections() {
+    alone(|internet| async move {
+        let commands = [
+            // A connection that stays open until somebody ends it.
+            "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT port.test:8443 HTTP/1.1\\r\\nHost: port.test:8443\\r\\n\\r\\n' >&3;
+             head -c 12 <&3; echo; echo open >/workspace/net/open; cat <&3 >/dev/null; echo ended",
+            "until [ -e /tmp/go ]; do sleep 0.1; done; curl -sS --max-time 10 --retry 20 --retry-all-errors --retry-delay 1 --cacert ca.pem https://api.allowed.test/after",
+        ];
+        let far = internet.listen("93.184.216.34:8443");
+        let world = World::start(internet, &commands).await;
+        let repo = Repo::with("net", &[("ca.pem", world.authority.pem.as_str())]);
+        let session = world.server.create(&repo, "Try it").await;
+        let (open, _) = far.accept().await.unwrap();
+        // Its host goes from the list: the connection ends at once, and nothing new comes.
+        let begun = std::time::Instant::now();
+        world.level(json!({ "level": "custom", "domains": ["api.allowed.test"] })).await;
+        let events = world.server.until(session, |events| results(events).len() == 1).await;
+        println!("an open connection ended {:?} after the edit", begun.elapsed());
+        assert!(results(&events)[0].content.contains("200"), "{}", results(&events)[0].content);
+        assert!(results(&events)[0].content.ends_with("ended"));
+        drop(open);
+        world.server.kill_part(Part::Egress).await;
+        world.server.cli(&["sessions", "shell", &session.to_string(), "--", "touch", "/tmp/go"]).await;
+        let events = world.server.until_rest(session, 1).await;
+        assert!(
+            results(&events)[1].content.contains("hello from api.allowed.test"),
+            "{}",
+            results(&events)[1].content
+        );
+        let page: Value = world.server.get(&format!("/sessions/{session}/network")).await.is(200).json();
+        assert_eq!(page.get("broken_after"), None, "the chain goes on over the death of egress");
+        world.nothing_leaked();
     });
 }

@@ -8,6 +8,7 @@ use protocol::environment::{
     EnvironmentSettings, MAX_DOMAINS, MAX_ENVIRONMENT_NAME, MAX_SETUP_SCRIPT_BYTES, MAX_VARIABLES_BYTES,
     NetworkLevel,
 };
+use protocol::network::Rendering;
 use protocol::sandbox_host::TierReport;
 use protocol::sandbox_spec::{Limits, Tier, TierRequest};
 
@@ -63,11 +64,18 @@ pub(super) fn settings(mut settings: EnvironmentSettings) -> Result<EnvironmentS
 /// What is allowed but worth a second look.
 pub(super) fn warnings(settings: &EnvironmentSettings) -> Vec<String> {
     let mut warnings = variables::parse(&settings.variables).map(|read| read.warnings).unwrap_or_default();
-    if !matches!(settings.network, NetworkLevel::None {}) {
+    let online = !matches!(settings.network, NetworkLevel::None {});
+    if online && !settings.tier.accepts(Tier::Container) {
         warnings.push(format!(
-            "the network level `{}` is kept for later; in this version no sandbox has any network",
-            settings.network.name()
+            "the network level `{}` does not hold in other tiers than `container`: in this version their \
+             sandboxes are offline",
+            settings.network.name(),
         ));
+    }
+    if online && settings.rendering == Rendering::Strict {
+        let hosts = "hosts of the included list that may only be read are reached by plain HTTP alone: in this \
+                     version nobody looks into TLS";
+        warnings.push(hosts.into());
     }
     if let NetworkLevel::Custom { domains, .. } = &settings.network {
         let read =

@@ -109,6 +109,11 @@ impl TestServer {
         }
     }
 
+    /// `kill -9` of one of its processes that is started again.
+    pub async fn kill_part(&self, part: Part) {
+        process::kill_hard(self.pid(part));
+    }
+
     /// Asks it to end, and gives its exit code.
     ///
     /// # Panics
