@@ -8,7 +8,7 @@ export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/node/bin:$(PATH)
 # Sandboxes need root; a user with sudo is asked once.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 
-.PHONY: demo test build setup guest web lint test-rust test-web test-served bench test-churn fuzz fuzz-planted clean
+.PHONY: demo test build setup guest web lint test-rust test-web test-served bench test-churn test-packages fuzz fuzz-planted clean
 
 demo: build
 	@$(AS_ROOT) target/release/patchyard demo $(DEMO_FLAGS)
@@ -53,6 +53,10 @@ test-served: setup guest web
 # A thousand sandboxes, with sandbox-host killed again and again; make test runs a few.
 test-churn: setup guest
 	PATCHYARD_CHURN=1000 $(AS_ROOT) cargo test --package sandbox --test matrix churn -- --nocapture
+
+# Real package managers in a sandbox at level trusted, with the real registries: some 200 MB.
+test-packages: setup guest
+	$(AS_ROOT) cargo test --package cli --test e2e -- --ignored packages --nocapture
 
 MINUTES ?= 10
 

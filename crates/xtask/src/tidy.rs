@@ -24,12 +24,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ("guest", &["protocol", "archive"]),
     ("model-gateway", &["protocol"]),
     ("git-proxy", &["protocol", "policy"]),
+    ("egress", &["protocol", "policy"]),
     ("agent", &["protocol", "policy", "model-gateway"]),
-    ("session", &["protocol", "policy", "store", "sandbox", "model-gateway", "git-proxy", "agent"]),
-    ("server", &["protocol", "policy", "store", "session", "sandbox", "model-gateway", "git-proxy"]),
+    ("session", &["protocol", "policy", "store", "sandbox", "model-gateway", "git-proxy", "egress", "agent"]),
+    ("server", &["protocol", "policy", "store", "session", "sandbox", "model-gateway", "git-proxy", "egress"]),
     ("client", &["protocol"]),
     // The binary: the client's commands, and the processes that it starts.
-    ("cli", &["archive", "client", "protocol", "agent", "server", "sandbox", "model-gateway"]),
+    ("cli", &["archive", "client", "protocol", "agent", "server", "sandbox", "egress", "model-gateway"]),
 ];
 
 /// Crates for development only: they may use anything, nothing may use them outside of tests.

@@ -28,6 +28,7 @@ mod lifecycle;
 mod log;
 mod manners;
 mod network;
+mod packages;
 mod repository;
 mod security;
 mod setup;
