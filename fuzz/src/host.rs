@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use policy::host::{Authority, Host};
 
 /// Takes one input; panics over a finding.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     if let Ok(host) = Host::parse(data) {
         let shown = host.to_string();
         assert_eq!(Host::parse(shown.as_bytes()).as_ref(), Ok(&host), "{shown} reads as another host");

@@ -14,7 +14,7 @@ use protocol::environment::NetworkLevel;
 use protocol::network::{DenyReason, NetworkRules, Rendering};
 
 /// Takes one input; panics over a finding.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (text, target) = text.split_once('\n').unwrap_or((text, ""));
     let Ok(pattern) = Pattern::parse(text) else { return };
