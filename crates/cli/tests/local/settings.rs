@@ -47,7 +47,7 @@ fn what_is_wrong_is_told_and_a_broken_file_stops() {
         );
         assert_eq!(said.out(), "");
         for words in
-            ["entry 1 is no text", "filesystem.x", "httpProxyPort", "`a b` names no host", "1 allowed hosts"]
+            ["entry 1 is no text", "filesystem.x", "httpProxyPort", "`a b` is no domain", "1 allowed hosts"]
         {
             assert_eq!(said.err().matches(words).count(), 1, "{who:?}: {words}: {}", said.err());
         }

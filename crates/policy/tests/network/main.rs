@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests do")]
 
 mod addresses;
+mod corpus;
 mod lists;
 mod names;
 mod properties;
