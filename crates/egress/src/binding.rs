@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::bucket::Bucket;
+use crate::own::Own;
 use crate::{names, resolve};
 
 /// Connections of one sandbox at a time, and how many may begin.
@@ -36,6 +37,7 @@ pub(crate) struct Binding {
     pub(crate) names: Mutex<names::Names>,
     pub(crate) audit: Audit,
     pub(crate) resolver: resolve::Names,
+    pub(crate) own: Own,
     pub(crate) notices: broadcast::Sender<Notice>,
     /// Questions that may be asked.
     pub(crate) questions: Bucket,
@@ -62,7 +64,7 @@ impl Binding {
         (sandbox, session): (SandboxId, SessionId),
         policy: NetworkPolicy,
         audit: Audit,
-        resolver: resolve::Names,
+        (resolver, own): (resolve::Names, Own),
         notices: broadcast::Sender<Notice>,
     ) -> Self {
         Self {
@@ -71,6 +73,7 @@ impl Binding {
             names: Mutex::default(),
             audit,
             resolver,
+            own,
             notices,
             questions: Bucket::new(QUESTIONS, QUESTIONS),
             beginnings: Bucket::new(BURST, PER_SECOND),

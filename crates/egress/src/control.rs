@@ -25,6 +25,7 @@ use tokio::sync::broadcast;
 
 use crate::audit::Audit;
 use crate::binding::Binding;
+use crate::own::Own;
 use crate::{doors, frame, resolve};
 
 /// Records are on the disk within this time.
@@ -38,12 +39,18 @@ const WAITING: usize = 1024;
 pub(crate) struct Control {
     bindings: Mutex<HashMap<SandboxId, Arc<Binding>>>,
     resolver: resolve::Names,
+    own: Own,
     notices: broadcast::Sender<Notice>,
 }
 
 impl Control {
     pub(crate) fn new(resolver: resolve::Names) -> Self {
-        Self { bindings: Mutex::default(), resolver, notices: broadcast::Sender::new(WAITING) }
+        Self {
+            bindings: Mutex::default(),
+            resolver,
+            own: Own::default(),
+            notices: broadcast::Sender::new(WAITING),
+        }
     }
 
     /// Serves one connection of the server.
@@ -80,7 +87,7 @@ impl Control {
         let segment = sockets.pop().map(File::from).filter(|_| sockets.len() == wanted.len());
         let segment = segment.ok_or("not as many descriptors came as were told of")?;
         let audit = Audit::new(who.1, who.0, segment, chain);
-        let (resolver, notices) = (self.resolver.clone(), self.notices.clone());
+        let (resolver, notices) = ((self.resolver.clone(), self.own.clone()), self.notices.clone());
         let binding = Arc::new(Binding::new(who, policy, audit, resolver, notices));
         // Whoever came before lets go first.
         self.unbind(who.0);

@@ -90,6 +90,7 @@ pub(crate) async fn judge(binding: &Arc<Binding>, attempt: Attempt) -> Result<Ju
     let (mut addresses, mut why_not) = (Vec::new(), DenyReason::DnsError);
     for address in found {
         match policy.may_dial(&host, attempt.port, address) {
+            Ok(()) if binding.own.has(address) => why_not = DenyReason::AddrSelf,
             Ok(()) => addresses.push(address),
             Err(reason) => why_not = reason,
         }

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
@@ -15,34 +16,45 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The most addresses of a host that are looked at.
 const MOST: usize = 16;
 
-/// What answers for names.
+/// The system's name servers stand here; on a laptop they change with the network.
+const SYSTEM: &str = "/etc/resolv.conf";
+
+/// What answers for names. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Names(TokioResolver);
+pub(crate) struct Names {
+    /// Those that were named, or none for the system's.
+    servers: Arc<[SocketAddr]>,
+    made: Arc<Mutex<Made>>,
+}
+
+struct Made {
+    resolver: TokioResolver,
+    /// Of the system's file when it was read.
+    changed: Option<SystemTime>,
+}
+
+fn changed() -> Option<SystemTime> {
+    std::fs::metadata(SYSTEM).and_then(|file| file.modified()).ok()
+}
 
 impl Names {
     /// Asks these servers; those of the system where none is named.
     pub(crate) fn of(servers: &[SocketAddr]) -> io::Result<Self> {
-        let mut builder = if servers.is_empty() {
-            TokioResolver::builder_tokio().map_err(io::Error::other)?
-        } else {
-            let one = |server: &SocketAddr| {
-                let port = |mut connection: ConnectionConfig| {
-                    connection.port = server.port();
-                    connection
-                };
-                let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(port).into();
-                NameServerConfig::new(server.ip(), true, connections)
-            };
-            let config = ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(one).collect());
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        };
-        let options = builder.options_mut();
-        // A name is what it says: no search list is tried.
-        options.ndots = 0;
-        options.timeout = PATIENCE / 2;
-        options.attempts = 1;
-        options.edns0 = true;
-        builder.build().map(Self).map_err(io::Error::other)
+        let made = Made { changed: changed(), resolver: resolver(servers)? };
+        Ok(Self { servers: servers.into(), made: Arc::new(Mutex::new(made)) })
+    }
+
+    /// The resolver of now: a new one when the system's servers are others.
+    fn current(&self) -> TokioResolver {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = changed();
+        if self.servers.is_empty() && now.is_some() && now != made.changed {
+            match resolver(&[]) {
+                Ok(resolver) => *made = Made { resolver, changed: now },
+                Err(error) => tracing::warn!(%error, "the system's new name servers cannot be used"),
+            }
+        }
+        made.resolver.clone()
     }
 
     /// The addresses of a host; one that is an address has that.
@@ -53,7 +65,7 @@ impl Names {
             // The dot keeps search lists away.
             Host::Dns(name) => format!("{name}."),
         };
-        match tokio::time::timeout(PATIENCE, self.0.lookup_ip(name)).await {
+        match tokio::time::timeout(PATIENCE, self.current().lookup_ip(name)).await {
             Ok(Ok(found)) => Ok(found.iter().take(MOST).collect()),
             Ok(Err(error)) => {
                 tracing::debug!(%host, %error, "a name did not resolve");
@@ -62,6 +74,30 @@ impl Names {
             Err(_) => Err(()),
         }
     }
+}
+
+fn resolver(servers: &[SocketAddr]) -> io::Result<TokioResolver> {
+    let mut builder = if servers.is_empty() {
+        TokioResolver::builder_tokio().map_err(io::Error::other)?
+    } else {
+        let one = |server: &SocketAddr| {
+            let port = |mut connection: ConnectionConfig| {
+                connection.port = server.port();
+                connection
+            };
+            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(port).into();
+            NameServerConfig::new(server.ip(), true, connections)
+        };
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(one).collect());
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    let options = builder.options_mut();
+    // A name is what it says: no search list is tried.
+    options.ndots = 0;
+    options.timeout = PATIENCE / 2;
+    options.attempts = 1;
+    options.edns0 = true;
+    builder.build().map_err(io::Error::other)
 }
 
 impl std::fmt::Debug for Names {

@@ -27,7 +27,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("egress", &["protocol", "policy"]),
     ("agent", &["protocol", "policy", "model-gateway"]),
     ("session", &["protocol", "policy", "store", "sandbox", "model-gateway", "git-proxy", "egress", "agent"]),
-    ("server", &["protocol", "policy", "store", "session", "sandbox", "model-gateway", "git-proxy", "egress"]),
+    (
+        "server",
+        &["protocol", "policy", "store", "session", "sandbox", "model-gateway", "git-proxy", "egress"],
+    ),
     ("client", &["protocol"]),
     // The binary: the client's commands, and the processes that it starts.
     ("cli", &["archive", "client", "protocol", "agent", "server", "sandbox", "egress", "model-gateway"]),

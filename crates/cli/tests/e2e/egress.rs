@@ -8,7 +8,7 @@ use protocol::network::DenyReason;
 use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::harness::{Answer, Part, Repo, TestServer};
-use testkit::internet::{Authority, Internet, Names, Origin, Sink, alone};
+use testkit::internet::{Authority, Internet, Names, OWN, Origin, Sink, alone};
 use testkit::model::{Script, ScriptedModel, Turn};
 
 use crate::world::{check_log, completed, results, serve};
@@ -194,6 +194,58 @@ fn a_sandbox_is_offline_while_egress_is_away_and_edits_end_open_connections() {
         );
         let page: Value = world.server.get(&format!("/sessions/{session}/network")).await.is(200).json();
         assert_eq!(page.get("broken_after"), None, "the chain goes on over the death of egress");
+        world.nothing_leaked();
+    });
+}
+
+/// Rows R01 to R06, R08, R10, R11, R15 of the escape matrix: names that are allowed, with addresses that are not.
+#[test]
+fn allowed_names_reach_public_addresses_only() {
+    let bad = [
+        ("r01", "127.0.0.1", "addr_loopback"),
+        ("r01b", "127.9.9.9", "addr_loopback"),
+        ("r02", "10.0.0.1", "addr_private"),
+        ("r02b", "172.16.0.1", "addr_private"),
+        ("r02c", "192.168.0.1", "addr_private"),
+        ("r02d", "100.64.0.1", "addr_private"),
+        ("r03", "169.254.169.254", "addr_metadata"),
+        ("r04", "0.0.0.0", "addr_reserved"),
+        ("r04b", "::", "addr_reserved"),
+        ("r05", "::1", "addr_loopback"),
+        ("r05b", "fc00::1", "addr_private"),
+        ("r05c", "fe80::1", "addr_linklocal"),
+        ("r05d", "ff02::1", "addr_reserved"),
+        ("r06", "::ffff:127.0.0.1", "addr_loopback"),
+        ("r15", OWN, "addr_self"),
+        ("r14", "none", "dns_error"),
+    ];
+    alone(move |internet| async move {
+        let ask = |name: &str| {
+            format!("curl -sS -o /dev/null -D - --max-time 10 http://{name}.wild.test/ | tr -d '\\r'")
+        };
+        let mut commands: Vec<String> = bad.iter().map(|(name, ..)| ask(name)).collect();
+        // One good address among bad ones is a game that somebody plays.
+        commands.push(ask("mixed"));
+        // What the sandbox itself believes of a name counts for nothing.
+        commands.push("echo '93.184.216.66 api.allowed.test' >>/etc/hosts; curl -sS --max-time 10 http://api.allowed.test/".into());
+        for name in ["localhost", "x.localhost", "host.docker.internal", "db.internal", "printer.local"] {
+            commands.push(format!("curl -sS -o /dev/null -D - --noproxy '' --max-time 10 http://{name}/ -x http://127.0.0.1:3128 | tr -d '\\r'"));
+        }
+        let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+        let world = World::start(internet, &commands).await;
+        for (name, address, _) in bad {
+            world.names.set(&format!("{name}.wild.test"), &[address]);
+        }
+        world.names.set("mixed.wild.test", &["93.184.216.34", "10.0.0.1"]);
+        let (_, said) = world.run().await;
+        for ((name, address, reason), said) in bad.iter().zip(&said) {
+            assert!(said.contains(&format!("x-deny-reason: {reason}")), "{name} {address}: {said}");
+        }
+        assert!(said[bad.len()].contains("x-deny-reason: addr_private"), "{}", said[bad.len()]);
+        assert!(said[bad.len() + 1].contains("hello from plain"), "{}", said[bad.len() + 1]);
+        for said in &said[bad.len() + 2..] {
+            assert!(said.contains("x-deny-reason: addr_"), "{said}");
+        }
         world.nothing_leaked();
     });
 }

@@ -14,5 +14,5 @@ mod namespaces;
 mod origin;
 
 pub use names::Names;
-pub use namespaces::{Internet, alone};
+pub use namespaces::{Internet, OWN, alone};
 pub use origin::{Authority, Origin, Sink};

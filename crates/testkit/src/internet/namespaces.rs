@@ -22,6 +22,9 @@ const ADDRESSES: [&str; 6] = [
     "2606:2800:220:1::66/128",
 ];
 
+/// A public address of the test's own machine.
+pub const OWN: &str = "93.184.216.99";
+
 /// The other end of the cable.
 #[derive(Debug)]
 pub struct Internet {
@@ -67,6 +70,7 @@ impl Internet {
         joined("far", 1)?;
         setns(&own, CloneFlags::CLONE_NEWNET)?;
         joined("near", 2)?;
+        ip(&format!("address add {OWN}/32 dev lo"))?;
         ip("route add default via 10.99.0.1")?;
         ip("route add default via fd99::1")?;
         Ok(Self { namespace })
@@ -78,7 +82,7 @@ impl Internet {
     /// When the address is none of the internet's.
     #[must_use]
     pub fn listen(&self, address: &str) -> TcpListener {
-        let listener = self.inside(address, |address| StdListener::bind(address));
+        let listener = self.inside(address, StdListener::bind);
         listener.set_nonblocking(true).must("a socket");
         TcpListener::from_std(listener).must("a listener")
     }
@@ -89,7 +93,7 @@ impl Internet {
     /// When the address is none of the internet's.
     #[must_use]
     pub fn packets(&self, address: &str) -> UdpSocket {
-        let socket = self.inside(address, |address| StdUdpSocket::bind(address));
+        let socket = self.inside(address, StdUdpSocket::bind);
         socket.set_nonblocking(true).must("a socket");
         UdpSocket::from_std(socket).must("a socket")
     }

@@ -99,7 +99,7 @@ impl Origin {
 
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, name: &str, requests: &Mutex<Vec<String>>) {
     let mut request = Vec::new();
-    let mut buffer = [0; 16 * 1024];
+    let mut buffer = vec![0; 16 * 1024];
     while !is_whole(&request) {
         match stream.read(&mut buffer).await {
             Ok(0) | Err(_) => break,
