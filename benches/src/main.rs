@@ -1,7 +1,7 @@
 //! Figures for `docs/PERFORMANCE.md`.
 //!
 //! ```text
-//!  cargo run --release -p benches -- --patchyard target/release/patchyard [--runs 30] [--only neighbours]
+//!  cargo run --release -p benches -- --patchyard target/release/patchyard [--runs 30] [--only neighbours|tunnels]
 //! ```
 //!
 //! Prints one JSON line per figure: its median and 95th percentile, the budget, and where there is a
@@ -15,6 +15,7 @@ mod idle;
 mod neighbours;
 mod sandbox_start;
 mod tool_call;
+mod tunnels;
 
 use std::path::PathBuf;
 
@@ -25,31 +26,36 @@ struct Bench {
     /// The release binary.
     patchyard: PathBuf,
     runs: usize,
-    /// Only what sandboxes notice of each other.
-    neighbours_only: bool,
+    /// The one program that is to run, where not all are.
+    only: Option<String>,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let mut bench =
-        Bench { patchyard: PathBuf::from("target/release/patchyard"), runs: 30, neighbours_only: false };
+    let mut bench = Bench { patchyard: PathBuf::from("target/release/patchyard"), runs: 30, only: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
             "--patchyard" => bench.patchyard = PathBuf::from(value),
             "--runs" => bench.runs = value.parse()?,
-            "--only" if value == "neighbours" => bench.neighbours_only = true,
+            "--only" => bench.only = Some(value),
             _ => return Err(format!("unknown argument {name}").into()),
         }
     }
     bench.patchyard = std::fs::canonicalize(&bench.patchyard)?;
-    if bench.neighbours_only {
-        return neighbours::run(&bench).await;
+    match bench.only.as_deref() {
+        None => {}
+        Some("neighbours") => return neighbours::run(&bench).await,
+        Some("tunnels") => return tunnels::run(&bench).await,
+        Some(other) => {
+            return Err(format!("there is no program {other}; there are neighbours and tunnels").into());
+        }
     }
     sandbox_start::run(&bench).await?;
     tool_call::run(&bench).await?;
     first_request::run(&bench).await?;
     idle::run(&bench).await?;
+    tunnels::run(&bench).await?;
     neighbours::run(&bench).await
 }
