@@ -38,6 +38,16 @@ pub(crate) fn is_unified() -> bool {
     Path::new(TREES).join("cgroup.controllers").exists()
 }
 
+/// Whether we may make groups, in one tree at least.
+pub(crate) fn can_be_made() -> bool {
+    let parent = PARENT.trim_start_matches('/');
+    let unique = format!("try-{}", std::process::id());
+    trees().iter().any(|tree| {
+        let group = tree.join(parent).join(&unique);
+        fs::create_dir(&group).and_then(|()| fs::remove_dir(&group)).is_ok()
+    })
+}
+
 /// Kills what is left in a group, in every tree, and removes it.
 pub(crate) fn remove(group: &str) -> io::Result<()> {
     for tree in trees() {

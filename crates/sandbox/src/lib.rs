@@ -23,6 +23,7 @@ mod loop_device;
 mod mounts;
 mod process;
 mod runtime;
+mod shifted_copy;
 mod slots;
 mod sockets;
 mod userns;

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use protocol::sandbox_spec::Limits;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::seccomp::{self, Errors};
 
 /// A sandbox's own range of user and group ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
     /// The host's id of the sandbox's root.
     pub base: u32,
@@ -49,8 +50,9 @@ pub struct BundleSpec {
     pub argv: Vec<String>,
     /// Its ids.
     pub ids: IdRange,
-    /// Its control group below every controller, such as `/patchyard/sbx_…`.
-    pub cgroup: String,
+    /// Its control group below every controller, such as `/patchyard/sbx_…`; `None` where none can be
+    /// made, and so no limit of these holds.
+    pub cgroup: Option<String>,
     /// What it may use.
     pub limits: Limits,
     /// Whether the control groups are one tree, version 2.
@@ -122,7 +124,7 @@ const CPU_PERIOD: u64 = 100_000;
 #[must_use]
 pub fn config(spec: &BundleSpec) -> Value {
     let limits = spec.limits;
-    json!({
+    let mut config = json!({
         "ociVersion": "1.0.2",
         "root": { "path": spec.root, "readonly": spec.root_read_only },
         "hostname": "patchyard",
@@ -146,20 +148,23 @@ pub fn config(spec: &BundleSpec) -> Value {
                 { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
             ],
         },
-        "mounts": mounts(&spec.binds),
+        "mounts": mounts(&spec.binds, spec.ids),
         "linux": {
             "namespaces": NAMESPACES.map(namespace),
             "uidMappings": [id_mapping(spec.ids)],
             "gidMappings": [id_mapping(spec.ids)],
-            "cgroupsPath": spec.cgroup,
-            "resources": resources(limits, spec.unified_cgroups),
             // Whoever makes a process namespace inside needs a `/proc` that nothing lies over: what is hidden
             // there otherwise is kept from a foreign id by its owner.
             "maskedPaths": if spec.nested { &[] } else { MASKED },
             "readonlyPaths": if spec.nested { &[] } else { READ_ONLY },
             "seccomp": seccomp::profile(spec.errors, spec.nested),
         },
-    })
+    });
+    if let Some(cgroup) = &spec.cgroup {
+        config["linux"]["cgroupsPath"] = json!(cgroup);
+        config["linux"]["resources"] = resources(limits, spec.unified_cgroups);
+    }
+    config
 }
 
 /// What the image says, over what there has to be.
@@ -197,14 +202,22 @@ fn resources(limits: Limits, unified: bool) -> Value {
     resources
 }
 
-fn mounts(binds: &[Bind]) -> Value {
+/// The group of terminals on every usual system.
+const TTY: u32 = 5;
+
+fn mounts(binds: &[Bind], ids: IdRange) -> Value {
+    let mut terminals = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
+    // A container with a handful of ids has no such group.
+    if let Some(options) = terminals.as_array_mut().filter(|_| ids.size > TTY) {
+        options.push(json!(format!("gid={TTY}")));
+    }
     let mut mounts = vec![
         json!({ "destination": "/proc", "type": "proc", "source": "proc",
                 "options": ["nosuid", "noexec", "nodev"] }),
         json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
                 "options": ["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"] }),
         json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] }),
+                "options": terminals }),
         json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
                 "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=1g"] }),
         json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",

@@ -12,7 +12,7 @@ fn spec() -> BundleSpec {
         root_read_only: false,
         argv: vec!["/init".into()],
         ids: IdRange { base: 600_000_000, size: 65_536 },
-        cgroup: "/patchyard/sbx_1".into(),
+        cgroup: Some("/patchyard/sbx_1".into()),
         limits: Limits {
             memory_bytes: 1_000_000,
             cpu_millis: 1_500,

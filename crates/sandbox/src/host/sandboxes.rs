@@ -15,7 +15,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,11 +28,12 @@ use protocol::sandbox_spec::{Limits, SandboxSpec, Tier, TierRequest, Unenforced}
 use super::config::{Refusal, Trying};
 use super::disks::{self, DiskKind, Disks};
 use super::known_images::KnownImages;
-use super::layers::Layers;
+use super::layers::{Layers, Lower};
 use super::place::Place;
 use super::plan::{GUEST_SOCKET, Plan};
 use super::probe::Runtimes;
 use super::record::{Init, Record};
+use super::rights::Rights;
 use super::workbench::Workbench;
 use crate::cgroups;
 use crate::mounts;
@@ -67,6 +68,8 @@ pub(crate) struct Sandboxes {
     runtimes: Runtimes,
     /// Limits of control groups, tried once.
     limits: OnceLock<Vec<LimitReport>>,
+    /// Held while a copy of a tree is made that several sandboxes may stand on.
+    pub(super) copying: Mutex<()>,
     busy: Mutex<HashMap<SandboxId, Arc<Mutex<()>>>>,
     /// Ended lately. Who gives a creation up asks for the end while the creation is still on its
     /// way here: it must not be made after that, with nobody left who knows of it.
@@ -79,12 +82,12 @@ const ENDED: usize = 4096;
 impl Sandboxes {
     /// Takes over what an earlier `sandbox-host` left: the living stay, the dead are removed.
     pub(crate) fn adopt(place: Place, images: KnownImages, server_uid: u32, server_gid: u32) -> Self {
-        let (busy, ended) = (Mutex::default(), Mutex::default());
+        let (busy, ended, copying) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (runtimes, limits) = (Runtimes::new(), OnceLock::new());
         let layers = Layers::open(place.layers(), place.workbench("layers"));
         let disks = Disks::open(place.spare_disks());
         let all =
-            Self { place, images, layers, disks, server_uid, server_gid, runtimes, limits, busy, ended };
+            Self { place, images, layers, disks, server_uid, server_gid, runtimes, limits, copying, busy, ended };
         all.place.remove_stand_ins();
         for sandbox in all.place.sandboxes() {
             if all.living(sandbox).is_some() {
@@ -219,7 +222,7 @@ impl Sandboxes {
         Ok(missing)
     }
 
-    fn stack(&self, layer: LayerId, image: &str) -> Result<Vec<PathBuf>, Refusal> {
+    fn stack(&self, layer: LayerId, image: &str) -> Result<Vec<Lower>, Refusal> {
         let image = self.images.id(image)?;
         let found = self.layers.stack(layer, &image).trying(|| format!("mount {layer}"))?;
         found.ok_or(Refusal::NoLayer(layer))
@@ -236,7 +239,12 @@ impl Sandboxes {
             .slots
             .take(&self.place.home_name(sandbox), plan.slots())
             .trying(|| format!("find ids for {sandbox}"))?;
-        let mut record = plan.record(slot);
+        let holder = self.place.home_name(sandbox);
+        let Some(ids) = self.place.slots.range(slot, plan.slots()) else {
+            let _ = self.place.slots.give_back(slot, plan.slots(), &holder);
+            return Err(Refusal::BadRequest(format!("the ids for {sandbox} are gone")));
+        };
+        let mut record = plan.record(slot, ids);
         record.write(home).trying(|| format!("write the record of {sandbox}"))?;
 
         let bench = self.assemble(plan, &mut record, home)?;
@@ -246,7 +254,7 @@ impl Sandboxes {
                 .trying(|| format!("make the socket of {sandbox}"))
         });
         let listener = listener.transpose()?;
-        let spec = self.bundle(plan, record.range(), &bench);
+        let spec = self.bundle(plan, record.ids, &bench);
         bench.write_config(&spec).trying(|| format!("write the bundle of {sandbox}"))?;
         let pid =
             plan.runtime.start(&sandbox.to_string(), &bench.bundle, listener.as_ref().map(AsFd::as_fd))?;
@@ -297,7 +305,7 @@ impl Sandboxes {
         record.session = Some(session);
         let home = self.place.home(sandbox);
         record.write(&home).trying(|| format!("write the record of {sandbox}"))?;
-        self.repository_tree(&repository, record.range())
+        self.repository_tree(sandbox, &repository, record.ids)
             .and_then(|tree| mounts::attach_inside(tree, init.as_fd(), Path::new(REPOSITORY_MOUNT)))
             .trying(|| format!("mount the repository of {session} in {sandbox}"))
     }
@@ -320,7 +328,8 @@ impl Sandboxes {
         }
         let kept = self.images.id(&record.spec.image).and_then(|image| {
             let below = record.spec.layer;
-            let kept = self.layers.keep(layer, &home, disk, below, &image);
+            let root = if self.place.rights == Rights::Root { 0 } else { record.ids.base };
+            let kept = self.layers.keep(layer, &home, disk, below, &image, root);
             kept.trying(|| format!("keep what {sandbox} wrote"))
         });
         self.remove(sandbox)?;
