@@ -110,6 +110,22 @@ struct Limit {
     unified: (&'static str, &'static str, &'static str),
 }
 
+impl Limit {
+    /// What makes it hold.
+    fn mend(&self, user: Option<u32>) -> String {
+        match user {
+            None => format!("enable the controller `{}`", self.name),
+            Some(user) if !is_unified() => format!(
+                "delegate a group to the user, as root: mkdir -p {TREES}/{0}{PARENT} && chown -R {user} {TREES}/{0}{PARENT}",
+                self.split.0
+            ),
+            Some(_) => "delegate a group to the user: systemd-run --user --scope -p Delegate=yes patchyard serve, or \
+                        start it as root"
+                .to_owned(),
+        }
+    }
+}
+
 const LIMITS: &[Limit] = &[
     Limit {
         name: "memory",
@@ -124,8 +140,9 @@ const LIMITS: &[Limit] = &[
     },
 ];
 
-/// Makes a group, sets each limit, reads it back, and removes the group.
-pub(crate) fn probe(unique: &str) -> Vec<LimitReport> {
+/// Makes a group, sets each limit, reads it back, and removes the group. `user` is the ordinary user that
+/// this is done for.
+pub(crate) fn probe(unique: &str, user: Option<u32>) -> Vec<LimitReport> {
     LIMITS
         .iter()
         .map(|limit| {
@@ -134,8 +151,8 @@ pub(crate) fn probe(unique: &str) -> Vec<LimitReport> {
                 Err(error) => (
                     false,
                     format!(
-                        "{error}; a sandbox can use more than it is promised: enable the controller `{}`",
-                        limit.name
+                        "{error}; a sandbox can use more than it is promised: {}",
+                        limit.mend(user)
                     ),
                 ),
             };

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat};
@@ -141,12 +141,12 @@ fn at(parent: BorrowedFd<'_>, name: &CString) -> PathBuf {
 
 fn copy_once(source: &Path, target: &Path) -> io::Result<()> {
     fs::create_dir(target)?;
-    let [source, target] = [source, target].map(for_children);
+    // Both by descriptors that the program has itself: our paths may lead through ours, which are none of
+    // its business, and which it may not look at once we made files as somebody else.
     let output = Command::new("cp")
-        .args(["-a", "--reflink=auto", "--"])
-        .arg(source.join("."))
-        .arg(&target)
-        .stdin(Stdio::null())
+        .args(["-a", "--reflink=auto", "--", ".", "/proc/self/fd/0/"])
+        .current_dir(source)
+        .stdin(fs::File::open(target)?)
         .output()?;
     if output.status.success() {
         return Ok(());
@@ -154,12 +154,4 @@ fn copy_once(source: &Path, target: &Path) -> io::Result<()> {
     let words = String::from_utf8_lossy(&output.stderr);
     let words: String = words.lines().next().unwrap_or("it gave no reason").chars().take(300).collect();
     Err(io::Error::other(format!("cp: {words}")))
-}
-
-/// A path that leads through an open descriptor of ours, as another process can use it.
-fn for_children(path: &Path) -> PathBuf {
-    match path.strip_prefix("/proc/self") {
-        Ok(rest) => Path::new("/proc").join(std::process::id().to_string()).join(rest),
-        Err(_) => path.to_owned(),
-    }
 }

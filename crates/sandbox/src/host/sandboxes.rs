@@ -32,7 +32,7 @@ use super::layers::{Layers, Lower};
 use super::place::Place;
 use super::plan::{GUEST_SOCKET, Plan};
 use super::probe::Runtimes;
-use super::record::{Init, Record};
+use super::record::{Init, Record, slots_of};
 use super::rights::Rights;
 use super::workbench::Workbench;
 use crate::cgroups;
@@ -115,13 +115,29 @@ impl Sandboxes {
         HostReport {
             tiers: self.runtimes.tiers(&self.place, bench),
             runtimes: self.runtimes.reports(&self.place),
-            limits: self.limits().iter().cloned().chain([self.disks.report()]).collect(),
+            limits: self.limits().iter().cloned().chain([self.disk_limit()]).chain(self.room()).collect(),
             images: self.images.infos(),
         }
     }
 
     fn limits(&self) -> &[LimitReport] {
-        self.limits.get_or_init(|| cgroups::probe(&format!("probe-{}", std::process::id())))
+        let unique = || format!("probe-{}", std::process::id());
+        self.limits.get_or_init(|| cgroups::probe(&unique(), self.place.rights.user_id()))
+    }
+
+    fn disk_limit(&self) -> LimitReport {
+        let mut report = self.disks.report();
+        if !report.enforced && self.place.rights.user_id().is_some() {
+            report.note += "; quotas and loop devices are for a sandbox-host that was started as root";
+        }
+        report
+    }
+
+    /// How many sandboxes there can be at a time, where that is little.
+    fn room(&self) -> Option<LimitReport> {
+        let (room, more) = self.place.slots.room()?;
+        let note = format!("this user has room for {room} sandboxes at a time; for more, as root: {more}");
+        Some(LimitReport { name: "ids".into(), enforced: true, note })
     }
 
     /// The sandboxes that run.
@@ -175,6 +191,13 @@ impl Sandboxes {
             let why = format!("a sandbox of {} cannot wait for its session", runtime.name());
             return Err(Refusal::BadRequest(why));
         }
+        if session.is_none() {
+            let scarce = self.place.slots.are_scarce(slots_of(&spec)).trying(|| "look for ids".into())?;
+            if scarce {
+                let why = "the last ids are for a sandbox with a session, not for one that waits";
+                return Err(Refusal::BadRequest(why.into()));
+            }
+        }
         let unenforced = self.unenforced(&spec)?;
         let layers = match spec.layer {
             Some(layer) => self.stack(layer, &spec.image)?,
@@ -210,7 +233,7 @@ impl Sandboxes {
 
     /// Promised limits that do not hold here; an error when they have to.
     fn unenforced(&self, spec: &SandboxSpec) -> Result<Vec<String>, Refusal> {
-        let disk = self.disks.report();
+        let disk = self.disk_limit();
         let reports = self.limits().iter().chain([&disk]);
         let missing: Vec<String> = reports
             .filter(|report| !report.enforced)

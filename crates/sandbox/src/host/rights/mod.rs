@@ -55,4 +55,12 @@ impl Rights {
             Err(missing) => Self::Missing(missing.to_string()),
         }
     }
+
+    /// The ordinary user's id outside.
+    pub(crate) fn user_id(&self) -> Option<u32> {
+        match self {
+            Self::User(user) => Some(user.uid),
+            Self::Root | Self::Missing(_) => None,
+        }
+    }
 }
