@@ -2,8 +2,9 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
@@ -77,7 +78,7 @@ impl Account {
         let ids = format!("ordinary:{}:{}\n", self.first, self.given.ids);
         add("subuid", ids.clone(), self.given.ids > 0);
         add("subgid", ids, self.given.ids > 0);
-        pack(&path("slim.tar"));
+        fs::copy(packed(), path("slim.tar")).unwrap();
     }
 
     /// The host's processes of this user and of its ids.
@@ -89,9 +90,12 @@ impl Account {
     }
 }
 
-/// Whose a process is, by what it cannot hide.
+/// Whose a process is, by what it cannot hide; nobody's when it has ended and is only not collected yet.
 fn ids_of(pid: i32) -> Vec<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    if status.contains("\nState:\tZ") {
+        return Vec::new();
+    }
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
     line.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
@@ -104,11 +108,28 @@ impl Drop for Account {
     }
 }
 
-/// The image `slim` without compilers, as an archive.
-fn pack(archive: &Path) {
-    let tree = "/var/lib/patchyard/images/slim/rootfs";
+/// The image `slim` without compilers, as an archive; packed once for all tests of this build.
+fn packed() -> &'static Path {
+    static PACKED: OnceLock<PathBuf> = OnceLock::new();
+    PACKED.get_or_init(|| {
+        let tree = Path::new("/var/lib/patchyard/images/slim/rootfs");
+        let about = fs::metadata(tree).expect("the image slim is missing; run scripts/setup");
+        let name = format!("rootless-slim-{}-{}.tar", about.ino(), about.ctime());
+        let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        if !archive.exists() {
+            let new = archive.with_extension(format!("{}.new", std::process::id()));
+            pack(tree, &new);
+            fs::rename(new, &archive).unwrap();
+        }
+        archive
+    })
+}
+
+fn pack(tree: &Path, archive: &Path) {
     let packed = Command::new("tar")
-        .args(["-C", tree, "--exclude=./usr/lib/gcc", "--exclude=./usr/include", "--exclude=./usr/share/perl"])
+        .arg("-C")
+        .arg(tree)
+        .args(["--exclude=./usr/lib/gcc", "--exclude=./usr/include", "--exclude=./usr/share/perl"])
         .args(["--exclude=*.a", "--numeric-owner", "-cf"])
         .arg(archive)
         .arg(".")
