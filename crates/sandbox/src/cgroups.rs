@@ -38,14 +38,16 @@ pub(crate) fn is_unified() -> bool {
     Path::new(TREES).join("cgroup.controllers").exists()
 }
 
-/// Whether we may make groups, in one tree at least.
-pub(crate) fn can_be_made() -> bool {
+/// Whether an ordinary user may make groups: in every tree, because runtimes want all or none.
+pub(crate) fn are_delegated() -> bool {
     let parent = PARENT.trim_start_matches('/');
     let unique = format!("try-{}", std::process::id());
-    trees().iter().any(|tree| {
-        let group = tree.join(parent).join(&unique);
-        fs::create_dir(&group).and_then(|()| fs::remove_dir(&group)).is_ok()
-    })
+    let trees = trees();
+    !trees.is_empty()
+        && trees.iter().all(|tree| {
+            let group = tree.join(parent).join(&unique);
+            fs::create_dir(&group).and_then(|()| fs::remove_dir(&group)).is_ok()
+        })
 }
 
 /// Kills what is left in a group, in every tree, and removes it.
@@ -110,22 +112,6 @@ struct Limit {
     unified: (&'static str, &'static str, &'static str),
 }
 
-impl Limit {
-    /// What makes it hold.
-    fn mend(&self, user: Option<u32>) -> String {
-        match user {
-            None => format!("enable the controller `{}`", self.name),
-            Some(user) if !is_unified() => format!(
-                "delegate a group to the user, as root: mkdir -p {TREES}/{0}{PARENT} && chown -R {user} {TREES}/{0}{PARENT}",
-                self.split.0
-            ),
-            Some(_) => "delegate a group to the user: systemd-run --user --scope -p Delegate=yes patchyard serve, or \
-                        start it as root"
-                .to_owned(),
-        }
-    }
-}
-
 const LIMITS: &[Limit] = &[
     Limit {
         name: "memory",
@@ -140,9 +126,23 @@ const LIMITS: &[Limit] = &[
     },
 ];
 
-/// Makes a group, sets each limit, reads it back, and removes the group. `user` is the ordinary user that
-/// this is done for.
-pub(crate) fn probe(unique: &str, user: Option<u32>) -> Vec<LimitReport> {
+/// No limit holds, because no group can be made for sandboxes of this user.
+pub(crate) fn not_delegated(user: u32) -> Vec<LimitReport> {
+    let mend = if is_unified() {
+        "start it where one is: systemd-run --user --scope -p Delegate=yes patchyard serve".to_owned()
+    } else {
+        format!("as root: for t in {TREES}/*/; do mkdir -p $t{PARENT} && chown {user} $t{PARENT}; done")
+    };
+    let note = format!(
+        "a sandbox can use more than it is promised: no control group is delegated to this user; {mend}, or start \
+         it as root"
+    );
+    let report = |limit: &Limit| LimitReport { name: limit.name.into(), enforced: false, note: note.clone() };
+    LIMITS.iter().map(report).collect()
+}
+
+/// Makes a group, sets each limit, reads it back, and removes the group.
+pub(crate) fn probe(unique: &str) -> Vec<LimitReport> {
     LIMITS
         .iter()
         .map(|limit| {
@@ -151,8 +151,8 @@ pub(crate) fn probe(unique: &str, user: Option<u32>) -> Vec<LimitReport> {
                 Err(error) => (
                     false,
                     format!(
-                        "{error}; a sandbox can use more than it is promised: {}",
-                        limit.mend(user)
+                        "{error}; a sandbox can use more than it is promised: enable the controller `{}`",
+                        limit.name
                     ),
                 ),
             };

@@ -64,8 +64,9 @@ impl Account {
             chown(path(name), Some(self.id), Some(self.id)).unwrap();
         }
         // The folder of the build may be root's alone.
-        fs::copy(env!("CARGO_BIN_EXE_patchyard"), path("patchyard")).unwrap();
-        fs::copy(std::env::current_exe().unwrap(), path("test")).unwrap();
+        another_name(Path::new(env!("CARGO_BIN_EXE_patchyard")), &path("patchyard"));
+        another_name(&std::env::current_exe().unwrap(), &path("test"));
+        another_name(packed(), &path("slim.tar"));
         fs::create_dir(path("etc")).unwrap();
         let (id, home) = (self.id, path("home"));
         let add = |name: &str, line: String, condition: bool| {
@@ -78,7 +79,6 @@ impl Account {
         let ids = format!("ordinary:{}:{}\n", self.first, self.given.ids);
         add("subuid", ids.clone(), self.given.ids > 0);
         add("subgid", ids, self.given.ids > 0);
-        fs::copy(packed(), path("slim.tar")).unwrap();
     }
 
     /// The host's processes of this user and of its ids.
@@ -105,6 +105,13 @@ impl Drop for Account {
         for pid in self.processes() {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
+    }
+}
+
+/// Puts a big file where the user finds it; copied only where it has to be.
+fn another_name(file: &Path, name: &Path) {
+    if fs::hard_link(file, name).is_err() {
+        fs::copy(file, name).unwrap();
     }
 }
 

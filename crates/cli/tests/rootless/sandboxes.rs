@@ -39,6 +39,18 @@ test "$(ls /sys/class/net 2>/dev/null || echo lo)" = lo
 test "$(awk 'NR > 2 { print $1 }' /proc/net/dev)" = lo:
 "#;
 
+/// Makes processes until there are no more.
+const BOMB: &str = "
+import os, signal
+made = 0
+try:
+    while made < 5000:
+        if os.fork() == 0: signal.pause()
+        made += 1
+except BlockingIOError: pass
+print(made, flush=True)
+os._exit(0)";
+
 async fn life(tier: Tier) {
     let mut world = World::start();
     assert!(said(&["image", "list", "--data", world.data.to_str().unwrap()]).starts_with("slim "));
@@ -60,6 +72,10 @@ async fn life(tier: Tier) {
     let owner = std::fs::metadata(outside).unwrap().uid();
     assert!(owner >= 710_000_000, "{owner}");
     if tier == Tier::Container {
+        // Without control groups a command that forks without end meets this at least.
+        let made: u32 = sh(&link, &format!("python3 -c '{BOMB}'")).await.parse().unwrap();
+        assert!((200..256).contains(&made), "{made} processes of one user");
+        link.kill_all().await.unwrap();
         let ids = sh(&link, "cat /proc/self/uid_map /proc/self/gid_map; grep Uid /proc/1/status").await;
         assert!(ids.contains("64999") && ids.contains("65535"), "{ids}");
         assert!(!ids.contains(&me.to_string()) && !ids.contains(&owner.to_string()), "{ids}");

@@ -163,6 +163,9 @@ pub fn config(spec: &BundleSpec) -> Value {
     if let Some(cgroup) = &spec.cgroup {
         config["linux"]["cgroupsPath"] = json!(cgroup);
         config["linux"]["resources"] = resources(limits, spec.unified_cgroups);
+    } else if let Some(rlimits) = config["process"]["rlimits"].as_array_mut() {
+        // Less than a group gives: each user inside may have so many.
+        rlimits.push(json!({ "type": "RLIMIT_NPROC", "soft": limits.pids, "hard": limits.pids }));
     }
     config
 }

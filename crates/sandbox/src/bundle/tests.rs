@@ -36,6 +36,18 @@ fn strings(value: &Value) -> Vec<&str> {
 }
 
 #[test]
+fn without_groups_processes_are_limited_by_user() {
+    let kinds = |spec: &BundleSpec| {
+        let config = config(spec);
+        let rlimits = config["process"]["rlimits"].as_array().unwrap().clone();
+        let limit = rlimits.into_iter().find(|limit| limit["type"] == "RLIMIT_NPROC");
+        (config["linux"]["resources"].is_object(), limit.map(|limit| limit["hard"].as_u64().unwrap()))
+    };
+    assert_eq!(kinds(&spec()), (true, None));
+    assert_eq!(kinds(&BundleSpec { cgroup: None, ..spec() }), (false, Some(7)));
+}
+
+#[test]
 fn every_namespace_is_new_and_root_is_nobody_outside() {
     let config = config(&spec());
     let kinds: Vec<&str> = config["linux"]["namespaces"]

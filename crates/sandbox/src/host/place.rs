@@ -107,7 +107,7 @@ impl Place {
             Rights::Root | Rights::Missing(_) => Slots::open(ids.clone()),
         };
         let slots = slots.map_err(tried("read", &ids))?;
-        let groups = config.rights == Rights::Root || cgroups::can_be_made();
+        let groups = config.rights == Rights::Root || cgroups::are_delegated();
         Ok(Self {
             data_path,
             data,

@@ -121,8 +121,10 @@ impl Sandboxes {
     }
 
     fn limits(&self) -> &[LimitReport] {
-        let unique = || format!("probe-{}", std::process::id());
-        self.limits.get_or_init(|| cgroups::probe(&unique(), self.place.rights.user_id()))
+        self.limits.get_or_init(|| match self.place.rights.user_id() {
+            Some(user) if !self.place.runtimes.groups => cgroups::not_delegated(user),
+            _ => cgroups::probe(&format!("probe-{}", std::process::id())),
+        })
     }
 
     fn disk_limit(&self) -> LimitReport {
