@@ -41,7 +41,9 @@ fn main() -> ExitCode {
     }
     let rights = match &args.command {
         Some(Command::Internal(internal)) => serve::internal::settle(&internal.command),
-        Some(Command::Image(image)) => commands::image::settle(&mut args.global, &image.command).map(|()| None),
+        Some(Command::Image(image)) => {
+            commands::image::settle(&mut args.global, &image.command).map(|()| None)
+        }
         _ => Ok(None),
     };
     let rights = match rights {

@@ -56,7 +56,8 @@ impl Owners {
 pub(crate) fn beside(tree: BorrowedFd<'_>, name: &str, owners: Owners) -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let folder = openat(tree, "..", flags, Mode::empty())?;
-    let (kept, new) = (mounts::path_of(&folder).join(name), mounts::path_of(&folder).join(format!("{name}.new")));
+    let (kept, new) =
+        (mounts::path_of(&folder).join(name), mounts::path_of(&folder).join(format!("{name}.new")));
     let wanted = owners.of(nix::sys::stat::fstat(tree)?.st_uid);
     // The host's numbers behind our ids may have changed since it was made.
     if fs::symlink_metadata(&kept).is_ok_and(|about| about.uid() != wanted) {

@@ -70,7 +70,8 @@ impl Slots {
             Pool::Given { places, .. } => {
                 let places = places.get(slot as usize..slot.checked_add(count)? as usize)?;
                 let base = places.first()?.base;
-                let is_one = (0..).zip(places).all(|(index, place)| place.base == base + index * rights::SIZE);
+                let is_one =
+                    (0..).zip(places).all(|(index, place)| place.base == base + index * rights::SIZE);
                 is_one.then_some(IdRange { base, size: rights::SIZE * count })
             }
         }
@@ -196,7 +197,8 @@ mod tests {
     #[test]
     fn a_slot_is_free_again_when_its_holder_is_gone_or_gives_it_back() {
         let folder = tempfile::tempdir().unwrap();
-        let slots = Slots { folder: folder.path().join("ids"), pool: Pool::Machine, taken_by_others: Vec::new() };
+        let slots =
+            Slots { folder: folder.path().join("ids"), pool: Pool::Machine, taken_by_others: Vec::new() };
         fs::create_dir(&slots.folder).unwrap();
         let holders = ["a", "b", "c"].map(|name| folder.path().join(name));
         for holder in &holders {
@@ -213,6 +215,22 @@ mod tests {
         assert_eq!(slots.take(&holders[1], 2).unwrap(), 3, "2 is taken, and two follow each other");
         slots.give_back(3, 2, &holders[1]).unwrap();
         assert_eq!(slots.take(&holders[1], 1).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_users_places_are_known_by_the_hosts_numbers_and_two_lie_side_by_side() {
+        let folder = tempfile::tempdir().unwrap();
+        let bases = [2, 2 + rights::SIZE, 400_000];
+        let places = bases.map(|base| Given { base, outside: 100_000 + base }).to_vec();
+        let slots = Slots::of_user(folder.path().join("ids"), places, "usermod x".into()).unwrap();
+        assert_eq!(slots.take(folder.path(), 2).unwrap(), 0);
+        assert_eq!(slots.range(0, 2), Some(IdRange { base: 2, size: 2 * rights::SIZE }));
+        assert_eq!((slots.range(1, 2), slots.range(2, 2)), (None, None), "apart, and past the end");
+        assert!(folder.path().join("ids/100002").exists());
+        assert!(slots.are_scarce(1).unwrap() && !slots.are_scarce(0).unwrap());
+        assert_eq!(slots.take(folder.path(), 1).unwrap(), 2);
+        let full = slots.take(folder.path(), 1).unwrap_err().to_string();
+        assert!(full.contains("this user has 3") && full.ends_with("as root: usermod x"), "{full}");
     }
 
     #[test]

@@ -214,8 +214,7 @@ mod tests {
             chosen: false,
             why_not: Some("no ids; give some".into()),
         };
-        let report =
-            HostReport { runtimes: vec![runtime("crun"), runtime("runc")], ..HostReport::default() };
+        let report = HostReport { runtimes: vec![runtime("crun"), runtime("runc")], ..HostReport::default() };
         let mut checks = Vec::new();
         add_report(&mut checks, &report);
         assert!(checks.iter().all(|check| !check.ok));

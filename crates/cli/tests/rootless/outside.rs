@@ -103,7 +103,8 @@ fn ids_of(pid: i32) -> Vec<u32> {
 impl Drop for Account {
     fn drop(&mut self) {
         for pid in self.processes() {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
     }
 }
@@ -200,5 +201,7 @@ fn nothing_is_left(account: &Account) {
 
 /// Where the runner is an ordinary user it is the one, if it can be.
 fn as_who_this_is(inner: &str) {
-    eprintln!("SKIPPED: {inner} needs an account of its own, which only root can make; run this test as root");
+    eprintln!(
+        "SKIPPED: {inner} needs an account of its own, which only root can make; run this test as root"
+    );
 }

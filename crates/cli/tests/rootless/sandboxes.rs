@@ -65,7 +65,11 @@ async fn life(tier: Tier) {
     sh(&link, &format!("set -eu; git clone -q --shared {REPOSITORY_MOUNT} /workspace; cd /workspace
         test \"$(cat README)\" = hello; git fetch -q origin; git --git-dir={REPOSITORY_MOUNT} log -1 --format=%s
         test \"$(stat -c %u:%g {REPOSITORY_MOUNT})\" = 0:0; ! touch {REPOSITORY_MOUNT}/new 2>/dev/null")).await;
-    sh(&link, "! (echo '|/bin/sh' >/proc/sys/kernel/core_pattern) 2>/dev/null; ! mount -t tmpfs x /mnt 2>/dev/null").await;
+    sh(
+        &link,
+        "! (echo '|/bin/sh' >/proc/sys/kernel/core_pattern) 2>/dev/null; ! mount -t tmpfs x /mnt 2>/dev/null",
+    )
+    .await;
     // What is written lies outside with ids that are nobody's of the machine, and not the user's.
     let me = nix::unistd::geteuid().as_raw();
     let outside = world.folders()[0].join("disk/upper/etc/mine");
@@ -120,7 +124,8 @@ async fn inner_ids_run_out() {
         message
     };
     // A promise that does not hold is refused where that is asked for.
-    let strict = protocol::sandbox_spec::SandboxSpec { unenforced: Unenforced::Refuse, ..spec(Tier::Container) };
+    let strict =
+        protocol::sandbox_spec::SandboxSpec { unenforced: Unenforced::Refuse, ..spec(Tier::Container) };
     let words = refused(world.host.create(sandbox_id(), Some(world.session()), strict).await.unwrap_err());
     assert!(words.contains("the limit `disk` does not hold here"), "{words}");
     // The only place is not for one that waits.
@@ -134,9 +139,13 @@ async fn inner_ids_run_out() {
             world.start_host();
         }
         let session = world.session();
-        let failure = world.host.create(sandbox_id(), Some(session), spec(Tier::Container)).await.unwrap_err();
+        let failure =
+            world.host.create(sandbox_id(), Some(session), spec(Tier::Container)).await.unwrap_err();
         let words = refused(failure);
-        assert!(words.contains("all ranges of ids are in use (this user has 1; a sandbox takes 1)"), "{words}");
+        assert!(
+            words.contains("all ranges of ids are in use (this user has 1; a sandbox takes 1)"),
+            "{words}"
+        );
         assert!(words.contains("usermod --add-subuids") && words.ends_with(" ordinary"), "{words}");
     }
     sh(&world.link(&made).await, "true").await;
@@ -155,9 +164,15 @@ async fn inner_waiting_and_layers() {
     let link = world.link(&waiting).await;
     sh(&link, &format!("test -z \"$(ls {REPOSITORY_MOUNT})\"")).await;
     world.host.attach(waiting.attachment.sandbox, world.session()).await.unwrap();
-    sh(&link, &format!("set -eu; git clone -q --shared {REPOSITORY_MOUNT} /workspace
+    sh(
+        &link,
+        &format!(
+            "set -eu; git clone -q --shared {REPOSITORY_MOUNT} /workspace
         ! touch {REPOSITORY_MOUNT}/new 2>/dev/null; rm -rf /usr/share/doc
-        echo kept >/root/kept; ln /root/kept /root/again; chown 7:8 /root/kept; chmod 4755 /root/kept")).await;
+        echo kept >/root/kept; ln /root/kept /root/again; chown 7:8 /root/kept; chmod 4755 /root/kept"
+        ),
+    )
+    .await;
     drop(link);
     // On the same ids, then on others: the layer is as it was.
     let layer = layer_id();
@@ -166,8 +181,12 @@ async fn inner_waiting_and_layers() {
     let first = world.make(Some(world.session()), on_it()).await;
     let second = world.make(Some(world.session()), on_it()).await;
     for made in [&first, &second] {
-        let found = sh(&world.link(made).await, "test ! -e /usr/share/doc; cat /workspace/README
-            stat -c '%u:%g %a %h' /root/kept; stat -c %u:%g /workspace /root").await;
+        let found = sh(
+            &world.link(made).await,
+            "test ! -e /usr/share/doc; cat /workspace/README
+            stat -c '%u:%g %a %h' /root/kept; stat -c %u:%g /workspace /root",
+        )
+        .await;
         assert_eq!(found, "hello\n7:8 4755 2\n0:0\n0:0");
     }
     for made in [first, second] {

@@ -12,7 +12,8 @@ fn doctor() -> impl Fn(&str) -> (bool, String) {
     assert_eq!(report["ok"].as_bool().unwrap(), output.status.success());
     move |name| {
         let checks = report["checks"].as_array().unwrap();
-        let check = checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("{name}: {report}"));
+        let check =
+            checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("{name}: {report}"));
         (check["ok"].as_bool().unwrap(), check["note"].as_str().unwrap().to_owned())
     }
 }
@@ -76,7 +77,12 @@ fn inner_doctor() {
 #[test]
 #[ignore = "run by its outer half as an ordinary user"]
 fn inner_no_ids() {
-    lacks(&["/etc/subuid gives `ordinary` no ids", "/etc/subgid gives", "usermod --add-subuids", "start it as root"]);
+    lacks(&[
+        "/etc/subuid gives `ordinary` no ids",
+        "/etc/subgid gives",
+        "usermod --add-subuids",
+        "start it as root",
+    ]);
 }
 
 #[test]

@@ -204,24 +204,20 @@ fn run(place: &Place, runtime: &Runtime, name: &str, bench: &Path, ids: IdRange)
     }
     std::os::unix::fs::chown(&root, Some(ids.base), Some(ids.base)).map_err(prepared)?;
     let spec = BundleSpec {
-            root: root.clone(),
-            root_read_only: true,
-            argv: [&format!("{GUEST_BIN}/patchyard-guest"), "version"].map(str::to_owned).to_vec(),
-            ids,
-            cgroup: place.runtimes.groups.then(|| group(name)),
-            limits: SMALL,
-            unified_cgroups: cgroups::is_unified(),
-            nested: false,
-            environment: Vec::new(),
-            errors: runtime.kind().errors,
-            binds: vec![Bind {
-                source: place.guest_bin(),
-                destination: GUEST_BIN.into(),
-                access: Access::Run,
-            }],
-        };
-        let text = serde_json::to_vec(&config(&spec)).map_err(io::Error::from).map_err(prepared)?;
-        fs::write(bench.join("config.json"), text).map_err(prepared)?;
+        root: root.clone(),
+        root_read_only: true,
+        argv: [&format!("{GUEST_BIN}/patchyard-guest"), "version"].map(str::to_owned).to_vec(),
+        ids,
+        cgroup: place.runtimes.groups.then(|| group(name)),
+        limits: SMALL,
+        unified_cgroups: cgroups::is_unified(),
+        nested: false,
+        environment: Vec::new(),
+        errors: runtime.kind().errors,
+        binds: vec![Bind { source: place.guest_bin(), destination: GUEST_BIN.into(), access: Access::Run }],
+    };
+    let text = serde_json::to_vec(&config(&spec)).map_err(io::Error::from).map_err(prepared)?;
+    fs::write(bench.join("config.json"), text).map_err(prepared)?;
     runtime
         .run(name, bench)
         .map_err(|error| format!("{error}; update it or the kernel, or use the other one by {PINNED}"))

@@ -86,8 +86,19 @@ impl Sandboxes {
         let (runtimes, limits) = (Runtimes::new(), OnceLock::new());
         let layers = Layers::open(place.layers(), place.workbench("layers"));
         let disks = Disks::open(place.spare_disks());
-        let all =
-            Self { place, images, layers, disks, server_uid, server_gid, runtimes, limits, copying, busy, ended };
+        let all = Self {
+            place,
+            images,
+            layers,
+            disks,
+            server_uid,
+            server_gid,
+            runtimes,
+            limits,
+            copying,
+            busy,
+            ended,
+        };
         all.place.remove_stand_ins();
         for sandbox in all.place.sandboxes() {
             if all.living(sandbox).is_some() {

@@ -178,7 +178,9 @@ fn answer(host: &Host, request: &[u8]) -> (HostAnswer, Option<std::os::unix::net
             sandboxes.connect(sandbox).map(|connection| (HostAnswer::Connected, Some(connection)))
         }
         (Ok(request), Host::Able(sandboxes)) => as_able(sandboxes, request).map(|answer| (answer, None)),
-        (Ok(request), Host::Powerless(seen)) => powerless(&seen.0, &seen.1, &request).map(|answer| (answer, None)),
+        (Ok(request), Host::Powerless(seen)) => {
+            powerless(&seen.0, &seen.1, &request).map(|answer| (answer, None))
+        }
     };
     outcome.unwrap_or_else(|refusal| {
         (HostAnswer::Failed { code: refusal.code(), message: refusal.to_string() }, None)

@@ -95,14 +95,16 @@ fn mend_namespaces(source: &io::Error) -> String {
         return "allow them, as root: sysctl -w kernel.unprivileged_userns_clone=1".into();
     }
     if source.raw_os_error() == Some(libc::ENOSPC) {
-        return "there are too many: raise the limit, as root: sysctl -w user.max_user_namespaces=60000".into();
+        return "there are too many: raise the limit, as root: sysctl -w user.max_user_namespaces=60000"
+            .into();
     }
     "what confines this process, such as a container's filter of system calls, has to allow them".into()
 }
 
 fn mend_mounts() -> String {
     if setting("kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
-        let program = std::env::current_exe().map_or_else(|_| "patchyard".into(), |path| path.display().to_string());
+        let program =
+            std::env::current_exe().map_or_else(|_| "patchyard".into(), |path| path.display().to_string());
         return format!(
             "AppArmor restricts what may be done there: give the program a profile, as root: \
              printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile patchyard {program} \
@@ -111,4 +113,45 @@ fn mend_mounts() -> String {
         );
     }
     "what confines this process, such as a security module, has to allow it".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_missing_is_told_in_one_line_with_the_way_to_get_it() {
+        let hint = Hint::of("ann");
+        let missing = AllMissing {
+            who: "`ann`".into(),
+            missing: vec![
+                Missing::Program("newuidmap"),
+                Missing::Range { file: "/etc/subuid", name: "ann".into(), hint },
+            ],
+        };
+        let words = missing.to_string();
+        assert!(
+            words.starts_with("as the ordinary user `ann` no sandbox can be made: newuidmap is not"),
+            "{words}"
+        );
+        assert!(
+            words.contains("uidmap; /etc/subuid gives `ann` no ids; give some, as root: usermod"),
+            "{words}"
+        );
+        assert!(words.ends_with(" ann; or start it as root") && !words.contains('\n'), "{words}");
+    }
+
+    #[test]
+    fn a_kernel_that_says_no_is_told_with_what_makes_it_say_yes() {
+        for (code, word) in [(libc::ENOSPC, "max_user_namespaces"), (libc::EPERM, "allow them")] {
+            let source = io::Error::from_raw_os_error(code);
+            let words = Missing::Namespace { source }.to_string();
+            assert!(words.contains("no user namespace can be made") && words.contains(word), "{words}");
+        }
+        let words = Missing::Mount { source: io::Error::from_raw_os_error(libc::EPERM) }.to_string();
+        assert!(
+            words.contains("nothing can be mounted") && words.contains("Operation not permitted"),
+            "{words}"
+        );
+    }
 }

@@ -127,7 +127,11 @@ fn make(caller: &Caller, programs: &[PathBuf; 2], runs: [&[Run]; 2]) -> Result<(
             }
             let _ = waitpid(child, None);
             made.map_err(|source| Missing::Namespace { source: source.into() })?;
-            if words.is_empty() && nix::unistd::geteuid().is_root() { Ok(()) } else { Err(Missing::Map(words)) }
+            if words.is_empty() && nix::unistd::geteuid().is_root() {
+                Ok(())
+            } else {
+                Err(Missing::Map(words))
+            }
         }
     }
 }
@@ -150,7 +154,8 @@ fn write_map(program: &Path, process: u32, map: &[String]) -> Option<String> {
 fn of_the_living(data: &Path) -> Option<io::Result<OwnedFd>> {
     let folders = std::fs::read_dir(data.join("workspaces")).into_iter().flatten().flatten();
     let mut records = folders.filter_map(|folder| Record::read(&folder.path()));
-    let pid = records.find_map(|record| record.init().and(record.init).map(|init| Pid::from_raw(init.pid)))?;
+    let pid =
+        records.find_map(|record| record.init().and(record.init).map(|init| Pid::from_raw(init.pid)))?;
     Some(outermost(pid))
 }
 

@@ -114,9 +114,8 @@ fn places(users: &str, groups: &str) -> Vec<Given> {
 
 /// How many sandboxes these runs have room for.
 pub(super) fn room(users: &[Run], groups: &[Run]) -> usize {
-    let text = |runs: &[Run]| {
-        map(0, runs).chunks(3).map(|line| format!("{}\n", line.join(" "))).collect::<String>()
-    };
+    let text =
+        |runs: &[Run]| map(0, runs).chunks(3).map(|line| format!("{}\n", line.join(" "))).collect::<String>();
     places(&text(users), &text(groups)).len()
 }
 
