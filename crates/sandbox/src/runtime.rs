@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use protocol::sandbox_spec::Tier;
 
-use crate::bundle::Errors;
+use crate::bundle::{Errors, Group};
 use crate::process::{self, Outcome};
 
 /// How long a runtime may take for one order.
@@ -134,8 +134,8 @@ pub(crate) enum RuntimeError {
 pub(crate) struct Ground {
     /// The folder of their own state.
     pub(crate) state: PathBuf,
-    /// Whether control groups can be made.
-    pub(crate) groups: bool,
+    /// The control group that those of sandboxes are made in, where they can be made.
+    pub(crate) groups: Option<Group>,
 }
 
 /// A runtime that is installed.
@@ -158,7 +158,12 @@ impl Runtime {
             .filter(|folder| folder.is_absolute())
             .map(|folder| folder.join(kind.name))
             .find(|candidate| candidate.is_file())
-            .map(|path| Self { kind, path, root: ground.state.join(kind.name), groups: ground.groups })
+            .map(|path| Self {
+                kind,
+                path,
+                root: ground.state.join(kind.name),
+                groups: ground.groups.is_some(),
+            })
     }
 
     /// The one that was used for a sandbox before.

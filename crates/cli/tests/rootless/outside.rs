@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -36,6 +37,23 @@ const BECOME: &str = r#"set -eu
 for name in passwd group subuid subgid; do mount --bind "$ETC/$name" "/etc/$name"; done
 eval "$BEFORE"
 exec setpriv --reuid "$ID" --regid "$ID" --clear-groups --inh-caps=-all -- "$@""#;
+
+/// A control group that is the user's, with the controllers that the machine has free, and nobody else in it.
+/// Where the machine has several trees it is shown the one of version 2 alone.
+pub const DELEGATED: &str = r#"
+    tree=/sys/fs/cgroup; [ -f $tree/cgroup.procs ] || tree=$tree/unified
+    top=$tree/py-rootless-$ID; mkdir $top
+    for controller in memory pids cpu; do
+        echo +$controller >$tree/cgroup.subtree_control 2>/dev/null || true
+    done
+    chown $ID $top $top/cgroup.procs $top/cgroup.subtree_control
+    echo $$ >$top/cgroup.procs
+    [ $tree = /sys/fs/cgroup ] || mount --rbind $tree /sys/fs/cgroup"#;
+
+/// Whether the machine has a tree of version 2.
+pub fn has_unified_groups() -> bool {
+    ["", "unified/"].iter().any(|tree| Path::new("/sys/fs/cgroup").join(tree).join("cgroup.procs").exists())
+}
 
 /// An ordinary user of a test's own.
 struct Account {
@@ -100,11 +118,31 @@ fn ids_of(pid: i32) -> Vec<u32> {
     line.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
+/// The group that [`DELEGATED`] makes.
+fn groups_of(id: u32) -> Vec<PathBuf> {
+    let trees = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+    trees.iter().map(|tree| tree.join(format!("py-rootless-{id}"))).filter(|path| path.is_dir()).collect()
+}
+
+/// Removes a group with those below; the dead are in it for a moment still.
+fn remove_group(group: &Path) {
+    for below in fs::read_dir(group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+        remove_group(&below.path());
+    }
+    let until = Instant::now() + Duration::from_secs(10);
+    while fs::remove_dir(group).is_err() && group.is_dir() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 impl Drop for Account {
     fn drop(&mut self) {
         for pid in self.processes() {
             let _ =
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        for group in groups_of(self.id) {
+            remove_group(&group);
         }
     }
 }

@@ -7,7 +7,7 @@ use protocol::sandbox_spec::{Tier, Unenforced};
 use sandbox::client::SandboxHostError;
 
 use crate::inside::{World, layer_id, said, sandbox_id, sh, spec};
-use crate::outside::{Given, USUAL, as_ordinary_user};
+use crate::outside::{DELEGATED, Given, USUAL, as_ordinary_user, has_unified_groups};
 
 #[test]
 fn a_sandbox_of_namespaces_lives_on_while_its_host_dies() {
@@ -27,6 +27,16 @@ fn without_ids_left_the_next_one_is_refused_with_the_way_to_get_more() {
 #[test]
 fn a_sandbox_that_waits_is_given_to_a_session_and_a_layer_serves_other_ids() {
     as_ordinary_user("sandboxes::inner_waiting_and_layers", Given::ids(3 * USUAL));
+}
+
+#[test]
+fn a_sandbox_is_in_the_control_group_that_was_delegated() {
+    if !has_unified_groups() {
+        eprintln!("SKIPPED: this machine has no control groups of version 2");
+        return;
+    }
+    let given = Given { before: DELEGATED, ..Given::ids(2 * USUAL) };
+    as_ordinary_user("sandboxes::inner_delegated", given);
 }
 
 /// What is true in every sandbox of an ordinary user.
@@ -194,5 +204,41 @@ async fn inner_waiting_and_layers() {
     }
     world.host.drop_layer(layer).await.unwrap();
     assert!(world.host.layers().await.unwrap().is_empty());
+    world.end().await;
+}
+
+#[tokio::test]
+#[ignore = "run by its outer half as an ordinary user"]
+async fn inner_delegated() {
+    let mut world = World::start();
+    let made = world.make(Some(world.session()), spec(Tier::Container)).await;
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned();
+    let base = own.strip_suffix("/patchyard-host").expect("moved out of the way of the groups below");
+    let folder = std::path::Path::new("/sys/fs/cgroup").join(base.trim_start_matches('/'));
+    let group = folder.join("patchyard").join(made.attachment.sandbox.to_string());
+    let read = |file: &str| std::fs::read_to_string(group.join(file));
+    let members = |file: &str| read(file).unwrap().lines().count();
+    let link = world.link(&made).await;
+    sh(&link, "true").await;
+    assert!(members("cgroup.procs") >= 1, "process 1 is in it");
+    // A limit holds where there is its controller, and is told where there is none.
+    let controllers = std::fs::read_to_string(folder.join("cgroup.controllers")).unwrap();
+    let limits = spec(Tier::Container).limits;
+    for (name, file, value) in [
+        ("memory", "memory.max", limits.memory_bytes.to_string()),
+        ("pids", "pids.max", limits.pids.to_string()),
+        ("cpu", "cpu.max", "200000 100000".to_owned()),
+    ] {
+        let told = made.unenforced.iter().any(|words| words.contains(&format!("`{name}`")));
+        let has = controllers.split_whitespace().any(|controller| controller == name);
+        assert_eq!(told, !has, "{name}: {:?}", made.unenforced);
+        assert!(!has || read(file).unwrap().trim() == value, "{file}");
+    }
+    drop(link);
+    world.kill_host();
+    world.start_host();
+    world.host.destroy(made.attachment.sandbox).await.unwrap();
+    assert!(!group.exists(), "the group is gone");
     world.end().await;
 }

@@ -39,6 +39,35 @@ pub enum Access {
     Write,
 }
 
+/// A control group, and what it can limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its path below every controller, such as `/patchyard/sbx_…`.
+    pub path: String,
+    /// Memory.
+    pub memory: bool,
+    /// Processes.
+    pub pids: bool,
+    /// Processor time.
+    pub cpu: bool,
+    /// Devices.
+    pub devices: bool,
+}
+
+impl Group {
+    /// One of root's, which limits everything.
+    #[must_use]
+    pub fn whole(path: String) -> Self {
+        Self { path, memory: true, pids: true, cpu: true, devices: true }
+    }
+
+    /// One in this one, which limits the same.
+    #[must_use]
+    pub fn below(&self, name: &str) -> Self {
+        Self { path: format!("{}/{name}", self.path), ..self.clone() }
+    }
+}
+
 /// What a sandbox is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleSpec {
@@ -50,9 +79,8 @@ pub struct BundleSpec {
     pub argv: Vec<String>,
     /// Its ids.
     pub ids: IdRange,
-    /// Its control group below every controller, such as `/patchyard/sbx_…`; `None` where none can be
-    /// made, and so no limit of these holds.
-    pub cgroup: Option<String>,
+    /// Its control group; `None` where none can be made, and so no limit of these holds.
+    pub group: Option<Group>,
     /// What it may use.
     pub limits: Limits,
     /// Whether the control groups are one tree, version 2.
@@ -160,10 +188,13 @@ pub fn config(spec: &BundleSpec) -> Value {
             "seccomp": seccomp::profile(spec.errors, spec.nested),
         },
     });
-    if let Some(cgroup) = &spec.cgroup {
-        config["linux"]["cgroupsPath"] = json!(cgroup);
-        config["linux"]["resources"] = resources(limits, spec.unified_cgroups);
-    } else if let Some(rlimits) = config["process"]["rlimits"].as_array_mut() {
+    if let Some(group) = &spec.group {
+        config["linux"]["cgroupsPath"] = json!(group.path);
+        config["linux"]["resources"] = resources(limits, group, spec.unified_cgroups);
+    }
+    if !spec.group.as_ref().is_some_and(|group| group.pids)
+        && let Some(rlimits) = config["process"]["rlimits"].as_array_mut()
+    {
         // Less than a group gives: each user inside may have so many.
         rlimits.push(json!({ "type": "RLIMIT_NPROC", "soft": limits.pids, "hard": limits.pids }));
     }
@@ -186,15 +217,25 @@ fn id_mapping(ids: IdRange) -> Value {
     json!({ "containerID": 0, "hostID": ids.base, "size": ids.size })
 }
 
-fn resources(limits: Limits, unified: bool) -> Value {
+/// What the group can limit; a runtime that is told more fails.
+fn resources(limits: Limits, group: &Group, unified: bool) -> Value {
+    let mut resources = json!({});
+    if group.pids {
+        resources["pids"] = json!({ "limit": limits.pids });
+    }
+    if group.cpu {
+        let quota = u64::from(limits.cpu_millis) * CPU_PERIOD / 1000;
+        resources["cpu"] = json!({ "quota": quota, "period": CPU_PERIOD });
+    }
+    if group.devices {
+        resources["devices"] = json!([{ "allow": false, "access": "rwm" }]);
+    }
+    if !group.memory {
+        return resources;
+    }
     let soft = limits.soft_memory_bytes();
     // The same number twice: the second counts memory and swap together.
     let mut memory = json!({ "limit": limits.memory_bytes, "swap": limits.memory_bytes });
-    let mut resources = json!({
-        "pids": { "limit": limits.pids },
-        "cpu": { "quota": u64::from(limits.cpu_millis) * CPU_PERIOD / 1000, "period": CPU_PERIOD },
-        "devices": [{ "allow": false, "access": "rwm" }],
-    });
     if unified {
         // What runtimes call a reservation is something else there: memory that is kept for it.
         resources["unified"] = json!({ "memory.high": soft.to_string() });

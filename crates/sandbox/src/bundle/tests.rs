@@ -12,7 +12,7 @@ fn spec() -> BundleSpec {
         root_read_only: false,
         argv: vec!["/init".into()],
         ids: IdRange { base: 600_000_000, size: 65_536 },
-        cgroup: Some("/patchyard/sbx_1".into()),
+        group: Some(Group::whole("/patchyard/sbx_1".into())),
         limits: Limits {
             memory_bytes: 1_000_000,
             cpu_millis: 1_500,
@@ -44,7 +44,13 @@ fn without_groups_processes_are_limited_by_user() {
         (config["linux"]["resources"].is_object(), limit.map(|limit| limit["hard"].as_u64().unwrap()))
     };
     assert_eq!(kinds(&spec()), (true, None));
-    assert_eq!(kinds(&BundleSpec { cgroup: None, ..spec() }), (false, Some(7)));
+    assert_eq!(kinds(&BundleSpec { group: None, ..spec() }), (false, Some(7)));
+    let some = Group { pids: false, cpu: false, devices: false, ..Group::whole("/a".into()) }.below("b");
+    let some = BundleSpec { group: Some(some), ..spec() };
+    assert_eq!(kinds(&some), (true, Some(7)));
+    let linux = config(&some)["linux"].clone();
+    let resources: Vec<&str> = linux["resources"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!((linux["cgroupsPath"].as_str(), resources), (Some("/a/b"), vec!["memory"]));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use super::disks;
 use super::plan::{GUEST_SOCKET, Plan};
 use super::record::Record;
 use super::rights::Rights;
-use super::sandboxes::{Sandboxes, group};
+use super::sandboxes::Sandboxes;
 use super::workbench::Workbench;
 use crate::bundle::{Access, Bind, BundleSpec, IdRange};
 use crate::cgroups;
@@ -148,7 +148,7 @@ impl Sandboxes {
             root_read_only: false,
             argv,
             ids,
-            cgroup: self.place.runtimes.groups.then(|| group(plan.sandbox)),
+            group: self.place.runtimes.groups.as_ref().map(|parent| parent.below(&plan.sandbox.to_string())),
             limits: Limits {
                 open_files: plan.spec.limits.open_files.min(open_files()),
                 pids: plan.spec.limits.pids.saturating_mul(per_process).saturating_add(own),

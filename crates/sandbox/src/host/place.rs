@@ -33,6 +33,7 @@ use protocol::ids::{SandboxId, SessionId};
 
 use super::config::{GuestProgram, HostConfig, HostError};
 use super::rights::{Rights, User, given};
+use crate::bundle::Group;
 use crate::cgroups;
 use crate::mounts;
 use crate::runtime::Ground;
@@ -107,7 +108,10 @@ impl Place {
             Rights::Root | Rights::Missing(_) => Slots::open(ids.clone()),
         };
         let slots = slots.map_err(tried("read", &ids))?;
-        let groups = config.rights == Rights::Root || cgroups::are_delegated();
+        let groups = match &config.rights {
+            Rights::User(_) => cgroups::delegated(),
+            Rights::Root | Rights::Missing(_) => Some(Group::whole(cgroups::PARENT.to_owned())),
+        };
         Ok(Self {
             data_path,
             data,

@@ -174,7 +174,9 @@ fn attempt(place: &Place, runtime: &Runtime) -> Result<(), String> {
     let bench = place.workbench(&name);
     let outcome = container(place, runtime, &name, &bench);
     runtime.forget(&name);
-    let _ = cgroups::remove(&group(&name));
+    if let Some(parent) = &place.runtimes.groups {
+        let _ = cgroups::remove(&parent.below(&name).path);
+    }
     let _ = fs::remove_dir_all(&bench);
     outcome
 }
@@ -208,7 +210,7 @@ fn run(place: &Place, runtime: &Runtime, name: &str, bench: &Path, ids: IdRange)
         root_read_only: true,
         argv: [&format!("{GUEST_BIN}/patchyard-guest"), "version"].map(str::to_owned).to_vec(),
         ids,
-        cgroup: place.runtimes.groups.then(|| group(name)),
+        group: place.runtimes.groups.as_ref().map(|parent| parent.below(name)),
         limits: SMALL,
         unified_cgroups: cgroups::is_unified(),
         nested: false,
@@ -221,8 +223,4 @@ fn run(place: &Place, runtime: &Runtime, name: &str, bench: &Path, ids: IdRange)
     runtime
         .run(name, bench)
         .map_err(|error| format!("{error}; update it or the kernel, or use the other one by {PINNED}"))
-}
-
-fn group(name: &str) -> String {
-    format!("{}/{name}", cgroups::PARENT)
 }

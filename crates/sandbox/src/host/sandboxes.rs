@@ -132,9 +132,9 @@ impl Sandboxes {
     }
 
     fn limits(&self) -> &[LimitReport] {
-        self.limits.get_or_init(|| match self.place.rights.user_id() {
-            Some(user) if !self.place.runtimes.groups => cgroups::not_delegated(user),
-            _ => cgroups::probe(&format!("probe-{}", std::process::id())),
+        self.limits.get_or_init(|| match &self.place.runtimes.groups {
+            Some(parent) => cgroups::probe(&parent.path),
+            None => cgroups::not_delegated(),
         })
     }
 
@@ -298,6 +298,12 @@ impl Sandboxes {
             .ok_or_else(|| Refusal::BadRequest(format!("the guest of {sandbox} ended at once")))?;
         record.init = Some(Init { pid, start_time });
         record.write(home).trying(|| format!("write the record of {sandbox}"))?;
+        // A runtime without root may go on where it could not put the sandbox under its limits.
+        if let Some(group) = spec.group.filter(|_| self.place.rights.user_id().is_some())
+            && !cgroups::holds(&group.path, pid)
+        {
+            return Err(Refusal::NoLimit(format!("{sandbox} is not in its control group {}", group.path)));
+        }
         Ok(self.made(&record))
     }
 
@@ -401,7 +407,10 @@ impl Sandboxes {
         if let Some(runtime) = runtime {
             runtime.forget(&id);
         }
-        cgroups::remove(&group(sandbox)).trying(|| format!("remove the control groups of {sandbox}"))?;
+        if let Some(parent) = &self.place.runtimes.groups {
+            let group = parent.below(&id);
+            cgroups::remove(&group.path).trying(|| format!("remove the control groups of {sandbox}"))?;
+        }
         drop(Workbench::at(self.place.workbench(&id)));
         match fs::remove_file(self.place.socket(sandbox)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -445,11 +454,6 @@ fn end(record: &Record) -> Result<(), Refusal> {
     }
     let source = std::io::Error::other("it is stuck in the kernel; the host may need a restart");
     Err(Refusal::Internal { what: format!("end {}", record.sandbox), source })
-}
-
-/// The control group of a sandbox.
-pub(super) fn group(sandbox: SandboxId) -> String {
-    format!("{}/{sandbox}", cgroups::PARENT)
 }
 
 fn check(limits: Limits) -> Result<(), Refusal> {

@@ -61,6 +61,10 @@ fn on_own_thread(config: &HostConfig, stop: oneshot::Receiver<()>) -> Result<(),
         let place = Place::open(config)?;
         Host::Able(Arc::new(Sandboxes::adopt(place, images, config.server_uid, config.server_gid)))
     };
+    let parent = match &host {
+        Host::Able(sandboxes) => sandboxes.place.runtimes.groups.as_ref().map(|group| group.path.clone()),
+        Host::Powerless(_) => None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(AT_A_TIME)
@@ -74,7 +78,9 @@ fn on_own_thread(config: &HostConfig, stop: oneshot::Receiver<()>) -> Result<(),
     });
     // What is being made is finished, or undone.
     drop(runtime);
-    cgroups::remove_parent();
+    if let Some(parent) = parent {
+        cgroups::remove_parent(&parent);
+    }
     outcome
 }
 
