@@ -199,6 +199,13 @@ async fn inner_waiting_and_layers() {
         .await;
         assert_eq!(found, "hello\n7:8 4755 2\n0:0\n0:0");
     }
+    world.host.destroy(second.attachment.sandbox).await.unwrap();
+    // One in which containers may be made has two ranges, side by side.
+    let nested = protocol::sandbox_spec::SandboxSpec { nested: true, ..spec(Tier::Container) };
+    let second = world.make(Some(world.session()), nested).await;
+    let map = sh(&world.link(&second).await, "cat /proc/self/uid_map; unshare -U id -u").await;
+    let words: Vec<&str> = map.split_ascii_whitespace().collect();
+    assert_eq!((words[0], words[2], words[3]), ("0", "131070", "65534"), "{map}");
     for made in [first, second] {
         world.host.destroy(made.attachment.sandbox).await.unwrap();
     }
