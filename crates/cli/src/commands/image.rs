@@ -26,6 +26,11 @@ pub(crate) fn settle(global: &mut Global, command: &ImageCommand) -> Result<(), 
     match Rights::settle(&data) {
         Rights::Missing(_) if matches!(command, ImageCommand::List { .. }) => Ok(()),
         Rights::Missing(why) => Err(Failure::Failed(format!("{}: {why}", ImageError::NotRoot))),
+        Rights::User(_) if matches!(command, ImageCommand::Build { .. }) => Err(Failure::Failed(
+            "the steps of a recipe take root of the machine; run this with sudo, or build elsewhere and take the \
+             result in: patchyard image import"
+                .into(),
+        )),
         Rights::Root | Rights::User(_) => Ok(()),
     }
 }

@@ -70,6 +70,8 @@ fn inner_doctor() {
         let (ok, note) = of(name);
         assert!(!ok && note.contains(words), "{name}: {note}");
     }
+    let build = patchyard(&["image", "build", "x", "/nonexistent"]);
+    assert!(String::from_utf8_lossy(&build.stderr).contains("take root of the machine; run this with sudo"));
     let (ok, note) = of("images");
     assert!(!ok && note.contains("image import"), "{note}");
 }
