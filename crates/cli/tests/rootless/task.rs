@@ -62,9 +62,9 @@ async fn inner_task() {
 }
 
 fn last_result(events: &[Event]) -> String {
-    let results = events.iter().filter_map(|event| match &event.body {
+    let result = |event: &Event| match &event.body {
         EventBody::ToolResult(result) => Some(result.content.clone()),
         _ => None,
-    });
-    results.last().unwrap()
+    };
+    events.iter().rev().find_map(result).unwrap()
 }
