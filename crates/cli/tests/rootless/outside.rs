@@ -217,7 +217,16 @@ pub fn as_ordinary_user(inner: &str, given: Given) {
 
 /// What a sandbox is made of is gone: its processes, folders, ids and the runtime's state.
 fn nothing_is_left(account: &Account) {
-    assert_eq!(account.processes(), Vec::<i32>::new(), "processes of the user or of its ids");
+    // Who was killed last may need a moment.
+    let until = Instant::now() + Duration::from_secs(10);
+    while !account.processes().is_empty() {
+        let lines = account.processes().into_iter().map(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            format!("{pid} {}", String::from_utf8_lossy(&line))
+        });
+        assert!(Instant::now() < until, "processes are left: {:?}", lines.collect::<Vec<_>>());
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let given = account.first..account.first + account.given.ids;
     let state = account.dir.path().join("home/.local/state/patchyard");
     for folder in ["ids", "runtime/crun", "runtime/runsc"] {

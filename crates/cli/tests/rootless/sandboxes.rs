@@ -109,7 +109,15 @@ async fn life(tier: Tier) {
     let other = world.make(Some(world.session()), spec(tier)).await;
     sh(&world.link(&other).await, "test ! -e /etc/mine").await;
     world.host.destroy(made.attachment.sandbox).await.unwrap();
-    assert_eq!(world.host.list().await.unwrap(), [other]);
+    assert_eq!(world.host.list().await.unwrap(), std::slice::from_ref(&other));
+    // As if it was killed between the start of a sandbox and writing that down: the sandbox is ended.
+    world.kill_host();
+    let record = world.folders()[0].join("state.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    state["init"] = serde_json::Value::Null;
+    std::fs::write(&record, state.to_string()).unwrap();
+    world.start_host();
+    assert!(world.host.list().await.unwrap().is_empty() && world.folders().is_empty());
     world.end().await;
 }
 

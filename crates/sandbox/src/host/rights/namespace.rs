@@ -23,6 +23,7 @@ use std::process::{Command, Stdio};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, pipe2, setgroups};
+use serde_json::Value;
 
 use super::User;
 use super::account::Caller;
@@ -46,7 +47,7 @@ pub(super) fn enter(data: &Path) -> Result<User, AllMissing> {
     let failed = |missing| AllMissing::one(format!("`{}`", caller.name), missing);
     let state = caller.state();
     let hint = Hint::of(&caller.name);
-    match of_the_living(data) {
+    match of_the_living(data, state.as_deref().ok()) {
         Some(namespace) => {
             let joined = namespace.and_then(|namespace| Ok(setns(namespace, CloneFlags::CLONE_NEWUSER)?));
             joined.map_err(|source| failed(Missing::Rejoin { source }))?;
@@ -151,12 +152,32 @@ fn write_map(program: &Path, process: u32, map: &[String]) -> Option<String> {
 }
 
 /// The namespace from which a living sandbox of this data directory was made.
-fn of_the_living(data: &Path) -> Option<io::Result<OwnedFd>> {
+fn of_the_living(data: &Path, state: Option<&Path>) -> Option<io::Result<OwnedFd>> {
     let folders = std::fs::read_dir(data.join("workspaces")).into_iter().flatten().flatten();
-    let mut records = folders.filter_map(|folder| Record::read(&folder.path()));
-    let pid =
-        records.find_map(|record| record.init().and(record.init).map(|init| Pid::from_raw(init.pid)))?;
-    Some(outermost(pid))
+    let records: Vec<Record> = folders.filter_map(|folder| Record::read(&folder.path())).collect();
+    let written = records.iter().find_map(|record| record.init().and(record.init));
+    if let Some(init) = written {
+        return Some(outermost(Pid::from_raw(init.pid)));
+    }
+    // One whose `sandbox-host` was killed before it could write that down lives all the same.
+    let started = records.iter().filter_map(|record| Some(of_the_runtime(&state?.join("runtime"), record)));
+    started.flatten().find_map(|pid| outermost(Pid::from_raw(pid)).ok()).map(Ok)
+}
+
+/// The numbers of processes that a runtime has written down for a sandbox, each in its own way; some may
+/// be anybody's by now.
+fn of_the_runtime(runtimes: &Path, record: &Record) -> Vec<i32> {
+    let id = record.sandbox.to_string();
+    let entries = std::fs::read_dir(runtimes.join(&record.runtime)).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().contains(&id));
+    let files =
+        ours.flat_map(|entry| [entry.path(), entry.path().join("status"), entry.path().join("state.json")]);
+    let numbers = files.filter_map(|file| {
+        let state: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+        let pids = [&state["pid"], &state["init_process_pid"], &state["sandbox"]["pid"]];
+        pids.into_iter().find_map(Value::as_i64)
+    });
+    numbers.filter_map(|number| i32::try_from(number).ok()).collect()
 }
 
 /// Of the namespaces around a process the one that lies directly in ours.
