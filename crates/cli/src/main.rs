@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  patchyard --remote "…"  sessions  environments  login  logout  ─▶ client ─▶ a running server
-//!  patchyard serve ─▶ supervisor ─┬─▶ patchyard internal sandbox-host   (root, or without sandboxes)
+//!  patchyard serve ─▶ supervisor ─┬─▶ patchyard internal sandbox-host   (root, or in a user namespace)
 //!                                 └─▶ patchyard internal server         (unprivileged)
 //!  patchyard demo  ─▶ serve on a free port, one task, its diff
 //!  patchyard doctor  image                  ─▶ this machine
@@ -27,6 +27,7 @@ mod sizes;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use sandbox::host::Rights;
 
 use crate::args::{Args, Command};
 use crate::error::Failure;
@@ -38,11 +39,17 @@ fn main() -> ExitCode {
     {
         return commands::sandbox::run(sandbox);
     }
-    if let Some(Command::Internal(internal)) = &args.command
-        && let Err(failure) = serve::internal::settle(&internal.command)
-    {
-        return report(&failure);
-    }
+    let rights = match &args.command {
+        Some(Command::Internal(internal)) => serve::internal::settle(&internal.command),
+        Some(Command::Image(image)) => {
+            commands::image::settle(&mut args.global, &image.command).map(|()| None)
+        }
+        _ => Ok(None),
+    };
+    let rights = match rights {
+        Ok(rights) => rights,
+        Err(failure) => return report(&failure),
+    };
     if let Some(Command::Serve(serve)) = &args.command
         && let Err(failure) = serve::supervisor::tie(serve)
     {
@@ -52,7 +59,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::Internal(error.to_string())),
     };
-    match runtime.block_on(dispatch(args)) {
+    match runtime.block_on(dispatch(args, rights)) {
         Ok(code) => code,
         Err(failure) => report(&failure),
     }
@@ -64,7 +71,7 @@ fn report(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.exit_code())
 }
 
-async fn dispatch(args: Args) -> Result<ExitCode, Failure> {
+async fn dispatch(args: Args, rights: Option<Rights>) -> Result<ExitCode, Failure> {
     let Args { command, global, remote } = args;
     if command.is_some() && remote.remote.is_some() {
         return Err(Failure::Usage("give a task with --remote, or a command, not both".into()));
@@ -88,6 +95,6 @@ async fn dispatch(args: Args) -> Result<ExitCode, Failure> {
             output::line(concat!("patchyard ", env!("CARGO_PKG_VERSION")));
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Internal(internal)) => serve::internal::run(internal.command).await,
+        Some(Command::Internal(internal)) => serve::internal::run(internal.command, rights).await,
     }
 }

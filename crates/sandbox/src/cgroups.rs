@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use protocol::sandbox_host::LimitReport;
 
-/// The group under which all groups of sandboxes are.
+use crate::bundle::Group;
+
+/// The group in which root's `sandbox-host` makes those of sandboxes.
 pub(crate) const PARENT: &str = "/patchyard";
 
 /// Where the trees are.
@@ -38,6 +40,87 @@ pub(crate) fn is_unified() -> bool {
     Path::new(TREES).join("cgroup.controllers").exists()
 }
 
+/// The group that was delegated to an ordinary user, made ready for groups of sandboxes; `None` where there
+/// is none.
+///
+/// ```text
+///   <delegated>/               what we were started in, with nobody else
+///      ├── patchyard-host/     us: a group with controllers for others holds no process itself
+///      └── patchyard/<sandbox>
+/// ```
+///
+/// Of version 1 none can be: there only root may put the processes of other ids into a group.
+pub(crate) fn delegated() -> Option<Group> {
+    if !is_unified() {
+        return None;
+    }
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let base = own.strip_suffix(OURS).unwrap_or(own).trim_end_matches('/');
+    let folder = Path::new(TREES).join(base.trim_start_matches('/'));
+    let (ours, parent) = (folder.join(OURS.trim_start_matches('/')), format!("{base}{PARENT}"));
+    // Nobody else's processes are moved.
+    if !members(&folder).ok()?.iter().all(|pid| is_family(*pid)) {
+        return None;
+    }
+    let made = Path::new(TREES).join(parent.trim_start_matches('/'));
+    for new in [&ours, &made] {
+        match fs::create_dir(new) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return None,
+            _ => {}
+        }
+    }
+    // Those that were made while others were moved are found the next time.
+    for _ in 0..MOVES {
+        for pid in members(&folder).ok()? {
+            // One that has ended meanwhile cannot be moved.
+            let _ = fs::write(ours.join("cgroup.procs"), pid.to_string());
+        }
+    }
+    if !members(&folder).ok()?.is_empty() {
+        return None;
+    }
+    for controller in ["memory", "pids", "cpu"] {
+        // What is not there shows in the probe.
+        let _ = fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
+    }
+    let reports = probe(&parent);
+    let [memory, pids, cpu] = ["memory", "pids", "cpu"]
+        .map(|name| reports.iter().any(|report| report.name == name && report.enforced));
+    Some(Group { path: parent, memory, pids, cpu, devices: false })
+}
+
+/// The group of `sandbox-host` and those that it was started with.
+const OURS: &str = "/patchyard-host";
+
+/// How often the processes of a group are looked for and moved.
+const MOVES: usize = 8;
+
+/// The processes of a group, without those of groups below.
+fn members(group: &Path) -> io::Result<Vec<u32>> {
+    let text = fs::read_to_string(group.join("cgroup.procs"))?;
+    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
+/// Whether a process is the one that started this one, or descends from it. One that is gone is nobody's
+/// concern.
+fn is_family(pid: u32) -> bool {
+    let head = std::os::unix::process::parent_id();
+    let mut next = pid;
+    while next > 1 && next != head {
+        let Ok(status) = fs::read_to_string(format!("/proc/{next}/status")) else { return next == pid };
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        next = parent.and_then(|parent| parent.trim().parse().ok()).unwrap_or(0);
+    }
+    next == head
+}
+
+/// Whether a process is in this group, in the one tree.
+pub(crate) fn holds(group: &str, pid: i32) -> bool {
+    let of = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    of.lines().filter_map(|line| line.strip_prefix("0::")).any(|path| path.starts_with(group))
+}
+
 /// Kills what is left in a group, in every tree, and removes it.
 pub(crate) fn remove(group: &str) -> io::Result<()> {
     for tree in trees() {
@@ -54,10 +137,10 @@ pub(crate) fn remove(group: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the parent group where nothing is left in it.
-pub(crate) fn remove_parent() {
+/// Removes the group of all groups where nothing is left in it.
+pub(crate) fn remove_parent(parent: &str) {
     for tree in trees() {
-        let _ = fs::remove_dir(tree.join(PARENT.trim_start_matches('/')));
+        let _ = fs::remove_dir(tree.join(parent.trim_start_matches('/')));
     }
 }
 
@@ -114,12 +197,27 @@ const LIMITS: &[Limit] = &[
     },
 ];
 
-/// Makes a group, sets each limit, reads it back, and removes the group.
-pub(crate) fn probe(unique: &str) -> Vec<LimitReport> {
+/// No limit holds, because no group can be made for sandboxes of this user.
+pub(crate) fn not_delegated() -> Vec<LimitReport> {
+    let mend = if is_unified() {
+        "no control group is delegated to this user; start it where one is: systemd-run --user --scope -p \
+         Delegate=yes patchyard serve"
+    } else {
+        "control groups of version 1 cannot be delegated to a user; start the machine with version 2 \
+         (systemd.unified_cgroup_hierarchy=1)"
+    };
+    let note = format!("a sandbox can use more than it is promised: {mend}, or start it as root");
+    let report = |limit: &Limit| LimitReport { name: limit.name.into(), enforced: false, note: note.clone() };
+    LIMITS.iter().map(report).collect()
+}
+
+/// Makes a group in this one, sets each limit, reads it back, and removes the group.
+pub(crate) fn probe(parent: &str) -> Vec<LimitReport> {
+    let unique = format!("probe-{}", std::process::id());
     LIMITS
         .iter()
         .map(|limit| {
-            let (enforced, note) = match try_limit(limit, unique) {
+            let (enforced, note) = match try_limit(limit, parent, &unique) {
                 Ok(note) => (true, note),
                 Err(error) => (
                     false,
@@ -134,12 +232,12 @@ pub(crate) fn probe(unique: &str) -> Vec<LimitReport> {
         .collect()
 }
 
-fn try_limit(limit: &Limit, unique: &str) -> io::Result<String> {
+fn try_limit(limit: &Limit, parent: &str, unique: &str) -> io::Result<String> {
     let whole = Path::new(TREES);
     let is_unified = is_unified();
     let (controller, file, value) = if is_unified { limit.unified } else { limit.split };
     let tree = if is_unified { whole.to_owned() } else { whole.join(controller) };
-    let parent = tree.join(PARENT.trim_start_matches('/'));
+    let parent = tree.join(parent.trim_start_matches('/'));
     if !tree.is_dir() {
         return Err(io::Error::other(format!("there is no {}", tree.display())));
     }

@@ -24,6 +24,7 @@ mod mounts;
 mod network;
 mod process;
 mod runtime;
+mod shifted_copy;
 mod slots;
 mod sockets;
 mod userns;

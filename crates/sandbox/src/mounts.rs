@@ -31,14 +31,13 @@ pub(crate) fn path_of(fd: &impl AsFd) -> PathBuf {
 /// Gives this thread, and all that it starts, a mount namespace of its own.
 pub(crate) fn enter_own_namespace() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    without_second_tree(Path::new("/sys/fs/cgroup"))
+    Ok(mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?)
 }
 
 /// Some runtimes refuse to work where the control groups are of version 1 and a version 2 tree is
 /// mounted beside them. So that is left out, in a folder of trees of our own: in the host's, the
 /// runtime would take the bare mount point for one more tree and write into it.
-fn without_second_tree(trees: &Path) -> io::Result<()> {
+pub(crate) fn without_second_tree(trees: &Path) -> io::Result<()> {
     if !trees.join("unified/cgroup.procs").exists() {
         return Ok(());
     }
@@ -77,14 +76,15 @@ pub(crate) fn memory(target: &Path) -> io::Result<()> {
 ///
 /// The overlay does its own work, such as its first folder in `work`, as whoever mounted it: that has
 /// to be an id that the shifted disk can store, so `owner` mounts it. With `setuid`, programs may gain the
-/// rights of their owners, who are all of the sandbox's own range.
+/// rights of their owners, who are all of the sandbox's own range. `notes` says where the overlay notes
+/// what it has to remember.
 pub(crate) fn overlay(
     target: &Path,
     lowers: &[PathBuf],
-    upper: BorrowedFd<'_>,
-    work: BorrowedFd<'_>,
+    [upper, work]: [BorrowedFd<'_>; 2],
     owner: u32,
     setuid: bool,
+    notes: Notes,
 ) -> io::Result<()> {
     let lowers = lowers.iter().map(|path| open_path(path)).collect::<io::Result<Vec<_>>>()?;
     let stack: Vec<_> = lowers.iter().map(|lower| path_of(lower).display().to_string()).collect();
@@ -92,7 +92,8 @@ pub(crate) fn overlay(
     // for its disk. Without xino a file keeps the number that it has in its layer, also in another
     // stack: git's index stays true.
     let options = format!(
-        "volatile,xino=off,lowerdir={},upperdir={},workdir={}",
+        "volatile,xino=off{},lowerdir={},upperdir={},workdir={}",
+        if notes == Notes::User { ",userxattr" } else { "" },
         stack.join(":"),
         path_of(&upper).display(),
         path_of(&work).display()
@@ -103,6 +104,15 @@ pub(crate) fn overlay(
         credentials::make_files_as(owner)?;
         Ok(mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str()))?)
     })
+}
+
+/// The attributes in which an overlay notes things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notes {
+    /// Those that only root of the machine may write.
+    Trusted,
+    /// Those that every owner may write; of the sandbox they are hidden.
+    User,
 }
 
 /// Does something that changes the thread for good on a thread that ends with it.
@@ -137,19 +147,19 @@ impl Use {
 
 /// A folder's tree without setuid and devices, with its ids moved as the user namespace says, mounted
 /// nowhere yet.
-pub(crate) fn shifted(source: BorrowedFd<'_>, ids: BorrowedFd<'_>, how: Use) -> io::Result<OwnedFd> {
+pub(crate) fn shifted(source: BorrowedFd<'_>, ids: Option<BorrowedFd<'_>>, how: Use) -> io::Result<OwnedFd> {
     let tree = copy_of(source)?;
     shift(tree.as_fd(), ids, how)?;
     Ok(tree)
 }
 
-/// Moves the ids of a tree that is mounted nowhere yet.
-pub(crate) fn shift(tree: BorrowedFd<'_>, ids: BorrowedFd<'_>, how: Use) -> io::Result<()> {
+/// Moves the ids of a tree that is mounted nowhere yet; without a namespace they stay.
+pub(crate) fn shift(tree: BorrowedFd<'_>, ids: Option<BorrowedFd<'_>>, how: Use) -> io::Result<()> {
     let attributes = libc::mount_attr {
-        attr_set: how.attributes() | libc::MOUNT_ATTR_IDMAP,
+        attr_set: how.attributes() | ids.map_or(0, |_| libc::MOUNT_ATTR_IDMAP),
         attr_clr: 0,
         propagation: 0,
-        userns_fd: u64::from(ids.as_raw_fd().cast_unsigned()),
+        userns_fd: ids.map_or(0, |ids| u64::from(ids.as_raw_fd().cast_unsigned())),
     };
     // SAFETY: `attributes` is a complete structure of the size that is given with it.
     check(unsafe {

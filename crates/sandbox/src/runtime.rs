@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use protocol::sandbox_spec::Tier;
 
-use crate::bundle::Errors;
+use crate::bundle::{Errors, Group};
 use crate::process::{self, Outcome};
 
 /// How long a runtime may take for one order.
@@ -37,6 +37,9 @@ pub(crate) struct Kind {
     pub(crate) tier: Tier,
     /// Arguments before every order; one without them would not find the container again.
     global: &'static [&'static str],
+    /// More of them, where control groups can be made, and where not.
+    groups: &'static [&'static str],
+    no_groups: &'static [&'static str],
     /// Whether the guest gets a listening socket from us. Otherwise it makes one of its own, in a folder
     /// that is mounted for that.
     pub(crate) passes_socket: bool,
@@ -53,6 +56,8 @@ const NAMESPACES: Kind = Kind {
     package: None,
     tier: Tier::Container,
     global: &[],
+    groups: &[],
+    no_groups: &[],
     passes_socket: true,
     can_wait: true,
     errors: Errors::Named,
@@ -62,7 +67,13 @@ const NAMESPACES: Kind = Kind {
 /// The runtimes that are tried, in this order; of each tier the first that works is used.
 pub(crate) const KINDS: &[Kind] = &[
     // Without the word it asks systemd, where there is one, and fails where it does not answer.
-    Kind { name: "crun", package: Some("crun"), global: &["--cgroup-manager=cgroupfs"], ..NAMESPACES },
+    Kind {
+        name: "crun",
+        package: Some("crun"),
+        groups: &["--cgroup-manager=cgroupfs"],
+        no_groups: &["--cgroup-manager=disabled"],
+        ..NAMESPACES
+    },
     Kind { name: "runc", package: Some("runc"), ..NAMESPACES },
     Kind { name: "youki", ..NAMESPACES },
     Kind {
@@ -80,6 +91,8 @@ pub(crate) const KINDS: &[Kind] = &[
             "--host-uds=create",
             "--oci-seccomp",
         ],
+        groups: &[],
+        no_groups: &["--ignore-cgroups"],
         passes_socket: false,
         can_wait: false,
         errors: Errors::OnlyNotPermitted,
@@ -116,6 +129,15 @@ pub(crate) enum RuntimeError {
     },
 }
 
+/// What all runtimes are given.
+#[derive(Debug, Clone)]
+pub(crate) struct Ground {
+    /// The folder of their own state.
+    pub(crate) state: PathBuf,
+    /// The control group that those of sandboxes are made in, where they can be made.
+    pub(crate) groups: Option<Group>,
+}
+
 /// A runtime that is installed.
 #[derive(Debug, Clone)]
 pub(crate) struct Runtime {
@@ -123,11 +145,12 @@ pub(crate) struct Runtime {
     path: PathBuf,
     /// Its own state, one folder per container.
     root: PathBuf,
+    groups: bool,
 }
 
 impl Runtime {
     /// Looks for its binary.
-    pub(crate) fn find(kind: &'static Kind, root: &Path) -> Option<Self> {
+    pub(crate) fn find(kind: &'static Kind, ground: &Ground) -> Option<Self> {
         let path = env::var_os("PATH").unwrap_or_default();
         let usual = ["/usr/local/bin", "/usr/local/sbin", "/usr/bin", "/usr/sbin"].map(PathBuf::from);
         env::split_paths(&path)
@@ -135,12 +158,17 @@ impl Runtime {
             .filter(|folder| folder.is_absolute())
             .map(|folder| folder.join(kind.name))
             .find(|candidate| candidate.is_file())
-            .map(|path| Self { kind, path, root: root.join(kind.name) })
+            .map(|path| Self {
+                kind,
+                path,
+                root: ground.state.join(kind.name),
+                groups: ground.groups.is_some(),
+            })
     }
 
     /// The one that was used for a sandbox before.
-    pub(crate) fn named(name: &str, root: &Path) -> Option<Self> {
-        KINDS.iter().find(|kind| kind.name == name).and_then(|kind| Self::find(kind, root))
+    pub(crate) fn named(name: &str, ground: &Ground) -> Option<Self> {
+        KINDS.iter().find(|kind| kind.name == name).and_then(|kind| Self::find(kind, ground))
     }
 
     /// The name of its binary.
@@ -236,7 +264,8 @@ impl Runtime {
     }
 
     fn order(&self, order: &[&OsStr], log: Option<&Path>) -> Vec<OsString> {
-        let mut words: Vec<OsString> = self.kind.global.iter().map(OsString::from).collect();
+        let groups = if self.groups { self.kind.groups } else { self.kind.no_groups };
+        let mut words: Vec<OsString> = self.kind.global.iter().chain(groups).map(OsString::from).collect();
         words.extend(["--root".into(), self.root.clone().into_os_string()]);
         if let Some(log) = log {
             words.extend(["--log".into(), log.into(), "--log-format".into(), "text".into()]);

@@ -31,7 +31,7 @@ struct Check {
 pub(crate) async fn run(doctor: Doctor) -> Result<ExitCode, Failure> {
     let mut checks = vec![git().await, guest(), model(), local()];
     match probe(doctor.bench).await {
-        Ok(report) => add_report(&mut checks, &report, nix::unistd::geteuid().is_root()),
+        Ok(report) => add_report(&mut checks, &report),
         Err(reason) => {
             checks.push(Check { name: "sandboxes".into(), ok: false, needed: true, note: reason });
         }
@@ -128,24 +128,27 @@ fn tier(report: &TierReport) -> Check {
     Check { name: format!("tier {}", report.tier), ok: report.runtime.is_some(), needed: false, note }
 }
 
-/// `is_root`: an ordinary user sees neither whether runtimes work nor what root keeps.
-fn add_report(checks: &mut Vec<Check>, report: &HostReport, is_root: bool) {
+/// What a host says of itself. One without the rights for sandboxes has tried no tier, and says of each
+/// runtime what is missing: that is told once.
+fn add_report(checks: &mut Vec<Check>, report: &HostReport) {
+    let is_powerless = report.tiers.is_empty();
     for runtime in &report.runtimes {
         let version = runtime.version.clone().unwrap_or_else(|| "not found".into());
         let note = match (&runtime.why_not, runtime.chosen) {
-            (Some(_), _) if !is_root => "needs root to try".into(),
+            (Some(_), _) if is_powerless => "not tried, for want of what sandboxes need".into(),
             (Some(why_not), _) => format!("{version}: {why_not}"),
             (None, true) => format!("{version}, used"),
             (None, false) => format!("{version}, works"),
         };
         checks.push(Check { name: runtime.name.clone(), ok: runtime.why_not.is_none(), needed: false, note });
     }
-    checks.extend(report.tiers.iter().filter(|_| is_root).map(tier));
+    checks.extend(report.tiers.iter().map(tier));
     let chosen = report.runtimes.iter().find(|runtime| runtime.chosen);
-    let note = match chosen {
-        Some(runtime) => format!("by {}, proven by starting one", runtime.name),
-        None if !is_root => "need root to make; run this with sudo to see whether they work".into(),
-        None => "no runtime works here; install crun or runc and run this as root".into(),
+    let missing = report.runtimes.iter().find_map(|runtime| runtime.why_not.clone()).filter(|_| is_powerless);
+    let note = match (chosen, missing) {
+        (Some(runtime), _) => format!("by {}, proven by starting one", runtime.name),
+        (None, Some(missing)) => missing,
+        (None, None) => "no runtime works here; install crun or runc: apt-get install crun".into(),
     };
     checks.push(Check { name: "sandboxes".into(), ok: chosen.is_some(), needed: true, note });
     for limit in &report.limits {
@@ -156,10 +159,9 @@ fn add_report(checks: &mut Vec<Check>, report: &HostReport, is_root: bool) {
             note: limit.note.clone(),
         });
     }
-    let note = if report.images.is_empty() && !is_root {
-        "needs root to look".into()
-    } else if report.images.is_empty() {
-        "none; run scripts/setup, or `patchyard image import slim PATH`".into()
+    let note = if report.images.is_empty() {
+        "none; run scripts/setup as root, or `patchyard image import slim PATH` or `image pull` as who runs `serve`"
+            .into()
     } else {
         report.images.iter().map(|image| image.name.as_str()).collect::<Vec<_>>().join(", ")
     };
@@ -204,24 +206,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ordinary_user_is_not_told_that_something_is_missing_that_only_root_sees() {
-        let runtime = protocol::sandbox_host::RuntimeReport {
-            name: "crun".into(),
+    fn what_is_missing_for_sandboxes_is_told_once() {
+        let runtime = |name: &str| protocol::sandbox_host::RuntimeReport {
+            name: name.into(),
             tier: protocol::sandbox_spec::Tier::Container,
             version: None,
             chosen: false,
-            why_not: Some("no privilege".into()),
+            why_not: Some("no ids; give some".into()),
         };
-        let report = HostReport { runtimes: vec![runtime], ..HostReport::default() };
-        let words = |is_root| {
-            let mut checks = Vec::new();
-            add_report(&mut checks, &report, is_root);
-            assert!(checks.iter().all(|check| !check.ok));
-            checks.iter().map(|check| format!("{}: {}\n", check.name, check.note)).collect::<String>()
-        };
-        let (user, root) = (words(false), words(true));
-        assert!(!user.contains("not found") && !user.contains("none;"), "{user}");
-        assert!(user.contains("crun: needs root to try") && user.contains("images: needs root"), "{user}");
-        assert!(root.contains("not found: no privilege") && root.contains("images: none; run"), "{root}");
+        let report = HostReport { runtimes: vec![runtime("crun"), runtime("runc")], ..HostReport::default() };
+        let mut checks = Vec::new();
+        add_report(&mut checks, &report);
+        assert!(checks.iter().all(|check| !check.ok));
+        let told: Vec<_> = checks.iter().filter(|check| check.note == "no ids; give some").collect();
+        assert_eq!(told.iter().map(|check| &*check.name).collect::<Vec<_>>(), ["sandboxes"]);
+        assert!(checks[0].name == "crun" && checks[0].note.contains("not tried"), "{checks:?}");
     }
 }

@@ -1,28 +1,42 @@
 //! `patchyard image`: root file systems for sandboxes.
 //!
-//! Works on the folder of images itself, as root, and asks no server: images are the operator's.
+//! Works on the folder of images itself, as root, and asks no server: images are the operator's. An ordinary
+//! user has its own, in its data directory, and is root of a user namespace over their owners.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use sandbox::host::Rights;
 use sandbox::images::{Built, ImageError, ImageInfo, Images};
 
 use crate::args::{Global, ImageCommand};
+use crate::connection::data_dir;
 use crate::error::{Failure, chain};
 use crate::output::{json, line, note, plain, raw_note};
 use crate::registry::{self, Credentials, Login, Reference, Registry, registry_name};
 
-/// Where images are for every server of the machine.
-const MACHINE: &str = "/var/lib/patchyard";
+/// Takes the rights that images need; an ordinary user without them may look only. Runs before threads
+/// start, and before anything is asked or fetched for nothing.
+pub(crate) fn settle(global: &mut Global, command: &ImageCommand) -> Result<(), Failure> {
+    // Asked as who one is outside.
+    let data = data_dir(global.data.as_deref());
+    global.data = Some(data.clone());
+    match Rights::settle(&data) {
+        Rights::Missing(_) if matches!(command, ImageCommand::List { .. }) => Ok(()),
+        Rights::Missing(why) => Err(Failure::Failed(format!("{}: {why}", ImageError::NotRoot))),
+        Rights::User(_) if matches!(command, ImageCommand::Build { .. }) => Err(Failure::Failed(
+            "the steps of a recipe take root of the machine; run this with sudo, or build elsewhere and take the \
+             result in: patchyard image import"
+                .into(),
+        )),
+        Rights::Root | Rights::User(_) => Ok(()),
+    }
+}
 
 pub(crate) async fn run(global: &Global, command: ImageCommand) -> Result<ExitCode, Failure> {
-    let data = global.data.clone().unwrap_or_else(|| Path::new(MACHINE).to_owned());
-    // Said before anything is asked or fetched for nothing.
-    if !matches!(command, ImageCommand::List { .. }) && !nix::unistd::geteuid().is_root() {
-        return Err(Failure::Failed(ImageError::NotRoot.to_string()));
-    }
+    let data = data_dir(global.data.as_deref());
     match command {
         ImageCommand::List { json: as_json } => list(data, as_json).await?,
         ImageCommand::Import { name, path } => {

@@ -8,7 +8,7 @@ use model_gateway::Secret;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
-use sandbox::host::{GuestProgram, HostConfig};
+use sandbox::host::{GuestProgram, HostConfig, Rights};
 use server::config::Config;
 use server::wiring::ModelEnvironment;
 use server::{Announce, ServerOptions};
@@ -19,9 +19,14 @@ use crate::connection::variable;
 use crate::error::Failure;
 use crate::output::{line, note};
 
-/// What a process of ours does before anything else: it dies with the supervisor, and server and egress
-/// give up every privilege. Runs before threads start.
-pub(crate) fn settle(command: &InternalCommand) -> Result<(), Failure> {
+/// What a process of ours does before anything else: it dies with the supervisor, server and egress give
+/// up every privilege, and `sandbox-host` takes what rights it can have, which are given. Runs before
+/// threads start.
+pub(crate) fn settle(command: &InternalCommand) -> Result<Option<Rights>, Failure> {
+    let rights = match command {
+        InternalCommand::SandboxHost { data, .. } => Some(Rights::settle(data)),
+        InternalCommand::Server(_) | InternalCommand::Egress { .. } => None,
+    };
     let failed = |error: nix::Error| Failure::Internal(format!("cannot give up privileges: {error}"));
     let becomes = match command {
         InternalCommand::Server(InternalServer { server_uid, server_gid, .. }) => {
@@ -43,16 +48,19 @@ pub(crate) fn settle(command: &InternalCommand) -> Result<(), Failure> {
     if matches!(command, InternalCommand::Egress { .. }) {
         egress::confine().map_err(|error| Failure::Internal(error.to_string()))?;
     }
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)
+    // After all changes of privilege, which would undo it.
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
+    Ok(rights)
 }
 
-pub(crate) async fn run(command: InternalCommand) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(command: InternalCommand, rights: Option<Rights>) -> Result<ExitCode, Failure> {
     init_log();
     match command {
         InternalCommand::Server(options) => server(options).await,
         InternalCommand::SandboxHost { data, socket, server_uid, server_gid } => {
-            let config =
-                HostConfig { data_dir: data, socket, server_uid, server_gid, guest: GuestProgram::Embedded };
+            let rights = rights.ok_or_else(|| Failure::Internal("its rights were not settled".into()))?;
+            let guest = GuestProgram::Embedded;
+            let config = HostConfig { data_dir: data, socket, server_uid, server_gid, guest, rights };
             let stop = stop_signal()?;
             tokio::select! {
                 ended = sandbox::host::run(config) => ended.map_err(|error| Failure::Failed(error.to_string()))?,

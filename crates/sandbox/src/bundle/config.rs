@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use protocol::sandbox_spec::Limits;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::seccomp::{self, Errors};
 
 /// A sandbox's own range of user and group ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
     /// The host's id of the sandbox's root.
     pub base: u32,
@@ -38,6 +39,35 @@ pub enum Access {
     Write,
 }
 
+/// A control group, and what it can limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its path below every controller, such as `/patchyard/sbx_…`.
+    pub path: String,
+    /// Memory.
+    pub memory: bool,
+    /// Processes.
+    pub pids: bool,
+    /// Processor time.
+    pub cpu: bool,
+    /// Devices.
+    pub devices: bool,
+}
+
+impl Group {
+    /// One of root's, which limits everything.
+    #[must_use]
+    pub fn whole(path: String) -> Self {
+        Self { path, memory: true, pids: true, cpu: true, devices: true }
+    }
+
+    /// One in this one, which limits the same.
+    #[must_use]
+    pub fn below(&self, name: &str) -> Self {
+        Self { path: format!("{}/{name}", self.path), ..self.clone() }
+    }
+}
+
 /// What a sandbox is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleSpec {
@@ -49,8 +79,8 @@ pub struct BundleSpec {
     pub argv: Vec<String>,
     /// Its ids.
     pub ids: IdRange,
-    /// Its control group below every controller, such as `/patchyard/sbx_…`.
-    pub cgroup: String,
+    /// Its control group; `None` where none can be made, and so no limit of these holds.
+    pub group: Option<Group>,
     /// What it may use.
     pub limits: Limits,
     /// Whether the control groups are one tree, version 2.
@@ -122,7 +152,7 @@ const CPU_PERIOD: u64 = 100_000;
 #[must_use]
 pub fn config(spec: &BundleSpec) -> Value {
     let limits = spec.limits;
-    json!({
+    let mut config = json!({
         "ociVersion": "1.0.2",
         "root": { "path": spec.root, "readonly": spec.root_read_only },
         "hostname": "patchyard",
@@ -146,20 +176,29 @@ pub fn config(spec: &BundleSpec) -> Value {
                 { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
             ],
         },
-        "mounts": mounts(&spec.binds),
+        "mounts": mounts(&spec.binds, spec.ids),
         "linux": {
             "namespaces": NAMESPACES.map(namespace),
             "uidMappings": [id_mapping(spec.ids)],
             "gidMappings": [id_mapping(spec.ids)],
-            "cgroupsPath": spec.cgroup,
-            "resources": resources(limits, spec.unified_cgroups),
             // Whoever makes a process namespace inside needs a `/proc` that nothing lies over: what is hidden
             // there otherwise is kept from a foreign id by its owner.
             "maskedPaths": if spec.nested { &[] } else { MASKED },
             "readonlyPaths": if spec.nested { &[] } else { READ_ONLY },
             "seccomp": seccomp::profile(spec.errors, spec.nested),
         },
-    })
+    });
+    if let Some(group) = &spec.group {
+        config["linux"]["cgroupsPath"] = json!(group.path);
+        config["linux"]["resources"] = resources(limits, group, spec.unified_cgroups);
+    }
+    if !spec.group.as_ref().is_some_and(|group| group.pids)
+        && let Some(rlimits) = config["process"]["rlimits"].as_array_mut()
+    {
+        // Less than a group gives: each user inside may have so many.
+        rlimits.push(json!({ "type": "RLIMIT_NPROC", "soft": limits.pids, "hard": limits.pids }));
+    }
+    config
 }
 
 /// What the image says, over what there has to be.
@@ -178,15 +217,25 @@ fn id_mapping(ids: IdRange) -> Value {
     json!({ "containerID": 0, "hostID": ids.base, "size": ids.size })
 }
 
-fn resources(limits: Limits, unified: bool) -> Value {
+/// What the group can limit; a runtime that is told more fails.
+fn resources(limits: Limits, group: &Group, unified: bool) -> Value {
+    let mut resources = json!({});
+    if group.pids {
+        resources["pids"] = json!({ "limit": limits.pids });
+    }
+    if group.cpu {
+        let quota = u64::from(limits.cpu_millis) * CPU_PERIOD / 1000;
+        resources["cpu"] = json!({ "quota": quota, "period": CPU_PERIOD });
+    }
+    if group.devices {
+        resources["devices"] = json!([{ "allow": false, "access": "rwm" }]);
+    }
+    if !group.memory {
+        return resources;
+    }
     let soft = limits.soft_memory_bytes();
     // The same number twice: the second counts memory and swap together.
     let mut memory = json!({ "limit": limits.memory_bytes, "swap": limits.memory_bytes });
-    let mut resources = json!({
-        "pids": { "limit": limits.pids },
-        "cpu": { "quota": u64::from(limits.cpu_millis) * CPU_PERIOD / 1000, "period": CPU_PERIOD },
-        "devices": [{ "allow": false, "access": "rwm" }],
-    });
     if unified {
         // What runtimes call a reservation is something else there: memory that is kept for it.
         resources["unified"] = json!({ "memory.high": soft.to_string() });
@@ -197,14 +246,22 @@ fn resources(limits: Limits, unified: bool) -> Value {
     resources
 }
 
-fn mounts(binds: &[Bind]) -> Value {
+/// The group of terminals on every usual system.
+const TTY: u32 = 5;
+
+fn mounts(binds: &[Bind], ids: IdRange) -> Value {
+    let mut terminals = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
+    // A container with a handful of ids has no such group.
+    if let Some(options) = terminals.as_array_mut().filter(|_| ids.size > TTY) {
+        options.push(json!(format!("gid={TTY}")));
+    }
     let mut mounts = vec![
         json!({ "destination": "/proc", "type": "proc", "source": "proc",
                 "options": ["nosuid", "noexec", "nodev"] }),
         json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
                 "options": ["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"] }),
         json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] }),
+                "options": terminals }),
         json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
                 "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=1g"] }),
         json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",

@@ -8,5 +8,5 @@ pub mod seccomp;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Access, Bind, BundleSpec, IdRange, capabilities, config};
+pub use config::{Access, Bind, BundleSpec, Group, IdRange, capabilities, config};
 pub use seccomp::Errors;

@@ -12,7 +12,7 @@ fn spec() -> BundleSpec {
         root_read_only: false,
         argv: vec!["/init".into()],
         ids: IdRange { base: 600_000_000, size: 65_536 },
-        cgroup: "/patchyard/sbx_1".into(),
+        group: Some(Group::whole("/patchyard/sbx_1".into())),
         limits: Limits {
             memory_bytes: 1_000_000,
             cpu_millis: 1_500,
@@ -33,6 +33,24 @@ fn spec() -> BundleSpec {
 
 fn strings(value: &Value) -> Vec<&str> {
     value.as_array().unwrap().iter().map(|item| item.as_str().unwrap()).collect()
+}
+
+#[test]
+fn without_groups_processes_are_limited_by_user() {
+    let kinds = |spec: &BundleSpec| {
+        let config = config(spec);
+        let rlimits = config["process"]["rlimits"].as_array().unwrap().clone();
+        let limit = rlimits.into_iter().find(|limit| limit["type"] == "RLIMIT_NPROC");
+        (config["linux"]["resources"].is_object(), limit.map(|limit| limit["hard"].as_u64().unwrap()))
+    };
+    assert_eq!(kinds(&spec()), (true, None));
+    assert_eq!(kinds(&BundleSpec { group: None, ..spec() }), (false, Some(7)));
+    let some = Group { pids: false, cpu: false, devices: false, ..Group::whole("/a".into()) }.below("b");
+    let some = BundleSpec { group: Some(some), ..spec() };
+    assert_eq!(kinds(&some), (true, Some(7)));
+    let linux = config(&some)["linux"].clone();
+    let resources: Vec<&str> = linux["resources"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!((linux["cgroupsPath"].as_str(), resources), (Some("/a/b"), vec!["memory"]));
 }
 
 #[test]

@@ -1,14 +1,21 @@
 //! What a sandbox will see, put together.
 //!
 //! ```text
+//!                   as root: shifted = a mount that moves ids
+//!                   else:    shifted = a copy with moved owners, one per tree and range of ids
+//!
 //!   disk ─ shifted ─▶ upper, work ──┐
 //!   layers, image ─ shifted ────────┴▶ root ─┐
 //!   session repository ─ shifted ────────────┴▶ bundle: what the runtime reads
 //! ```
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::chown;
 use std::path::Path;
+use std::sync::PoisonError;
 
+use protocol::ids::SandboxId;
 use protocol::sandbox_host::{ATTACHMENT_MOUNT, GUEST_BIN, REPOSITORY_MOUNT};
 use protocol::sandbox_spec::Limits;
 
@@ -16,11 +23,13 @@ use super::config::{Refusal, Trying};
 use super::disks;
 use super::plan::{GUEST_SOCKET, Plan};
 use super::record::Record;
-use super::sandboxes::{Sandboxes, group};
+use super::rights::Rights;
+use super::sandboxes::Sandboxes;
 use super::workbench::Workbench;
 use crate::bundle::{Access, Bind, BundleSpec, IdRange};
 use crate::cgroups;
-use crate::mounts::{self, Use};
+use crate::mounts::{self, Notes, Use};
+use crate::shifted_copy::{self, Owners};
 use crate::userns::{self, Shift};
 
 impl Sandboxes {
@@ -32,49 +41,89 @@ impl Sandboxes {
         home: &Path,
     ) -> Result<Workbench, Refusal> {
         let what = |part: &'static str| move || format!("mount the {part} of {}", plan.sandbox);
-        let ids = record.range();
+        let ids = record.ids;
         let disk = self.disks.take(home, plan.spec.limits.disk_bytes, record.slot).trying(what("disk"))?;
         record.disk = Some(disk.record);
         record.write(home).trying(what("record"))?;
 
         let bench =
             Workbench::make(self.place.workbench(&plan.sandbox.to_string())).trying(what("mount points"))?;
-        let shift = whole_range(ids).trying(what("id table"))?;
-        let mut lowers = Vec::new();
+        let by_mount = self.place.rights == Rights::Root;
+        let shift = by_mount.then(|| whole_range(ids)).transpose().trying(what("id table"))?;
+        let shift = shift.as_ref().map(AsFd::as_fd);
         (|| {
+            let mut lowers = Vec::new();
             for layer in &plan.layers {
                 let point = bench.lower(lowers.len())?;
-                let tree = mounts::shifted(mounts::open_path(layer)?.as_fd(), shift.as_fd(), Use::Run)?;
-                mounts::attach(tree.as_fd(), &point)?;
+                let tree = mounts::open_path(&layer.tree)?;
+                let tree = if by_mount { tree } else { self.own_copy(tree, layer.root, "layer", ids)? };
+                mounts::attach(mounts::shifted(tree.as_fd(), shift, Use::Run)?.as_fd(), &point)?;
                 lowers.push(point.join("upper"));
             }
             let point = bench.lower(lowers.len())?;
-            let tree = mounts::shifted(plan.image.as_fd(), shift.as_fd(), Use::Run)?;
-            mounts::attach(tree.as_fd(), &point)?;
+            let copy = if by_mount { None } else { Some(self.own_copy_of_image(plan, ids)?) };
+            let tree = copy.as_ref().unwrap_or(&plan.image);
+            mounts::attach(mounts::shifted(tree.as_fd(), shift, Use::Run)?.as_fd(), &point)?;
             lowers.push(point);
-            mounts::shift(disk.tree.as_fd(), shift.as_fd(), Use::Write)?;
+            mounts::shift(disk.tree.as_fd(), shift, Use::Write)?;
             mounts::attach(disk.tree.as_fd(), &bench.disk)?;
+            if !by_mount {
+                for name in ["upper", "work"] {
+                    chown(bench.disk.join(name), Some(ids.base), Some(ids.base))?;
+                }
+            }
             let [upper, work] = ["upper", "work"].map(|name| mounts::open_path(&bench.disk.join(name)));
             let attachment = mounts::tree(&bench.disk.join(disks::ATTACHMENT))?;
             mounts::attach(attachment.as_fd(), &bench.attachment)?;
             // The guest makes its socket there as its root.
-            std::os::unix::fs::chown(&bench.attachment, Some(ids.base), Some(ids.base))?;
-            mounts::overlay(&bench.root, &lowers, upper?.as_fd(), work?.as_fd(), ids.base, plan.spec.nested)
+            chown(&bench.attachment, Some(ids.base), Some(ids.base))?;
+            let notes = if by_mount { Notes::Trusted } else { Notes::User };
+            let written = [upper?, work?];
+            let written = [written[0].as_fd(), written[1].as_fd()];
+            mounts::overlay(&bench.root, &lowers, written, ids.base, plan.spec.nested, notes)
         })()
         .trying(what("root file system"))?;
         bench.let_go_of_layers();
         if let Some(repository) = &plan.repository {
-            let tree = self.repository_tree(repository, ids).trying(what("repository"))?;
+            let tree = self.repository_tree(plan.sandbox, repository, ids).trying(what("repository"))?;
             mounts::attach(tree.as_fd(), &bench.repository).trying(what("repository"))?;
         }
         Ok(bench)
     }
 
-    /// A session repository as a sandbox with these ids sees it.
-    pub(super) fn repository_tree(&self, repository: &OwnedFd, ids: IdRange) -> std::io::Result<OwnedFd> {
+    /// The image with the owners that these ids make of them.
+    fn own_copy_of_image(&self, plan: &Plan, ids: IdRange) -> io::Result<OwnedFd> {
+        let id = self.images.id(&plan.spec.image).map_err(|refusal| io::Error::other(refusal.to_string()))?;
+        let digits: String = id.rsplit(':').next().unwrap_or_default().chars().take(16).collect();
+        self.own_copy(plan.image.try_clone()?, 0, &digits, ids)
+    }
+
+    /// A tree with owners from `stored` on, as these ids: itself, or the copy beside it.
+    fn own_copy(&self, tree: OwnedFd, stored: u32, content: &str, ids: IdRange) -> io::Result<OwnedFd> {
+        if stored == ids.base {
+            return Ok(tree);
+        }
+        let _one = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = format!(".as-{}-{}-{content}", ids.base, ids.size);
+        shifted_copy::beside(tree.as_fd(), &name, Owners::Moved { stored, to: ids })
+    }
+
+    /// A session repository as a sandbox with these ids sees it. Who is not root of the machine can only
+    /// give it a copy, of the moment.
+    pub(super) fn repository_tree(
+        &self,
+        sandbox: SandboxId,
+        repository: &OwnedFd,
+        ids: IdRange,
+    ) -> io::Result<OwnedFd> {
+        if self.place.rights != Rights::Root {
+            let copy = self.place.home(sandbox).join("repository");
+            shifted_copy::copy(&mounts::path_of(repository), &copy, Owners::All(ids.base))?;
+            return mounts::shifted(mounts::open_path(&copy)?.as_fd(), None, Use::Read);
+        }
         let one = |stored| Shift { stored, seen: ids.base, count: 1 };
         let shift = userns::with_shift(one(self.server_uid), one(self.server_gid))?;
-        mounts::shifted(repository.as_fd(), shift.as_fd(), Use::Read)
+        mounts::shifted(repository.as_fd(), Some(shift.as_fd()), Use::Read)
     }
 
     pub(super) fn bundle(&self, plan: &Plan, ids: IdRange, bench: &Workbench) -> BundleSpec {
@@ -99,7 +148,7 @@ impl Sandboxes {
             root_read_only: false,
             argv,
             ids,
-            cgroup: group(plan.sandbox),
+            group: self.place.runtimes.groups.as_ref().map(|parent| parent.below(&plan.sandbox.to_string())),
             limits: Limits {
                 open_files: plan.spec.limits.open_files.min(open_files()),
                 pids: plan.spec.limits.pids.saturating_mul(per_process).saturating_add(own),

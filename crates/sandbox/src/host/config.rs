@@ -7,6 +7,7 @@ use protocol::ids::LayerId;
 use protocol::sandbox_host::HostErrorCode;
 use protocol::sandbox_spec::TierRequest;
 
+use super::rights::Rights;
 use crate::images::ImageError;
 use crate::runtime::RuntimeError;
 
@@ -26,12 +27,15 @@ pub struct HostConfig {
     pub data_dir: PathBuf,
     /// Where to listen for the server; its folder has to exist.
     pub socket: PathBuf,
-    /// The server's user, who may ask, and who owns the sockets and repositories.
+    /// The server's user, who may ask, and who owns the sockets and repositories; as seen from where
+    /// `sandbox-host` was started.
     pub server_uid: u32,
     /// The server's group.
     pub server_gid: u32,
     /// Process 1 of the sandboxes.
     pub guest: GuestProgram,
+    /// What it may do, as found before the process had threads.
+    pub rights: Rights,
 }
 
 /// Why `sandbox-host` cannot work at all.

@@ -39,8 +39,19 @@ struct Record {
     below: Option<LayerId>,
     /// The image at the bottom.
     image: String,
+    /// The id that root has in it.
+    root: u32,
     /// Bytes on the host's disk.
     bytes: u64,
+}
+
+/// A tree that a sandbox stands on.
+#[derive(Debug)]
+pub(crate) struct Lower {
+    /// The folder of the disk.
+    pub(crate) tree: PathBuf,
+    /// The id that root has in it.
+    pub(crate) root: u32,
 }
 
 /// All layers of one data directory.
@@ -72,7 +83,7 @@ impl Layers {
 
     /// The folders that a sandbox on this layer stands on, the topmost first; `None` when there is no
     /// such layer, or it stands on another image.
-    pub(crate) fn stack(&self, layer: LayerId, image: &str) -> io::Result<Option<Vec<PathBuf>>> {
+    pub(crate) fn stack(&self, layer: LayerId, image: &str) -> io::Result<Option<Vec<Lower>>> {
         let mut folders = Vec::new();
         let mut next = Some(layer);
         while let Some(layer) = next {
@@ -82,13 +93,14 @@ impl Layers {
             if folders.len() == MAX_DEPTH {
                 return Err(io::Error::other("too many layers stand on each other"));
             }
-            folders.push(self.tree(layer, &record)?);
+            folders.push(Lower { tree: self.tree(layer, &record)?, root: record.root });
             next = record.below;
         }
         Ok(Some(folders))
     }
 
-    /// Keeps the disk of a sandbox that was ended. `home` is the sandbox's folder.
+    /// Keeps the disk of a sandbox that was ended. `home` is the sandbox's folder, `root` the id that root has
+    /// on it.
     pub(crate) fn keep(
         &self,
         layer: LayerId,
@@ -96,6 +108,7 @@ impl Layers {
         disk: DiskRecord,
         below: Option<LayerId>,
         image: &str,
+        root: u32,
     ) -> io::Result<SavedLayer> {
         let (new, kept) = (self.folder.join(format!(".{layer}")), self.folder.join(layer.to_string()));
         fs::create_dir(&new)?;
@@ -103,7 +116,7 @@ impl Layers {
             let name = disk_folder(disk.kind);
             fs::rename(home.join(name), new.join(name))?;
             let bytes = size(&new.join(name), disk.kind)?;
-            let record = Record { disk, below, image: image.to_owned(), bytes };
+            let record = Record { disk, below, image: image.to_owned(), root, bytes };
             fs::write(new.join(FILE), serde_json::to_vec(&record)?)?;
             fs::rename(&new, &kept)?;
             Ok(SavedLayer { layer, bytes })

@@ -18,9 +18,11 @@ mod place;
 mod plan;
 mod probe;
 mod record;
+pub(crate) mod rights;
 mod sandboxes;
 mod serve;
 mod workbench;
 
 pub use config::{GuestProgram, HostConfig, HostError};
+pub use rights::{Rights, User};
 pub use serve::run;

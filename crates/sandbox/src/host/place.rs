@@ -6,9 +6,9 @@
 //!   <data>/run/sandboxes/<sandbox>.sock  what the guest answers on         the server's
 //!   <data>/repos/<session>.git           read-only inside                  the server's
 //!
-//!   /run/patchyard/ids/                  ranges of ids of this machine
-//!   /run/patchyard/runtime/              the runtimes' own state
-//!   /run/patchyard/mnt/                  in memory, in our mount namespace only
+//!   /run/patchyard/ids/                  ranges of ids of this machine; of a user in its home folder
+//!   /run/patchyard/runtime/              the runtimes' own state; the same
+//!   /run/patchyard/mnt/                  in memory, in our mount namespace only; of a user over /media or so
 //!       ├── bin/                         the guest program
 //!       ├── layers/                      where saved layers are mounted
 //!       └── <sandbox>/                   mount points and bundle while it is started
@@ -32,7 +32,11 @@ use nix::unistd::Uid;
 use protocol::ids::{SandboxId, SessionId};
 
 use super::config::{GuestProgram, HostConfig, HostError};
+use super::rights::{Rights, User, given};
+use crate::bundle::Group;
+use crate::cgroups;
 use crate::mounts;
+use crate::runtime::Ground;
 use crate::slots::Slots;
 
 /// What belongs to the machine rather than to a data directory.
@@ -56,8 +60,10 @@ pub(crate) struct Place {
     sockets: OwnedFd,
     /// The ranges of ids.
     pub(crate) slots: Slots,
-    /// The runtimes' state.
-    pub(crate) runtimes: PathBuf,
+    /// What the runtimes are given.
+    pub(crate) runtimes: Ground,
+    /// What we may do.
+    pub(crate) rights: Rights,
     mounts: PathBuf,
     /// Whether there is a guest program.
     pub(crate) has_guest: bool,
@@ -83,11 +89,11 @@ impl Place {
         let lock = File::options().create(true).append(true).open(lock).map_err(tried("lock", &data_path))?;
         let only_one = lock_soon(lock).map_err(|_| HostError::Busy(data_path.clone()))?;
 
-        let machine = Path::new(MACHINE);
-        let [ids, runtimes, mounts] = ["ids", "runtime", "mnt"].map(|name| machine.join(name));
-        for (path, mode) in [(machine, 0o711), (&ids, 0o700), (&runtimes, 0o700), (&mounts, 0o711)] {
-            make_folder_at(path, mode).map_err(tried("make", path))?;
+        let Ours { ids, runtimes, mounts } = match &config.rights {
+            Rights::User(user) => Ours::of_user(user, &data_path),
+            Rights::Root | Rights::Missing(_) => Ours::of_machine(),
         }
+        .map_err(tried("make the folders in", Path::new(MACHINE)))?;
         mounts::memory(&mounts).map_err(tried("mount a file system in memory at", &mounts))?;
         let bin = mounts.join("bin");
         for (name, mode) in [("layers", 0o700), ("empty", 0o711)] {
@@ -95,7 +101,17 @@ impl Place {
             make_folder_at(&path, mode).map_err(tried("make", &path))?;
         }
         let has_guest = install_guest(&config.guest, &bin).map_err(tried("install the guest in", &bin))?;
-        let slots = Slots::open(ids.clone()).map_err(tried("read", &ids))?;
+        let slots = match &config.rights {
+            Rights::User(user) => {
+                given().and_then(|places| Slots::of_user(ids.clone(), places, user.more.clone()))
+            }
+            Rights::Root | Rights::Missing(_) => Slots::open(ids.clone()),
+        };
+        let slots = slots.map_err(tried("read", &ids))?;
+        let groups = match &config.rights {
+            Rights::User(_) => cgroups::delegated(),
+            Rights::Root | Rights::Missing(_) => Some(Group::whole(cgroups::PARENT.to_owned())),
+        };
         Ok(Self {
             data_path,
             data,
@@ -103,7 +119,8 @@ impl Place {
             layers,
             sockets,
             slots,
-            runtimes,
+            runtimes: Ground { state: runtimes, groups },
+            rights: config.rights.clone(),
             mounts,
             has_guest,
             _only_one: only_one,
@@ -191,6 +208,40 @@ impl Place {
         Err(io::Error::other("it does not belong to the server's user"))
     }
 }
+
+/// The folders that do not belong to a data directory.
+struct Ours {
+    ids: PathBuf,
+    runtimes: PathBuf,
+    mounts: PathBuf,
+}
+
+impl Ours {
+    fn of_machine() -> io::Result<Self> {
+        let machine = Path::new(MACHINE);
+        let [ids, runtimes, mounts] = ["ids", "runtime", "mnt"].map(|name| machine.join(name));
+        for (path, mode) in [(machine, 0o711), (&ids, 0o700), (&runtimes, 0o700), (&mounts, 0o711)] {
+            make_folder_at(path, mode)?;
+        }
+        Ok(Self { ids, runtimes, mounts })
+    }
+
+    fn of_user(user: &User, data: &Path) -> io::Result<Self> {
+        let [ids, runtimes] = ["ids", "runtime"].map(|name| user.state.join(name));
+        for path in [&ids, &runtimes] {
+            make_folder_at(path, 0o700)?;
+        }
+        // Shifted ids have to pass through it, who may not enter a user's own folders. In our mount
+        // namespace any folder will do that nothing of ours is in.
+        let is_used = |path: &Path| data.starts_with(path) || user.state.starts_with(path);
+        let mounts = COVERED.iter().map(Path::new).find(|path| path.is_dir() && !is_used(path));
+        let none = || io::Error::other(format!("there is none of the folders {}", COVERED.join(", ")));
+        Ok(Self { ids, runtimes, mounts: mounts.ok_or_else(none)?.to_owned() })
+    }
+}
+
+/// Folders that every system has and that hold nothing which `sandbox-host` needs.
+const COVERED: [&str; 3] = ["/media", "/srv", "/mnt"];
 
 /// Makes a folder in an opened one, unless it is there, and opens it. A link at its name is an error.
 fn make_folder(parent: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<OwnedFd> {

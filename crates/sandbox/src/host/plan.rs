@@ -1,12 +1,13 @@
 //! A sandbox to be, with all that it needs.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use protocol::ids::{SandboxId, SessionId};
 use protocol::sandbox_spec::SandboxSpec;
 
+use super::layers::Lower;
 use super::record::{Record, slots_of};
+use crate::bundle::IdRange;
 use crate::images::ImageConfig;
 use crate::runtime::Runtime;
 
@@ -21,7 +22,7 @@ pub(super) struct Plan {
     pub(super) unenforced: Vec<String>,
     pub(super) image: OwnedFd,
     pub(super) settings: ImageConfig,
-    pub(super) layers: Vec<PathBuf>,
+    pub(super) layers: Vec<Lower>,
     pub(super) repository: Option<OwnedFd>,
     pub(super) runtime: Runtime,
 }
@@ -31,7 +32,7 @@ impl Plan {
         slots_of(&self.spec)
     }
 
-    pub(super) fn record(&self, slot: u32) -> Record {
+    pub(super) fn record(&self, slot: u32, ids: IdRange) -> Record {
         Record {
             sandbox: self.sandbox,
             session: self.session,
@@ -39,6 +40,7 @@ impl Plan {
             tier: self.runtime.kind().tier,
             unenforced: self.unenforced.clone(),
             slot,
+            ids,
             runtime: self.runtime.name().to_owned(),
             disk: None,
             init: None,

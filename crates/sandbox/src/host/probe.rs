@@ -15,10 +15,9 @@ use protocol::sandbox_host::{GUEST_BIN, RuntimeReport, TierReport};
 use protocol::sandbox_spec::{Limits, Tier, TierRequest};
 
 use super::place::Place;
-use crate::bundle::{Access, Bind, BundleSpec, config};
+use crate::bundle::{Access, Bind, BundleSpec, IdRange, config};
 use crate::cgroups;
 use crate::runtime::{KINDS, Kind, PINNED, Runtime};
-use crate::slots::Slots;
 
 /// What a throw-away container may use.
 const SMALL: Limits =
@@ -175,52 +174,53 @@ fn attempt(place: &Place, runtime: &Runtime) -> Result<(), String> {
     let bench = place.workbench(&name);
     let outcome = container(place, runtime, &name, &bench);
     runtime.forget(&name);
-    let _ = cgroups::remove(&group(&name));
+    if let Some(parent) = &place.runtimes.groups {
+        let _ = cgroups::remove(&parent.below(&name).path);
+    }
     let _ = fs::remove_dir_all(&bench);
     outcome
 }
 
 fn container(place: &Place, runtime: &Runtime, name: &str, bench: &Path) -> Result<(), String> {
     let prepared = |error: io::Error| format!("its bundle could not be prepared: {error}");
-    let root = bench.join("root");
-    fs::create_dir_all(&root).map_err(prepared)?;
-    let holder = place.stand_in(name).map_err(prepared)?;
-    let slot = place.slots.take(&holder, 1).map_err(prepared)?;
-    let outcome = (|| {
-        let ids = Slots::range(slot, 1);
-        for path in ["proc", "dev", "sys", "run", "run/patchyard", "run/patchyard/bin"] {
-            fs::create_dir(root.join(path)).map_err(prepared)?;
-            std::os::unix::fs::chown(root.join(path), Some(ids.base), Some(ids.base)).map_err(prepared)?;
-        }
-        std::os::unix::fs::chown(&root, Some(ids.base), Some(ids.base)).map_err(prepared)?;
-        let spec = BundleSpec {
-            root: root.clone(),
-            root_read_only: true,
-            argv: [&format!("{GUEST_BIN}/patchyard-guest"), "version"].map(str::to_owned).to_vec(),
-            ids,
-            cgroup: group(name),
-            limits: SMALL,
-            unified_cgroups: cgroups::is_unified(),
-            nested: false,
-            environment: Vec::new(),
-            errors: runtime.kind().errors,
-            binds: vec![Bind {
-                source: place.guest_bin(),
-                destination: GUEST_BIN.into(),
-                access: Access::Run,
-            }],
-        };
-        let text = serde_json::to_vec(&config(&spec)).map_err(io::Error::from).map_err(prepared)?;
-        fs::write(bench.join("config.json"), text).map_err(prepared)?;
-        runtime
-            .run(name, bench)
-            .map_err(|error| format!("{error}; update it or the kernel, or use the other one by {PINNED}"))
-    })();
-    let _ = place.slots.give_back(slot, 1, &holder);
-    let _ = fs::remove_dir(&holder);
-    outcome
+    fs::create_dir_all(bench.join("root")).map_err(prepared)?;
+    let Some(ids) = place.slots.trial() else {
+        let holder = place.stand_in(name).map_err(prepared)?;
+        let slot = place.slots.take(&holder, 1).map_err(prepared)?;
+        let no_range = || prepared(io::Error::other("its range of ids is gone"));
+        let ids = place.slots.range(slot, 1).ok_or_else(no_range);
+        let outcome = ids.and_then(|ids| run(place, runtime, name, bench, ids));
+        let _ = place.slots.give_back(slot, 1, &holder);
+        let _ = fs::remove_dir(&holder);
+        return outcome;
+    };
+    run(place, runtime, name, bench, ids)
 }
 
-fn group(name: &str) -> String {
-    format!("{}/{name}", cgroups::PARENT)
+fn run(place: &Place, runtime: &Runtime, name: &str, bench: &Path, ids: IdRange) -> Result<(), String> {
+    let prepared = |error: io::Error| format!("its bundle could not be prepared: {error}");
+    let root = bench.join("root");
+    for path in ["proc", "dev", "sys", "run", "run/patchyard", "run/patchyard/bin"] {
+        fs::create_dir(root.join(path)).map_err(prepared)?;
+        std::os::unix::fs::chown(root.join(path), Some(ids.base), Some(ids.base)).map_err(prepared)?;
+    }
+    std::os::unix::fs::chown(&root, Some(ids.base), Some(ids.base)).map_err(prepared)?;
+    let spec = BundleSpec {
+        root: root.clone(),
+        root_read_only: true,
+        argv: [&format!("{GUEST_BIN}/patchyard-guest"), "version"].map(str::to_owned).to_vec(),
+        ids,
+        group: place.runtimes.groups.as_ref().map(|parent| parent.below(name)),
+        limits: SMALL,
+        unified_cgroups: cgroups::is_unified(),
+        nested: false,
+        environment: Vec::new(),
+        errors: runtime.kind().errors,
+        binds: vec![Bind { source: place.guest_bin(), destination: GUEST_BIN.into(), access: Access::Run }],
+    };
+    let text = serde_json::to_vec(&config(&spec)).map_err(io::Error::from).map_err(prepared)?;
+    fs::write(bench.join("config.json"), text).map_err(prepared)?;
+    runtime
+        .run(name, bench)
+        .map_err(|error| format!("{error}; update it or the kernel, or use the other one by {PINNED}"))
 }

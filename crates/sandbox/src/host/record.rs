@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::disks::DiskRecord;
 use crate::bundle::IdRange;
 use crate::process::Watched;
-use crate::slots::Slots;
 
 /// The name of the record in a sandbox's folder.
 const FILE: &str = "state.json";
@@ -31,8 +30,10 @@ pub(crate) struct Record {
     pub(crate) unenforced: Vec<String>,
     /// Where what it writes is kept, once there is something.
     pub(crate) disk: Option<DiskRecord>,
-    /// Its range of ids.
+    /// The first of its ranges of ids.
     pub(crate) slot: u32,
+    /// Its ids.
+    pub(crate) ids: IdRange,
     /// The runtime that started it.
     pub(crate) runtime: String,
     /// Its process 1, once it was started.
@@ -65,11 +66,6 @@ impl Record {
     /// How many ranges it has, one after the other.
     pub(crate) fn slots(&self) -> u32 {
         slots_of(&self.spec)
-    }
-
-    /// Its ids.
-    pub(crate) fn range(&self) -> IdRange {
-        Slots::range(self.slot, self.slots())
     }
 
     /// Its process 1, if it lives.

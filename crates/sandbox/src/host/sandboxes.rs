@@ -15,7 +15,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,11 +29,12 @@ use protocol::sandbox_spec::{Limits, SandboxSpec, Tier, TierRequest, Unenforced}
 use super::config::{Refusal, Trying};
 use super::disks::{self, DiskKind, Disks};
 use super::known_images::KnownImages;
-use super::layers::Layers;
+use super::layers::{Layers, Lower};
 use super::place::Place;
 use super::plan::{GUEST_SOCKET, Plan};
 use super::probe::Runtimes;
-use super::record::{Init, Record};
+use super::record::{Init, Record, slots_of};
+use super::rights::Rights;
 use super::workbench::Workbench;
 use crate::cgroups;
 use crate::mounts;
@@ -69,6 +70,8 @@ pub(crate) struct Sandboxes {
     runtimes: Runtimes,
     /// Limits of control groups, tried once.
     limits: OnceLock<Vec<LimitReport>>,
+    /// Held while a copy of a tree is made that several sandboxes may stand on.
+    pub(super) copying: Mutex<()>,
     busy: Mutex<HashMap<SandboxId, Arc<Mutex<()>>>>,
     /// Ended lately. Who gives a creation up asks for the end while the creation is still on its
     /// way here: it must not be made after that, with nobody left who knows of it.
@@ -81,12 +84,23 @@ const ENDED: usize = 4096;
 impl Sandboxes {
     /// Takes over what an earlier `sandbox-host` left: the living stay, the dead are removed.
     pub(crate) fn adopt(place: Place, images: KnownImages, server_uid: u32, server_gid: u32) -> Self {
-        let (busy, ended) = (Mutex::default(), Mutex::default());
+        let (busy, ended, copying) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (runtimes, limits) = (Runtimes::new(), OnceLock::new());
         let layers = Layers::open(place.layers(), place.workbench("layers"));
         let disks = Disks::open(place.spare_disks());
-        let all =
-            Self { place, images, layers, disks, server_uid, server_gid, runtimes, limits, busy, ended };
+        let all = Self {
+            place,
+            images,
+            layers,
+            disks,
+            server_uid,
+            server_gid,
+            runtimes,
+            limits,
+            copying,
+            busy,
+            ended,
+        };
         all.place.remove_stand_ins();
         for sandbox in all.place.sandboxes() {
             if all.living(sandbox).is_some() {
@@ -114,13 +128,31 @@ impl Sandboxes {
         HostReport {
             tiers: self.runtimes.tiers(&self.place, bench),
             runtimes: self.runtimes.reports(&self.place),
-            limits: self.limits().iter().cloned().chain([self.disks.report()]).collect(),
+            limits: self.limits().iter().cloned().chain([self.disk_limit()]).chain(self.room()).collect(),
             images: self.images.infos(),
         }
     }
 
     fn limits(&self) -> &[LimitReport] {
-        self.limits.get_or_init(|| cgroups::probe(&format!("probe-{}", std::process::id())))
+        self.limits.get_or_init(|| match &self.place.runtimes.groups {
+            Some(parent) => cgroups::probe(&parent.path),
+            None => cgroups::not_delegated(),
+        })
+    }
+
+    fn disk_limit(&self) -> LimitReport {
+        let mut report = self.disks.report();
+        if !report.enforced && self.place.rights.user_id().is_some() {
+            report.note += "; quotas and loop devices are for a sandbox-host that was started as root";
+        }
+        report
+    }
+
+    /// How many sandboxes there can be at a time, where that is little.
+    fn room(&self) -> Option<LimitReport> {
+        let (room, more) = self.place.slots.room()?;
+        let note = format!("this user has room for {room} sandboxes at a time; for more, as root: {more}");
+        Some(LimitReport { name: "ids".into(), enforced: true, note })
     }
 
     /// The sandboxes that run.
@@ -174,6 +206,13 @@ impl Sandboxes {
             let why = format!("a sandbox of {} cannot wait for its session", runtime.name());
             return Err(Refusal::BadRequest(why));
         }
+        if session.is_none() {
+            let scarce = self.place.slots.are_scarce(slots_of(&spec)).trying(|| "look for ids".into())?;
+            if scarce {
+                let why = "the last ids are for a sandbox with a session, not for one that waits";
+                return Err(Refusal::BadRequest(why.into()));
+            }
+        }
         let unenforced = self.unenforced(&spec)?;
         let layers = match spec.layer {
             Some(layer) => self.stack(layer, &spec.image)?,
@@ -209,7 +248,7 @@ impl Sandboxes {
 
     /// Promised limits that do not hold here; an error when they have to.
     fn unenforced(&self, spec: &SandboxSpec) -> Result<Vec<String>, Refusal> {
-        let disk = self.disks.report();
+        let disk = self.disk_limit();
         let reports = self.limits().iter().chain([&disk]);
         let missing: Vec<String> = reports
             .filter(|report| !report.enforced)
@@ -221,7 +260,7 @@ impl Sandboxes {
         Ok(missing)
     }
 
-    fn stack(&self, layer: LayerId, image: &str) -> Result<Vec<PathBuf>, Refusal> {
+    fn stack(&self, layer: LayerId, image: &str) -> Result<Vec<Lower>, Refusal> {
         let image = self.images.id(image)?;
         let found = self.layers.stack(layer, &image).trying(|| format!("mount {layer}"))?;
         found.ok_or(Refusal::NoLayer(layer))
@@ -238,7 +277,12 @@ impl Sandboxes {
             .slots
             .take(&self.place.home_name(sandbox), plan.slots())
             .trying(|| format!("find ids for {sandbox}"))?;
-        let mut record = plan.record(slot);
+        let holder = self.place.home_name(sandbox);
+        let Some(ids) = self.place.slots.range(slot, plan.slots()) else {
+            let _ = self.place.slots.give_back(slot, plan.slots(), &holder);
+            return Err(Refusal::BadRequest(format!("the ids for {sandbox} are gone")));
+        };
+        let mut record = plan.record(slot, ids);
         record.write(home).trying(|| format!("write the record of {sandbox}"))?;
 
         let bench = self.assemble(plan, &mut record, home)?;
@@ -248,7 +292,7 @@ impl Sandboxes {
                 .trying(|| format!("make the socket of {sandbox}"))
         });
         let listener = listener.transpose()?;
-        let spec = self.bundle(plan, record.range(), &bench);
+        let spec = self.bundle(plan, record.ids, &bench);
         bench.write_config(&spec).trying(|| format!("write the bundle of {sandbox}"))?;
         let pid =
             plan.runtime.start(&sandbox.to_string(), &bench.bundle, listener.as_ref().map(AsFd::as_fd))?;
@@ -256,6 +300,12 @@ impl Sandboxes {
             .ok_or_else(|| Refusal::BadRequest(format!("the guest of {sandbox} ended at once")))?;
         record.init = Some(Init { pid, start_time });
         record.write(home).trying(|| format!("write the record of {sandbox}"))?;
+        // A runtime without root may go on where it could not put the sandbox under its limits.
+        if let Some(group) = spec.group.filter(|_| self.place.rights.user_id().is_some())
+            && !cgroups::holds(&group.path, pid)
+        {
+            return Err(Refusal::NoLimit(format!("{sandbox} is not in its control group {}", group.path)));
+        }
         Ok(self.made(&record))
     }
 
@@ -314,7 +364,7 @@ impl Sandboxes {
         record.session = Some(session);
         let home = self.place.home(sandbox);
         record.write(&home).trying(|| format!("write the record of {sandbox}"))?;
-        self.repository_tree(&repository, record.range())
+        self.repository_tree(sandbox, &repository, record.ids)
             .and_then(|tree| mounts::attach_inside(tree, init.as_fd(), Path::new(REPOSITORY_MOUNT)))
             .trying(|| format!("mount the repository of {session} in {sandbox}"))
     }
@@ -337,7 +387,8 @@ impl Sandboxes {
         }
         let kept = self.images.id(&record.spec.image).and_then(|image| {
             let below = record.spec.layer;
-            let kept = self.layers.keep(layer, &home, disk, below, &image);
+            let root = if self.place.rights == Rights::Root { 0 } else { record.ids.base };
+            let kept = self.layers.keep(layer, &home, disk, below, &image, root);
             kept.trying(|| format!("keep what {sandbox} wrote"))
         });
         self.remove(sandbox)?;
@@ -373,7 +424,10 @@ impl Sandboxes {
         if let Some(runtime) = runtime {
             runtime.forget(&id);
         }
-        cgroups::remove(&group(sandbox)).trying(|| format!("remove the control groups of {sandbox}"))?;
+        if let Some(parent) = &self.place.runtimes.groups {
+            let group = parent.below(&id);
+            cgroups::remove(&group.path).trying(|| format!("remove the control groups of {sandbox}"))?;
+        }
         drop(Workbench::at(self.place.workbench(&id)));
         match fs::remove_file(self.place.socket(sandbox)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -417,11 +471,6 @@ fn end(record: &Record) -> Result<(), Refusal> {
     }
     let source = std::io::Error::other("it is stuck in the kernel; the host may need a restart");
     Err(Refusal::Internal { what: format!("end {}", record.sandbox), source })
-}
-
-/// The control group of a sandbox.
-pub(super) fn group(sandbox: SandboxId) -> String {
-    format!("{}/{sandbox}", cgroups::PARENT)
 }
 
 fn check(limits: Limits) -> Result<(), Refusal> {

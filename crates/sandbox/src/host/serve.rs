@@ -10,6 +10,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use protocol::sandbox_host::{
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 use super::config::{HostConfig, HostError, Refusal};
 use super::known_images::KnownImages;
 use super::place::Place;
+use super::rights::Rights;
 use super::sandboxes::Sandboxes;
 use crate::images::Images;
 use crate::runtime::{KINDS, Kind};
@@ -30,13 +32,9 @@ use crate::{cgroups, mounts, sockets};
 /// Requests that are worked on at a time; more wait.
 const AT_A_TIME: usize = 16;
 
-/// What sandboxes need and an ordinary user does not have.
-const NO_ROOT: &str = "sandbox-host runs as an ordinary user, who cannot give sandboxes ids and mounts of \
-                       their own; start it as root";
-
 /// Runs `sandbox-host` until it fails or this future is dropped; running sandboxes go on in both cases.
 ///
-/// As an ordinary user it answers what it can: a probe says why there are no sandboxes.
+/// Without the rights for sandboxes it answers what it can: a probe says what is missing.
 pub async fn run(config: HostConfig) -> Result<(), HostError> {
     // The mount namespace belongs to a thread and those that it starts, so nothing of this may run on
     // a thread of the caller's.
@@ -52,14 +50,20 @@ pub async fn run(config: HostConfig) -> Result<(), HostError> {
 }
 
 fn on_own_thread(config: &HostConfig, stop: oneshot::Receiver<()>) -> Result<(), HostError> {
-    let host = if nix::unistd::geteuid().is_root() {
+    let config = &seen_from_inside(config);
+    let images = KnownImages::of(Images::of(&config.data_dir));
+    let host = if let Rights::Missing(why) = &config.rights {
+        Host::Powerless(Arc::new((images, why.clone())))
+    } else {
         mounts::enter_own_namespace()
+            .and_then(|()| mounts::without_second_tree(Path::new("/sys/fs/cgroup")))
             .map_err(|source| HostError::Io { what: "make a mount namespace".into(), source })?;
         let place = Place::open(config)?;
-        let images = KnownImages::of(Images::of(&config.data_dir));
-        Host::Root(Arc::new(Sandboxes::adopt(place, images, config.server_uid, config.server_gid)))
-    } else {
-        Host::User(Arc::new(KnownImages::of(Images::of(&config.data_dir))))
+        Host::Able(Arc::new(Sandboxes::adopt(place, images, config.server_uid, config.server_gid)))
+    };
+    let parent = match &host {
+        Host::Able(sandboxes) => sandboxes.place.runtimes.groups.as_ref().map(|group| group.path.clone()),
+        Host::Powerless(_) => None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -74,17 +78,29 @@ fn on_own_thread(config: &HostConfig, stop: oneshot::Receiver<()>) -> Result<(),
     });
     // What is being made is finished, or undone.
     drop(runtime);
-    cgroups::remove_parent();
+    if let Some(parent) = parent {
+        cgroups::remove_parent(&parent);
+    }
     outcome
+}
+
+/// In a user namespace the user, whose the server is, too, has another number.
+fn seen_from_inside(config: &HostConfig) -> HostConfig {
+    match &config.rights {
+        Rights::User(user) if user.uid == config.server_uid => {
+            HostConfig { server_uid: 0, server_gid: 0, ..config.clone() }
+        }
+        _ => config.clone(),
+    }
 }
 
 /// What answers.
 #[derive(Debug, Clone)]
 enum Host {
     /// With sandboxes.
-    Root(Arc<Sandboxes>),
-    /// Without the rights for them.
-    User(Arc<KnownImages>),
+    Able(Arc<Sandboxes>),
+    /// Without the rights for them: what there is to see, and what is missing.
+    Powerless(Arc<(KnownImages, String)>),
 }
 
 async fn serve(config: &HostConfig, host: Host) -> Result<(), HostError> {
@@ -92,7 +108,7 @@ async fn serve(config: &HostConfig, host: Host) -> Result<(), HostError> {
     let listener = listener(config).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     let listener = UnixListener::from_std(listener).map_err(failed)?;
-    if let Host::Root(sandboxes) = &host {
+    if let Host::Able(sandboxes) = &host {
         let sandboxes = Arc::clone(sandboxes);
         // So that the first sandbox does not have to wait for it.
         tokio::task::spawn_blocking(move || sandboxes.warm_up());
@@ -164,15 +180,17 @@ async fn converse(mut stream: UnixStream, host: Host) {
 fn answer(host: &Host, request: &[u8]) -> (HostAnswer, Vec<OwnedFd>) {
     let outcome = match (serde_json::from_slice(request), host) {
         (Err(error), _) => Err(Refusal::BadRequest(format!("this is no request: {error}"))),
-        (Ok(request), Host::Root(sandboxes)) => as_root(sandboxes, request),
-        (Ok(request), Host::User(images)) => as_user(images, &request).map(|answer| (answer, Vec::new())),
+        (Ok(request), Host::Able(sandboxes)) => as_able(sandboxes, request),
+        (Ok(request), Host::Powerless(seen)) => {
+            powerless(&seen.0, &seen.1, &request).map(|answer| (answer, Vec::new()))
+        }
     };
     outcome.unwrap_or_else(|refusal| {
         (HostAnswer::Failed { code: refusal.code(), message: refusal.to_string() }, Vec::new())
     })
 }
 
-fn as_root(sandboxes: &Sandboxes, request: HostRequest) -> Result<(HostAnswer, Vec<OwnedFd>), Refusal> {
+fn as_able(sandboxes: &Sandboxes, request: HostRequest) -> Result<(HostAnswer, Vec<OwnedFd>), Refusal> {
     let mut handed = Vec::new();
     let answer = match request {
         HostRequest::Probe { bench } => HostAnswer::Probed(sandboxes.report(bench)),
@@ -208,7 +226,7 @@ fn as_root(sandboxes: &Sandboxes, request: HostRequest) -> Result<(HostAnswer, V
     Ok((answer, handed))
 }
 
-fn as_user(images: &KnownImages, request: &HostRequest) -> Result<HostAnswer, Refusal> {
+fn powerless(images: &KnownImages, why: &str, request: &HostRequest) -> Result<HostAnswer, Refusal> {
     Ok(match request {
         HostRequest::Probe { .. } => {
             let report = |kind: &Kind| RuntimeReport {
@@ -216,7 +234,7 @@ fn as_user(images: &KnownImages, request: &HostRequest) -> Result<HostAnswer, Re
                 tier: kind.tier,
                 version: None,
                 chosen: false,
-                why_not: Some(NO_ROOT.to_owned()),
+                why_not: Some(why.to_owned()),
             };
             HostAnswer::Probed(HostReport {
                 runtimes: KINDS.iter().map(report).collect(),
@@ -228,7 +246,7 @@ fn as_user(images: &KnownImages, request: &HostRequest) -> Result<HostAnswer, Re
         | HostRequest::Connect { .. }
         | HostRequest::Listen { .. }
         | HostRequest::Seal { .. } => {
-            return Err(Refusal::NoRuntime(NO_ROOT.to_owned()));
+            return Err(Refusal::NoRuntime(why.to_owned()));
         }
         HostRequest::Destroy { .. } => HostAnswer::Destroyed,
         HostRequest::List => HostAnswer::Sandboxes { sandboxes: Vec::new() },

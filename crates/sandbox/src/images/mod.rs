@@ -40,7 +40,7 @@ mod source;
 mod steps;
 mod store;
 mod summary;
-mod walk;
+pub(crate) mod walk;
 
 pub use apply::Caps;
 pub use build::Built;

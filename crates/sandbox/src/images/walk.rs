@@ -14,7 +14,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 pub(super) const MAX_DEPTH: usize = 128;
 
 /// What kind of thing an entry is.
-pub(super) fn kind(stat: &FileStat) -> SFlag {
+pub(crate) fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
 }
 
@@ -46,19 +46,19 @@ pub(super) fn names(folder: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
 }
 
 /// An entry, as a walk shows it.
-pub(super) struct Seen<'a> {
+pub(crate) struct Seen<'a> {
     /// The folder that it is in.
-    pub(super) parent: BorrowedFd<'a>,
+    pub(crate) parent: BorrowedFd<'a>,
     /// Its name there.
-    pub(super) name: &'a CString,
+    pub(crate) name: &'a CString,
     /// Its path from the top, without a leading slash.
-    pub(super) path: &'a [u8],
+    pub(crate) path: &'a [u8],
     /// What it is.
-    pub(super) stat: FileStat,
+    pub(crate) stat: FileStat,
 }
 
 /// Shows everything below a folder, sorted, each folder before what is in it.
-pub(super) fn walk(
+pub(crate) fn walk(
     folder: BorrowedFd<'_>,
     visit: &mut impl FnMut(&Seen<'_>) -> io::Result<()>,
 ) -> io::Result<()> {

@@ -12,7 +12,7 @@ use protocol::sandbox_host::Made;
 use protocol::sandbox_spec::{Limits, SandboxSpec};
 use sandbox::client::SandboxHost;
 use sandbox::guest_link::GuestLink;
-use sandbox::host::{GuestProgram, HostConfig};
+use sandbox::host::{GuestProgram, HostConfig, Rights};
 use tempfile::TempDir;
 
 /// The variable by which this binary knows that it is to be `sandbox-host`.
@@ -32,7 +32,9 @@ fn sandbox_host_process() {
     let socket = data.join("host.sock");
     let server = std::env::var(SERVER).unwrap().parse().unwrap();
     let (server_uid, server_gid) = (server, server);
-    let config = HostConfig { data_dir: data, socket, server_uid, server_gid, guest: GuestProgram::Embedded };
+    let rights = Rights::settle(&data);
+    let guest = GuestProgram::Embedded;
+    let config = HostConfig { data_dir: data, socket, server_uid, server_gid, guest, rights };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(sandbox::host::run(config)).unwrap();
 }
