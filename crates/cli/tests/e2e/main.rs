@@ -18,6 +18,7 @@
 mod acp;
 mod bad_input;
 mod checkpoint;
+mod churn;
 mod crash;
 mod environments;
 mod inside;

@@ -109,6 +109,15 @@ impl TestServer {
         }
     }
 
+    /// `kill -9` of one of the supervisor's children, whatever else is being done with the server.
+    ///
+    /// # Panics
+    /// For the supervisor itself, whose end has to be waited for.
+    pub fn kill_child(&self, part: Part) {
+        assert_ne!(part, Part::Supervisor, "its children would be left");
+        process::kill_hard(self.pid(part));
+    }
+
     /// Asks it to end, and gives its exit code.
     ///
     /// # Panics
