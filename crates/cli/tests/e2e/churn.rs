@@ -18,7 +18,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use protocol::api::Upload;
+use protocol::event::{Event, EventBody};
 use protocol::ids::SessionId;
+use protocol::status::SessionStatus;
 use protocol::view::SessionView;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -67,7 +69,7 @@ async fn l03_a_churn_of_sessions_with_killed_servers_leaves_nothing() {
         let work = async {
             let session = create(&server, &repo).await;
             if is_awaited {
-                server.until_rest(session, 1).await;
+                settle(&server, session).await;
             }
             delete(&server, session).await;
         };
@@ -103,6 +105,28 @@ async fn create(server: &TestServer, repo: &Repo) -> SessionId {
             (status, text) => panic!("{status}: {text}"),
         }
     }
+}
+
+/// Waits for the end of the turn. A sandbox whose making was cut off fails its session, in words, and
+/// keeps the prompt: whoever asked tries again.
+async fn settle(server: &TestServer, session: SessionId) {
+    let has_ended =
+        |events: &[Event]| events.iter().any(|event| matches!(event.body, EventBody::TurnEnded(_)));
+    let fails = |events: &[Event]| {
+        let failed = |event: &&Event| matches!(&event.body, EventBody::SessionStatus(change) if change.status == SessionStatus::Failed);
+        events.iter().filter(failed).count()
+    };
+    for tries in 0..5 {
+        let events = server.until(session, |events| has_ended(events) || fails(events) > tries).await;
+        if has_ended(&events) {
+            server.until_rest(session, 1).await;
+            return;
+        }
+        let path = format!("/sessions/{session}/retry");
+        let (status, text) = insist(|| server.request(Method::POST, &path)).await;
+        assert!(status < 300 || status == 409, "{status}: {text}");
+    }
+    panic!("{session} cannot be made");
 }
 
 /// Takes a session away; it may be gone already when the answer was lost.

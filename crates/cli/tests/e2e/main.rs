@@ -30,6 +30,7 @@ mod manners;
 mod repository;
 mod security;
 mod setup;
+mod shown;
 mod stop;
 mod together;
 mod warm;
