@@ -119,6 +119,9 @@ fn archive(path: &Path, files: &[(String, Vec<u8>)]) -> std::io::Result<()> {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1);
         builder.append_data(&mut header, name, bytes.as_slice())?;
     }
     builder.finish()

@@ -14,6 +14,8 @@ fn tar(items: &[Item<'_>]) -> Vec<u8> {
         let mut header = Header::new_gnu();
         header.set_entry_type(*kind);
         header.set_mode(if *kind == EntryType::Directory { 0o755 } else { 0o644 });
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_mtime(1_000_000_000);
         let is_link = matches!(kind, EntryType::Symlink | EntryType::Link);
         header.set_size(if is_link { 0 } else { text.len() as u64 });
