@@ -12,5 +12,5 @@ use mutators::frames as by_frames;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| documents::run(data));
 libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    by_frames::mutate(data, size, max_size, seed, 1, by_frames::bytes)
+    by_frames::mutate(data, size, max_size, seed, 1, mutators::json::text)
 });

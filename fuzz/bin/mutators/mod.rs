@@ -4,4 +4,5 @@
 
 pub mod dice;
 pub mod frames;
+pub mod json;
 pub mod tar;
