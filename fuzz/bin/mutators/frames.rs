@@ -12,6 +12,9 @@ use libfuzzer_sys::fuzzer_mutate;
 
 use super::dice::Dice;
 
+/// Numbers at which something ends.
+const EDGES: [u64; 10] = [0, 1, 0x7f, 0x80, 0x3fff, 0x1_0000, 0x10_0000, 0x7fff_ffff, 0xffff_ffff, u64::MAX];
+
 /// How a content is changed.
 pub type Change = fn(&mut Vec<u8>, &mut Dice);
 
@@ -69,15 +72,19 @@ pub fn bytes(content: &mut Vec<u8>, _: &mut Dice) {
     content.truncate(size);
 }
 
-/// A message of the guest wire: its numbers and lengths are varints, and those at the edges matter.
+/// A message of the guest wire: its numbers and lengths are varints, and those at the edges matter; its
+/// texts are names and words, in which some letters mean something.
 pub fn message(content: &mut Vec<u8>, dice: &mut Dice) {
-    if content.is_empty() || dice.below(3) > 0 {
-        return bytes(content, dice);
+    let letters: Vec<usize> = (0..content.len()).filter(|at| content[*at].is_ascii_graphic()).collect();
+    match dice.below(4) {
+        0 if !letters.is_empty() => content[dice.pick(&letters)] = dice.pick(b"/.\0\n-"),
+        1 if !content.is_empty() => {
+            let at = dice.below(content.len());
+            let end = content[at..].iter().position(|byte| *byte < 0x80);
+            content.splice(at..end.map_or(content.len(), |more| at + more + 1), varint(dice.pick(&EDGES)));
+        }
+        _ => bytes(content, dice),
     }
-    let edges = [0, 1, 0x7f, 0x80, 0x3fff, 0x1_0000, 0x10_0000, 0x7fff_ffff, u64::from(u32::MAX), u64::MAX];
-    let at = dice.below(content.len());
-    let end = content[at..].iter().position(|byte| *byte < 0x80).map_or(content.len(), |more| at + more + 1);
-    content.splice(at..end, varint(dice.pick(&edges)));
 }
 
 fn varint(mut number: u64) -> Vec<u8> {

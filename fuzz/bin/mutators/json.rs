@@ -4,31 +4,23 @@ use super::dice::Dice;
 use super::frames;
 
 /// What could do harm in a string, or means another document to the target.
-const INSIDE: [&str; 14] = [
-    "\\u0000",
-    "\\n",
-    "\\u001b[2J",
-    "\\u202e",
-    "/",
-    "../",
-    "=",
-    ":",
-    "@1",
-    "@2",
-    "@3",
-    "%1",
-    "linux",
-    "amd64",
-];
+const INSIDE: [&str; 12] =
+    ["\\u0000", "x\\u0000y", "\\n", "\\u001b[2J", "\\u202e", "/", "../", "=", "@1", "@2", "@3", "linux"];
 
 const NUMBERS: [&str; 9] =
     ["0", "1", "-1", "#1", "#2", "18446744073709551615", "18446744073709551616", "1e999", "null"];
 
-/// Changes one text.
+/// Changes one text, in a place or two.
 pub fn text(content: &mut Vec<u8>, dice: &mut Dice) {
+    for _ in 0..=dice.below(2) {
+        change(content, dice);
+    }
+}
+
+fn change(content: &mut Vec<u8>, dice: &mut Dice) {
     let (strings, numbers) = values(content);
-    match dice.below(4) {
-        0 | 1 if !strings.is_empty() => {
+    match dice.below(5) {
+        0..=2 if !strings.is_empty() => {
             let (from, to) = dice.pick(&strings);
             let word = dice.pick(&INSIDE).bytes();
             if dice.below(4) == 0 {
@@ -38,7 +30,7 @@ pub fn text(content: &mut Vec<u8>, dice: &mut Dice) {
                 content.splice(at..at, word);
             }
         }
-        2 if !numbers.is_empty() => {
+        3 if !numbers.is_empty() => {
             let (from, to) = dice.pick(&numbers);
             content.splice(from..to, dice.pick(&NUMBERS).bytes());
         }
