@@ -50,9 +50,11 @@ test-served: setup guest web
 	cargo build --quiet --package cli --bin patchyard
 	cd web && $(AS_ROOT) node --test e2e/served/served.test.mjs
 
-# A thousand sandboxes, with sandbox-host killed again and again; make test runs a few.
-test-churn: setup guest
+# A thousand sandboxes and a thousand sessions, with sandbox-host and the server killed again and again;
+# make test runs a few.
+test-churn: setup guest web
 	PATCHYARD_CHURN=1000 $(AS_ROOT) cargo test --package sandbox --test matrix churn -- --nocapture
+	PATCHYARD_CHURN=1000 $(AS_ROOT) cargo test --package cli --test e2e churn -- --nocapture
 
 # Real package managers in a sandbox at level trusted, with the real registries: some 200 MB.
 test-packages: setup guest

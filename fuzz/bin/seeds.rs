@@ -14,6 +14,12 @@ use protocol::hands::{
 };
 use protocol::ids::ExecId;
 
+mod seeds {
+    pub mod archives;
+    pub mod documents;
+}
+use seeds::{archives, documents};
+
 fn main() -> io::Result<()> {
     let corpus = env::args().nth(1).map_or_else(|| PathBuf::from("fuzz/corpus"), PathBuf::from);
     for (number, message) in to_guest().iter().enumerate() {
@@ -35,7 +41,29 @@ fn main() -> io::Result<()> {
         write(&corpus, "guest_connection", &format!("one-{number}"), &alone)?;
     }
     let all: Vec<u8> = to_guest().iter().flat_map(frame).collect();
-    write(&corpus, "guest_connection", "polite", &[hello, all].concat())
+    write(&corpus, "guest_connection", "polite", &[hello, all].concat())?;
+    for (number, archive) in archives::all().iter().enumerate() {
+        for destination in 0..3 {
+            let name = format!("to-{destination}-{number}");
+            write(&corpus, "copies", &name, &[&[destination], archive.as_slice()].concat())?;
+        }
+        write(&corpus, "layers", &format!("one-{number}"), &framed(&[archive]))?;
+    }
+    for (number, layers) in archives::layered().iter().enumerate() {
+        let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+        write(&corpus, "layers", &format!("layered-{number}"), &framed(&layers))?;
+    }
+    for (name, form, texts) in documents::all() {
+        let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+        write(&corpus, "documents", name, &[vec![form], framed(&texts)].concat())?;
+    }
+    Ok(())
+}
+
+/// Contents with their lengths before them.
+fn framed(contents: &[&[u8]]) -> Vec<u8> {
+    let length = |content: &[u8]| u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes();
+    contents.iter().flat_map(|content| [&length(content), *content].concat()).collect()
 }
 
 fn write(corpus: &Path, target: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -69,6 +97,7 @@ fn to_guest() -> Vec<ToGuest> {
         Request::Signal { exec: exec(1), signal: ExecSignal::Interrupt },
         Request::Signal { exec: exec(2), signal: ExecSignal::Kill },
         Request::ReadFile { path: path(), offset: 1, limit: 10 },
+        Request::ReadFile { path: path(), offset: 0, limit: 256 * 1024 },
         Request::WriteFile { path: path(), offset: 0, bytes: b"abc".to_vec(), last: false },
         Request::WriteFile { path: path(), offset: 3, bytes: b"def".to_vec(), last: true },
         Request::Stat { path: path() },

@@ -62,6 +62,18 @@ pub(crate) fn plain(text: &str) -> String {
         .collect()
 }
 
+/// As [`plain`], on one line and with an end: for lists, where a line is an entry.
+pub(crate) fn in_line(text: &str, most: usize) -> String {
+    let mut letters = text.chars();
+    // What is far beyond the end is not even looked at.
+    let some: String = letters.by_ref().take(most + 1).collect();
+    let plain = plain(&some).replace(['\n', '\t', '\u{2028}', '\u{2029}'], " ");
+    if plain.chars().count() <= most {
+        return plain;
+    }
+    plain.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +84,12 @@ mod tests {
         assert_eq!(shown(patch, false), &patch[..]);
         let text = String::from_utf8(shown(patch, true).into_owned()).unwrap();
         assert_eq!(text, "+\ttab \u{fffd}]0;title\u{fffd} \u{fffd}\u{fffd}\n-x\u{fffd}\n");
+    }
+
+    #[test]
+    fn an_entry_of_a_list_is_one_line_with_an_end() {
+        assert_eq!(in_line("a\nb\tc\u{2028}d\x1b[2J\u{202e}", 20), "a b c d\u{fffd}[2J\u{fffd}");
+        assert_eq!(in_line(&"ä".repeat(4096), 5), "ääää…");
+        assert_eq!(in_line("whole", 5), "whole");
     }
 }

@@ -1,7 +1,9 @@
 //! Packing and unpacking between real folders, and archives that lie.
 
 // The lints know helpers of tests only inside of `#[test]`.
-#![allow(clippy::unwrap_used)]
+#![allow(unreachable_pub, clippy::unwrap_used)]
+
+mod corpus;
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;

@@ -16,7 +16,7 @@ use protocol::ids::SessionId;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::error::Failure;
-use crate::output::{line, note, plain};
+use crate::output::{in_line, line, note};
 
 /// Bytes between the thread and the connection.
 const PIPE: usize = 256 * 1024;
@@ -94,6 +94,6 @@ fn failed(error: ArchiveError) -> Failure {
 
 fn tell(skipped: impl Iterator<Item = String>) {
     for remark in skipped {
-        note(&format!("left out, no file or folder: {}", plain(&remark)));
+        note(&format!("left out, no file or folder: {}", in_line(&remark, 600)));
     }
 }

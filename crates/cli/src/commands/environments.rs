@@ -15,7 +15,7 @@ use crate::args::Global;
 use crate::connection::connect;
 use crate::environment_args::{Create, Edit, EnvironmentsCommand, Given, Level, UnenforcedName, text_of};
 use crate::error::Failure;
-use crate::output::{from_elsewhere, json, line, note, plain};
+use crate::output::{from_elsewhere, in_line, json, line, note, plain};
 use crate::sizes::shown;
 
 pub(crate) async fn run(global: &Global, command: EnvironmentsCommand) -> Result<ExitCode, Failure> {
@@ -88,7 +88,7 @@ async fn find(client: &Client, wanted: &str) -> Result<Environment, Failure> {
 }
 
 fn named(environment: &Environment) -> String {
-    plain(&environment.settings.name)
+    in_line(&environment.settings.name, 120)
 }
 
 async fn list(client: &Client, archived: bool, as_json: bool) -> Result<(), Failure> {
@@ -104,7 +104,7 @@ async fn list(client: &Client, archived: bool, as_json: bool) -> Result<(), Fail
             environment.id,
             if environment.default { "*" } else { " " },
             named(environment),
-            plain(&settings.image),
+            in_line(&settings.image, 120),
             settings.network.name(),
             if settings.setup_script.trim().is_empty() { "" } else { "setup script" },
         ));
@@ -128,7 +128,7 @@ fn print(environment: &Environment, as_json: bool) {
         (false, false) => "in use",
     };
     line(&format!("state     {state}, revision {}", environment.revision));
-    line(&format!("image     {}", plain(&settings.image)));
+    line(&format!("image     {}", in_line(&settings.image, 120)));
     line(&format!(
         "network   {} (kept for later; no sandbox of this version has any)",
         level(&settings.network)
@@ -154,8 +154,8 @@ fn print(environment: &Environment, as_json: bool) {
     for cache in &environment.caches {
         line(&format!(
             "          {} at {:.10}: {}, took {} ms, built {}{}",
-            plain(&cache.repository),
-            plain(&cache.commit),
+            in_line(&cache.repository, 120),
+            in_line(&cache.commit, 120),
             shown(cache.bytes),
             cache.duration_ms,
             cache.created_at.strftime("%Y-%m-%d %H:%M"),

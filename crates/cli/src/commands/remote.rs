@@ -14,7 +14,7 @@ use crate::bundle;
 use crate::connection::{connect, variable};
 use crate::error::Failure;
 use crate::outcome::Outcome;
-use crate::output::{json, line, note, plain};
+use crate::output::{in_line, json, line, note};
 use crate::progress::{Progress, TICK};
 
 pub(crate) async fn run(global: &Global, remote: Remote) -> Result<ExitCode, Failure> {
@@ -161,7 +161,7 @@ pub(crate) fn finish(outcome: &Outcome, format: OutputFormat) -> ExitCode {
         OutputFormat::Text => {
             line(&format!("status  {}", outcome.status));
             if let Some(message) = &outcome.message {
-                line(&format!("reason  {}", plain(message)));
+                line(&format!("reason  {}", in_line(message, 600)));
             }
             line(&format!(
                 "change  +{} −{} in {} files",

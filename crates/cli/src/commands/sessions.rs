@@ -15,7 +15,11 @@ use crate::args::{Global, SessionsCommand};
 use crate::connection::connect;
 use crate::error::Failure;
 use crate::outcome::Outcome;
-use crate::output::{from_elsewhere, json, line, note, plain, raw_note};
+use crate::output::{from_elsewhere, in_line, json, line, note, raw_note};
+
+/// The most characters of a name, a title or a path, and of a sentence, on a line.
+const NAME: usize = 120;
+const SENTENCE: usize = 600;
 
 pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<ExitCode, Failure> {
     let client = connect(global)?;
@@ -91,12 +95,12 @@ async fn list(client: &Client, archived: bool, as_json: bool) -> Result<(), Fail
     }
     for view in &sessions {
         let counts = format!("+{} −{}", view.diff.additions, view.diff.deletions);
-        let repository = plain(&view.repository.name);
+        let repository = in_line(&view.repository.name, NAME);
         line(&format!(
             "{}  {:<10} {counts:<12} {repository:<20} {}",
             view.id,
             view.status.as_str(),
-            plain(&view.title)
+            in_line(&view.title, NAME)
         ));
     }
     Ok(())
@@ -110,21 +114,21 @@ async fn show(client: &Client, session: SessionId, as_json: bool) -> Result<(), 
         return Ok(());
     }
     let outcome = Outcome::of(&view, url);
-    line(&plain(&view.title));
+    line(&in_line(&view.title, NAME));
     line(&format!("session  {session}"));
     line(&format!("status   {}", outcome.status));
     if !view.activity.is_empty() {
-        line(&format!("doing    {}", plain(&view.activity)));
+        line(&format!("doing    {}", in_line(&view.activity, NAME)));
     }
     if let Some(message) = &outcome.message {
-        line(&format!("reason   {}", plain(message)));
+        line(&format!("reason   {}", in_line(message, SENTENCE)));
     }
     if let Some(question) = &view.question {
-        let options: Vec<_> = question.options.iter().map(|option| plain(&option.id)).collect();
-        line(&format!("asks     {} [{}]", plain(&question.text), options.join(", ")));
+        let options: Vec<_> = question.options.iter().map(|option| in_line(&option.id, NAME)).collect();
+        line(&format!("asks     {} [{}]", in_line(&question.text, SENTENCE), options.join(", ")));
     }
     if let Some(environment) = &view.environment {
-        line(&format!("in       {}", plain(&environment.name)));
+        line(&format!("in       {}", in_line(&environment.name, NAME)));
     }
     line(&format!("branch   {}", view.branch));
     line(&format!("base     {}", view.base));
@@ -175,8 +179,7 @@ fn print_event(event: &Event, as_json: bool) {
         return;
     }
     let body = serde_json::to_value(&event.body).unwrap_or_default();
-    let body = plain(&body.get("body").map(ToString::to_string).unwrap_or_default());
-    let short: String = body.chars().take(160).collect();
+    let short = in_line(&body.get("body").map(ToString::to_string).unwrap_or_default(), 160);
     line(&format!("{:>5}  {}  {:<18} {short}", event.seq, event.at.strftime("%H:%M:%S"), event.body.kind()));
 }
 
@@ -197,7 +200,12 @@ async fn diff(client: &Client, session: SessionId, stat: bool, as_json: bool) ->
             FileStatus::Modified => 'M',
             FileStatus::Renamed => 'R',
         };
-        line(&format!("{letter}  +{:<5} −{:<5} {}", file.additions, file.deletions, plain(&file.path)));
+        line(&format!(
+            "{letter}  +{:<5} −{:<5} {}",
+            file.additions,
+            file.deletions,
+            in_line(&file.path, SENTENCE)
+        ));
     }
     line(&format!("+{} −{} in {} files", diff.stat.additions, diff.stat.deletions, diff.stat.files_changed));
     Ok(())
@@ -221,7 +229,7 @@ async fn delete(client: &Client, session: SessionId, yes: bool) -> Result<ExitCo
         }
         raw_note(&format!(
             "delete \"{}\" for good: its log, its files, its branch on this server? [y/N] ",
-            plain(&view.title)
+            in_line(&view.title, NAME)
         ));
         let mut word = String::new();
         let read = std::io::stdin().lock().read_line(&mut word);

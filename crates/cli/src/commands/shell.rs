@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::error::Failure;
-use crate::output::{json, line, note, plain};
+use crate::output::{in_line, json, line, note, plain};
 
 /// The key that detaches, as in telnet.
 const DETACH: u8 = 0x1d;
@@ -41,7 +41,7 @@ pub(crate) async fn list(client: &Client, session: SessionId, as_json: bool) -> 
             shell.shell,
             shell.opened_at,
             shell.viewers,
-            plain(&shell.title)
+            in_line(&shell.title, 120)
         ));
     }
     Ok(())

@@ -14,6 +14,7 @@ use server::wiring::ModelEnvironment;
 use server::{Announce, ServerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::log::OneLine;
 use crate::args::{InternalCommand, InternalServer};
 use crate::connection::variable;
 use crate::error::Failure;
@@ -141,5 +142,6 @@ fn init_log() {
     let filter = variable("PATCHYARD_LOG").unwrap_or_else(|| "warn,agent_client_protocol=off".into());
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| OneLine).try_init();
 }

@@ -184,7 +184,7 @@ fn a_sandbox_is_offline_while_egress_is_away_and_edits_end_open_connections() {
         assert!(results(&events)[0].content.contains("200"), "{}", results(&events)[0].content);
         assert!(results(&events)[0].content.ends_with("ended"));
         drop(open);
-        world.server.kill_part(Part::Egress).await;
+        world.server.kill_child(Part::Egress);
         world.server.cli(&["sessions", "shell", &session.to_string(), "--", "touch", "/tmp/go"]).await;
         let events = world.server.until_rest(session, 1).await;
         assert!(

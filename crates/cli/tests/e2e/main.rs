@@ -18,6 +18,7 @@
 mod acp;
 mod bad_input;
 mod checkpoint;
+mod churn;
 mod crash;
 mod egress;
 mod environments;
@@ -32,6 +33,7 @@ mod packages;
 mod repository;
 mod security;
 mod setup;
+mod shown;
 mod stop;
 mod together;
 mod warm;

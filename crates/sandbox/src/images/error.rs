@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use super::digest::Digest;
 use super::name::MAX_NAME;
 
+/// The most characters that are said of one fault.
+const MAX_WORDS: usize = 2000;
+
 /// Why an image cannot be had or made.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -115,7 +118,7 @@ pub enum ImageError {
 impl ImageError {
     /// Something is wrong with what came from `path`.
     pub(super) fn bad(path: &Path, why: impl Into<String>) -> Self {
-        Self::Bad { path: path.to_owned(), why: why.into() }
+        Self::Bad { path: path.to_owned(), why: one_line(&why.into()) }
     }
 
     /// What came from `path` could not be read or unpacked: its fault, unless it is the disk's.
@@ -130,8 +133,18 @@ impl ImageError {
 
     /// Content is not what its digest says.
     pub(super) fn mismatch(what: impl Into<String>, expected: &Digest, found: &Digest) -> Self {
-        Self::Mismatch { what: what.into(), expected: expected.to_string(), found: found.to_string() }
+        let what = one_line(&what.into());
+        Self::Mismatch { what, expected: expected.to_string(), found: found.to_string() }
     }
+}
+
+/// Words that quote what an image holds, as one line with an end: names in it may hold any character.
+fn one_line(words: &str) -> String {
+    let escaped = words.chars().flat_map(|letter| match letter {
+        letter if letter.is_control() => letter.escape_default().collect::<Vec<_>>(),
+        letter => vec![letter],
+    });
+    escaped.take(MAX_WORDS).collect()
 }
 
 /// Says what a failure was about.

@@ -1,7 +1,8 @@
 //! Images, through the doors that commands use. Needs root, because owners are kept.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+mod corpus;
 mod formats;
 mod hostile;
 mod recipes;

@@ -14,6 +14,7 @@
 
 mod commands;
 mod corpus;
+mod disk_kinds;
 mod disks;
 mod exhaustion;
 mod files;

@@ -88,6 +88,8 @@ pub struct Setting {
     pub server: u32,
     /// The user that `sandbox-host` itself is.
     pub host_user: u32,
+    /// Only this kind of disk.
+    pub disk: Option<&'static str>,
 }
 
 impl World {
@@ -102,8 +104,13 @@ impl World {
 
     /// With something special.
     pub fn with(setting: Setting) -> Self {
+        Self::within(&std::env::temp_dir(), setting)
+    }
+
+    /// With its data directory below this folder.
+    pub fn within(folder: &Path, setting: Setting) -> Self {
         assert!(sandbox::guest_binary().is_some(), "run scripts/build-guest first");
-        let data = tempfile::Builder::new().prefix("py-").tempdir().unwrap();
+        let data = tempfile::Builder::new().prefix("py-").tempdir_in(folder).unwrap();
         let host = SandboxHost::connect(&data.path().join("host.sock"));
         std::os::unix::fs::chown(data.path(), Some(setting.server), Some(setting.server)).unwrap();
         let mut world = Self { data, host, child: None, setting };
@@ -123,6 +130,9 @@ impl World {
             .stdout(Stdio::null());
         if let Some(runtime) = self.setting.runtime {
             command.env("PATCHYARD_RUNTIME", runtime);
+        }
+        if let Some(disk) = self.setting.disk {
+            command.env("PATCHYARD_DISK", disk);
         }
         if self.setting.host_user != 0 {
             command.uid(self.setting.host_user).gid(self.setting.host_user);

@@ -140,6 +140,10 @@ fn resident() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
+/// Bytes of output that are taken where nobody says how many (`PATCHYARD_FLOOD=10000000000` is the row's
+/// own size).
+const FLOOD: u64 = 100_000_000;
+
 async fn q04_output_without_end(field: &mut Field) {
     let (_, attacker) = pair(field, limits()).await;
     let before = resident();
@@ -150,12 +154,14 @@ async fn q04_output_without_end(field: &mut Field) {
     for _ in 0..20 {
         sh(&field.link, "true").await;
     }
-    // Somebody takes it: 10 GB would take as long as they take, so a part of it, at a steady size.
-    let mut taken = 0_u64;
-    while taken < 50_000_000 {
+    // Somebody takes it: as long as it goes on, at a steady size.
+    let wanted = std::env::var("PATCHYARD_FLOOD").ok().and_then(|bytes| bytes.parse().ok()).unwrap_or(FLOOD);
+    let (mut taken, begun) = (0_u64, Instant::now());
+    while taken < wanted {
         let ExecEvent::Stdout(bytes) = silent.next().await.unwrap() else { panic!() };
         taken += bytes.len() as u64;
     }
+    println!("{:?}: {taken} bytes of output in {} ms", field.ground, begun.elapsed().as_millis());
     drop(silent);
     // Single bytes, as fast as they come.
     let drops = "import os\nfor _ in range(5000): os.write(1, b'x')";
