@@ -8,17 +8,18 @@
 //!
 //! An address instead of a name has no name to compare with.
 
-use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use policy::host::Host;
 use protocol::network::DenyReason;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::dial::dial;
 use crate::hello::{self, Greeting, MAX_HELLO};
 use crate::http;
-use crate::judge::Judged;
+use crate::judge::{Judged, Permit};
 use crate::refusal::ACCESS_DENIED;
 use crate::relay::{self, Counts};
 use crate::stream::Begun;
@@ -80,43 +81,87 @@ fn check_name(host: &Host, name: Named) -> Result<Named, (DenyReason, Named)> {
     }
 }
 
-/// A port with no protocol of its own: the host may speak first, and what the sandbox says is looked at
-/// as soon as it says something.
-async fn other(judged: Judged, mut begun: Begun) {
+/// A port with no protocol of its own: the host may speak first. Where the sandbox does, and with a TLS
+/// greeting, that has to be for this host.
+async fn other(judged: Judged, begun: Begun) {
     if judged.access().needs_interception() {
         judged.refuse(DenyReason::Method, None);
         return;
     }
     let host = judged.host.clone();
-    // What was said before an answer could come is looked at before anything is dialled.
-    if let Greeting::Hello(name) = hello::read(&begun.read)
-        && let Err((reason, name)) = check_name(&host, name)
-    {
-        judged.refuse(reason, name.as_deref());
-        let _ = begun.stream.shutdown().await;
-        return;
+    let Ok(permit) = judged.admit(None) else { return };
+    let counts = Counts::default();
+    let Some((begun, mut outside, address)) = reach(begun, &permit).await else {
+        return permit.close(None, counts.both(), None);
+    };
+    match first_words(&host, begun, &outside, &permit).await {
+        Err(reason) => permit.close(Some(address), counts.both(), Some(reason)),
+        Ok(begun) => {
+            relay(begun, &mut outside, &counts, &permit).await;
+            permit.close(Some(address), counts.both(), None);
+        }
     }
-    pass(judged, begun, None).await;
+}
+
+/// Waits until one side speaks, and looks at a greeting of the sandbox.
+async fn first_words(
+    host: &Host,
+    mut begun: Begun,
+    outside: &TcpStream,
+    permit: &Permit,
+) -> Result<Begun, DenyReason> {
+    if begun.read.is_empty() {
+        tokio::select! {
+            _ = outside.readable() => return Ok(begun),
+            _ = begun.stream.readable() => {}
+            () = permit.end.cancelled() => return Ok(begun),
+        }
+    }
+    begun.extend(HELLO);
+    loop {
+        match hello::read(&begun.read) {
+            Greeting::Hello(name) => {
+                return check_name(host, name).map(|_| begun).map_err(|(reason, _)| reason);
+            }
+            Greeting::NotTls => return Ok(begun),
+            // Half a greeting that never becomes a whole one could become one behind our back.
+            Greeting::Half if begun.more(MAX_HELLO).await.is_err() => {
+                return if begun.read.is_empty() { Ok(begun) } else { Err(DenyReason::NotTls) };
+            }
+            Greeting::Half => {}
+        }
+    }
 }
 
 /// Dials, and relays.
-async fn pass(judged: Judged, mut begun: Begun, name: Option<&[u8]>) {
+async fn pass(judged: Judged, begun: Begun, name: Option<&[u8]>) {
     let Ok(permit) = judged.admit(name) else { return };
     let counts = Counts::default();
-    let dialed = tokio::select! {
-        dialed = dial(&permit.addresses) => dialed,
+    match reach(begun, &permit).await {
+        None => permit.close(None, counts.both(), None),
+        Some((begun, mut outside, address)) => {
+            relay(begun, &mut outside, &counts, &permit).await;
+            permit.close(Some(address), counts.both(), None);
+        }
+    }
+}
+
+/// Connects to where a permit says.
+async fn reach(begun: Begun, permit: &Permit) -> Option<(Begun, TcpStream, SocketAddr)> {
+    tokio::select! {
+        dialed = dial(&permit.addresses) => dialed.map(|(outside, address)| (begun, outside, address)),
         () = permit.end.cancelled() => None,
-    };
-    let Some((mut outside, address)) = dialed else {
-        return permit.close(None, counts.both(), None);
-    };
-    let sent = outside.write_all(&begun.read).await;
+    }
+}
+
+/// Passes on what was read already, and then everything.
+async fn relay(mut begun: Begun, outside: &mut TcpStream, counts: &Counts, permit: &Permit) {
+    if outside.write_all(&begun.read).await.is_err() {
+        return;
+    }
     counts.add_up(begun.read.len());
     begun.read = Vec::new();
-    if sent.map_err(|error: io::Error| error.kind()).is_ok() {
-        relay::both(&mut begun.stream, &mut outside, &counts, &permit.end).await;
-    }
-    permit.close(Some(address), counts.both(), None);
+    relay::both(&mut begun.stream, outside, counts, &permit.end).await;
 }
 
 #[cfg(test)]

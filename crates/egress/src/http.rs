@@ -25,10 +25,13 @@ use crate::head::{self, Framing, Head, HeadError, MAX_HEAD, Target};
 use crate::judge::{Attempt, Judged, judge};
 use crate::refusal;
 use crate::relay::{self, Counts};
-use crate::stream::Begun;
+use crate::stream::{self, Begun};
 
 /// How long a head may take to come.
 pub(crate) const HEAD: Duration = Duration::from_secs(10);
+
+/// An answer that pauses for so long while another request waits is over.
+const OVER: Duration = Duration::from_secs(1);
 
 /// The longest line before a chunk.
 const MAX_CHUNK_LINE: usize = 256;
@@ -119,9 +122,9 @@ async fn pass_on(judged: Judged, mut begun: Begun, head: &Head, path: &str) {
         let text = "patchyard: the host does not answer.\n";
         return refusal::answer(&mut begun.stream, "502 Bad Gateway", &[], text).await;
     };
-    let Begun { mut stream, read, .. } = begun;
+    let Begun { stream: mut inside, read, .. } = begun;
     let refused = {
-        let (from_inside, to_inside) = stream.split();
+        let (from_inside, to_inside) = inside.split();
         let (from_outside, to_outside) = outside.split();
         let mut body = Body { from: from_inside, to: to_outside, read, counts: &counts };
         tokio::select! {
@@ -132,6 +135,7 @@ async fn pass_on(judged: Judged, mut begun: Begun, head: &Head, path: &str) {
         }
     };
     permit.close(Some(address), counts.both(), refused);
+    stream::end(&mut inside).await;
 }
 
 /// The head as the host gets it.
@@ -181,8 +185,8 @@ impl From<io::Error> for Broken {
 }
 
 impl Body<'_> {
-    /// Sends head and body, and then waits for ever: the answer ends it all. Returns at once where the
-    /// body breaks, with the reason where that is one.
+    /// Sends head and body, and then waits: the answer ends it all. Returns at once where the body breaks,
+    /// with the reason where that is one.
     async fn send(&mut self, head: &[u8], framing: Framing) -> Option<DenyReason> {
         let sent = async {
             self.put(head).await?;
@@ -192,9 +196,26 @@ impl Body<'_> {
             }
         };
         match sent.await {
-            Ok(()) => std::future::pending().await,
+            Ok(()) => self.next_request().await,
             Err(Broken::Io) => None,
             Err(Broken::Framing) => Some(DenyReason::Framing),
+        }
+    }
+
+    /// Waits for another request where the answer is over and its host, asked to close the connection, does
+    /// not: who asks again has to do so on a new one.
+    async fn next_request(&mut self) -> Option<DenyReason> {
+        if self.read.is_empty() && self.from.readable().await.is_err() {
+            return None;
+        }
+        let mut seen = 0;
+        loop {
+            tokio::time::sleep(OVER).await;
+            let (_, down) = self.counts.both();
+            if down > 0 && down == seen {
+                return None;
+            }
+            seen = down;
         }
     }
 

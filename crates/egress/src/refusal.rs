@@ -82,5 +82,5 @@ pub(crate) async fn answer(stream: &mut TcpStream, status: &str, fields: &[(&str
     head.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n{text}", text.len()));
     // Who does not read it loses only the answer.
     let _ = stream.write_all(head.as_bytes()).await;
-    let _ = stream.shutdown().await;
+    crate::stream::end(stream).await;
 }

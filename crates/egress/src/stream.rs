@@ -3,9 +3,21 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+
+/// How long the other side may take to read what it was told last.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Ends a connection so that what was written arrives: whatever still comes is read and thrown away. Closed
+/// with something unread, a connection takes what it was told along.
+pub(crate) async fn end(stream: &mut TcpStream) {
+    let _ = stream.shutdown().await;
+    let mut buffer = vec![0; 16 * 1024];
+    let rest = async { while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {} };
+    let _ = tokio::time::timeout(LINGER, rest).await;
+}
 
 /// A connection whose beginning was read.
 #[derive(Debug)]

@@ -19,6 +19,7 @@ struct World {
     names: Names,
     plain: Origin,
     secure: Origin,
+    other: Origin,
     sink: Sink,
     authority: Authority,
     /// Answers as long as it is there.
@@ -38,6 +39,8 @@ impl World {
         let authority = Authority::make();
         let plain = Origin::plain(internet.listen("93.184.216.34:80"), "plain");
         let secure = Origin::tls(internet.listen("93.184.216.34:443"), "api.allowed.test", &authority);
+        // In IPv6 only, so that a test may have the same port in IPv4.
+        let other = Origin::plain(internet.listen("[2606:2800:220:1::34]:8443"), "other");
         let sink = Sink::default();
         for port in [22, 53, 80, 443, 5432, 8443] {
             sink.watch(internet.listen(&format!("93.184.216.66:{port}")));
@@ -48,7 +51,7 @@ impl World {
             .fold(Turn::empty(), |turn, command| turn.and_tool("Bash", json!({ "command": command })));
         let model = ScriptedModel::start(Script::by_depth([turn, Turn::text("seen")])).await;
         let server = serve().model(&model).config(CONFIG).start().await;
-        let this = Self { server, names, plain, secure, sink, authority, _model: model };
+        let this = Self { server, names, plain, secure, other, sink, authority, _model: model };
         let domains = ["api.allowed.test", "*.wild.test", "port.test:8443"];
         this.level(json!({ "level": "custom", "domains": domains })).await;
         this
@@ -147,6 +150,7 @@ fn nothing_else_leaves_by_any_spelling() {
         let wrong: Vec<&str> = said[0].lines().filter(|line| !line.starts_with("ok ")).collect();
         assert!(wrong.is_empty() && said[0].lines().count() > 60, "{}\n{said:?}", wrong.join("\n"));
         world.nothing_leaked();
+        assert_eq!(world.other.requests().len(), 1, "the greeting for another host never came there");
         // Every attempt is on record, and the record is whole.
         let page: Value =
             world.server.get(&format!("/sessions/{session}/network?limit=1000")).await.is(200).json();

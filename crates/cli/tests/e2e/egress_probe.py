@@ -104,6 +104,20 @@ for fields in (b"Content-Length: 1\r\nTransfer-Encoding: chunked", b"Content-Len
 answer = talk(b"GET http://api.allowed.test/first HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n"
               b"GET http://evil.test/second HTTP/1.1\r\nHost: evil.test\r\n\r\n")
 report("H05", answer.count(b"HTTP/1.1") == 1 and b"hello from plain" in answer, answer[:40])
+with socket.create_connection(PROXY, timeout=5) as s:
+    # A refusal is read to its end, also by who is still sending.
+    s.sendall(b"POST http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 3000000\r\n\r\n")
+    try:
+        s.sendall(bytes(1000000))
+    except OSError:
+        pass
+    got = b""
+    try:
+        while chunk := s.recv(4096):
+            got += chunk
+    except OSError:
+        pass
+    report("N23", b"was refused" in got, got[-60:])
 answer = talk(b"GET http://api.allowed.test/up HTTP/1.1\r\nHost: api.allowed.test\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\nPRI * HTTP/2.0\r\n\r\n")
 report("H04", answer.count(b"HTTP/1.1") == 1, answer[:40])
 for head in (b"Host: evil.test", b"Host: api.allowed.test:81"):
@@ -123,9 +137,9 @@ def hello(name):
     return b"\x16\3\1" + struct.pack(">H", len(shake)) + shake
 
 
-def over_tunnel(first):
+def over_tunnel(first, target=b"api.allowed.test:443"):
     with socket.create_connection(PROXY, timeout=15) as s:
-        s.sendall(b"CONNECT api.allowed.test:443 HTTP/1.1\r\n\r\n")
+        s.sendall(b"CONNECT " + target + b" HTTP/1.1\r\n\r\n")
         answer = s.recv(4096)
         assert answer.startswith(b"HTTP/1.1 200"), answer
         s.sendall(first)
@@ -137,6 +151,10 @@ for name, first in (("T02", hello(b"evil.test")), ("T03", hello(None)), ("T04", 
                     ("T04", b"SSH-2.0-x\r\n"), ("T02", hello(b"api.allowed.test\0"))):
     answer = over_tunnel(first)
     report(name, answer == b"\x15\3\3\0\2\2\x31", answer)
+
+report("T02", over_tunnel(hello(b"evil.test"), b"port.test:8443") == b"")
+answer = over_tunnel(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"port.test:8443")
+report("C9", b"hello from other" in answer, answer[:60])
 
 # E02, E03: straight to addresses, past every setting.
 for family, address in ((socket.AF_INET, "93.184.216.66"), (socket.AF_INET6, "2606:2800:220:1::66")):
