@@ -158,9 +158,6 @@ async fn an_agent_that_says_too_much_or_too_late_fails_its_own_turn_only() {
     let (server, repo) = with_agent().await;
     let session = create(&server, &repo, "good", "late").await;
     server.until_rest(session, 1).await;
-    // What is still on its way when the next turn begins cannot be told from that turn's own.
-    let (id, said) = (session.to_string(), ["--", "test", "-e", "/tmp/too-late"]);
-    while server.cli(&[&["sessions", "shell", &id], &said[..]].concat()).await.code != Some(0) {}
     let prompts = [("babble", "20000 events"), ("hoard", "256 calls"), ("curse", "answered with an error")];
     let mut turns = 1;
     for (prompt, words) in prompts {
