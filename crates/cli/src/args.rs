@@ -180,6 +180,37 @@ pub(crate) enum SessionsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Allow a host that a session's network refuses
+    Allow {
+        /// The session's id
+        session: SessionId,
+        /// The host, with a port other than 443
+        #[arg(value_name = "HOST[:PORT]")]
+        target: String,
+        /// One connection, if it comes within a minute
+        #[arg(long, conflicts_with_all = ["session_only", "environment"])]
+        once: bool,
+        /// For this session, as without a word
+        #[arg(long = "session", conflicts_with = "environment")]
+        session_only: bool,
+        /// For this and all other sessions of the environment: adds it to the domains there
+        #[arg(long)]
+        environment: bool,
+        /// One JSON object with what holds now
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep a host closed for a session, also where its rules allow it
+    Deny {
+        /// The session's id
+        session: SessionId,
+        /// The host, with a port other than 443
+        #[arg(value_name = "HOST[:PORT]")]
+        target: String,
+        /// One JSON object with what holds now
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a session's change as a patch
     Diff {
         /// The session's id

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use policy::host::Host;
 use policy::network::{Decision, NetworkPolicy};
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::bucket::Bucket;
+use crate::once::Once;
 use crate::{names, resolve};
 
 /// Connections of one sandbox at a time, and how many may begin.
@@ -41,6 +43,8 @@ pub(crate) struct Binding {
     pub(crate) questions: Bucket,
     /// Connections that may begin.
     pub(crate) beginnings: Bucket,
+    /// Connections that a person allowed once.
+    pub(crate) once: Once,
     /// Ends everything of it.
     pub(crate) gone: CancellationToken,
     policy: RwLock<Arc<NetworkPolicy>>,
@@ -54,7 +58,19 @@ pub(crate) struct Binding {
 struct Open {
     host: Host,
     port: u16,
+    /// Against the rules: a person allowed it once.
+    once: bool,
     end: CancellationToken,
+}
+
+impl Open {
+    /// Whether it may go on under these rules.
+    fn stands(&self, policy: &NetworkPolicy) -> bool {
+        match policy.decide(&self.host, self.port) {
+            Decision::Allow(_) => true,
+            Decision::Deny(denial) => self.once && denial.askable,
+        }
+    }
 }
 
 impl Binding {
@@ -74,6 +90,7 @@ impl Binding {
             notices,
             questions: Bucket::new(QUESTIONS, QUESTIONS),
             beginnings: Bucket::new(BURST, PER_SECOND),
+            once: Once::default(),
             gone: CancellationToken::new(),
             policy: RwLock::new(Arc::new(policy)),
             places: Arc::new(Semaphore::new(CONNECTIONS)),
@@ -97,15 +114,18 @@ impl Binding {
         self.count.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Counts a connection among the open ones; none under rules that came in between.
+    /// Counts a connection among the open ones; none under rules that came in between, or when another
+    /// one took what was allowed once.
     pub(crate) fn begin(&self, number: u64, host: &Host, port: u16) -> Option<CancellationToken> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: whoever changes the rules looks at the open ones after that.
-        if !matches!(self.policy().decide(host, port), Decision::Allow(_)) {
-            return None;
-        }
+        let once = match self.policy().decide(host, port) {
+            Decision::Allow(_) => false,
+            Decision::Deny(denial) if denial.askable && self.once.take(host, port, Instant::now()) => true,
+            Decision::Deny(_) => return None,
+        };
         let end = self.gone.child_token();
-        open.insert(number, Open { host: host.clone(), port, end: end.clone() });
+        open.insert(number, Open { host: host.clone(), port, once, end: end.clone() });
         Some(end)
     }
 
@@ -119,8 +139,7 @@ impl Binding {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
         let policy = self.policy();
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let forbidden =
-            open.values().filter(|one| !matches!(policy.decide(&one.host, one.port), Decision::Allow(_)));
+        let forbidden = open.values().filter(|one| !one.stands(&policy));
         forbidden.map(|one| one.end.cancel()).count().try_into().unwrap_or(u32::MAX)
     }
 }

@@ -30,6 +30,7 @@ mod hello;
 mod http;
 mod judge;
 mod names;
+mod once;
 pub mod process;
 mod proxy;
 mod refusal;

@@ -1,6 +1,6 @@
 //! What sandboxes were refused, told in the logs of their sessions: once for each host, not too often.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use protocol::egress::{Notice, Via};
@@ -15,37 +15,64 @@ const QUIET: Duration = Duration::from_secs(600);
 /// The most refusals that are told of one sandbox in that time; all are on record.
 const MOST: usize = 60;
 
+/// How often people are asked about one sandbox within an hour; what is refused beyond that is told
+/// without asking.
+const MOST_ASKED: usize = 20;
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// What was told of one sandbox lately.
 #[derive(Debug, Default)]
-pub(super) struct Told(HashMap<(String, u16, DenyReason), Instant>);
+pub(super) struct Told {
+    lately: HashMap<(String, u16, DenyReason), Instant>,
+    asked: VecDeque<Instant>,
+}
 
 impl Told {
     /// Whether this is worth an event.
     fn is_new(&mut self, notice: &Notice, now: Instant) -> bool {
-        self.0.retain(|_, at| now.duration_since(*at) < QUIET);
+        self.lately.retain(|_, at| now.duration_since(*at) < QUIET);
         let Some(reason) = notice.decided.reason else { return false };
         let key = (notice.decided.host.clone(), notice.decided.port, reason);
-        if self.0.len() >= MOST || self.0.contains_key(&key) {
+        if self.lately.len() >= MOST || self.lately.contains_key(&key) {
             return false;
         }
-        self.0.insert(key, now);
+        self.lately.insert(key, now);
         true
+    }
+
+    /// Whether a person may be asked once more.
+    fn may_ask(&mut self, now: Instant) -> bool {
+        while self.asked.front().is_some_and(|at| now.duration_since(*at) >= HOUR) {
+            self.asked.pop_front();
+        }
+        let may = self.asked.len() < MOST_ASKED;
+        if may {
+            self.asked.push_back(now);
+        }
+        may
+    }
+
+    /// A person decided about this: the next refusal is news.
+    pub(super) fn forget(&mut self, host: &str, port: u16) {
+        self.lately.retain(|(known, at, _), _| known != host || *at != port);
     }
 }
 
 /// Tells a session of a refusal.
 pub(super) async fn tell(sessions: &Sessions, notice: Notice) {
     let networks = &sessions.shared.networks;
-    {
+    let askable = {
         let mut bound = networks.bound();
         let Some(one) = bound.get_mut(&notice.sandbox).filter(|one| one.session == notice.session) else {
             return;
         };
         // A name that is only asked for was not dialled yet.
-        if notice.decided.via == Via::Dns || !one.told.is_new(&notice, Instant::now()) {
+        let now = Instant::now();
+        if notice.decided.via == Via::Dns || !one.told.is_new(&notice, now) {
             return;
         }
-    }
+        notice.decided.askable && one.told.may_ask(now)
+    };
     let decided = notice.decided;
     let Some(reason) = decided.reason else { return };
     let denied = NetworkDenied {
@@ -54,7 +81,7 @@ pub(super) async fn tell(sessions: &Sessions, notice: Notice) {
         via: decided.via,
         reason,
         rule: decided.rule,
-        askable: decided.askable,
+        askable,
     };
     // Setup tests and rebuilds have no log.
     if let Some(handle) = sessions.live_handle(notice.session).await
@@ -99,5 +126,19 @@ mod tests {
         assert!(told.is_new(&notice("a.test"), start + QUIET));
         let many = (0..200).filter(|number| told.is_new(&notice(&format!("h{number}.test")), start + QUIET));
         assert_eq!(many.count(), MOST - 1);
+    }
+
+    #[test]
+    fn people_are_asked_so_often_and_told_anew_after_they_decided() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        assert_eq!((0..50).filter(|_| told.may_ask(start)).count(), MOST_ASKED);
+        assert!(!told.may_ask(start + HOUR - QUIET));
+        assert_eq!((0..50).filter(|_| told.may_ask(start + HOUR)).count(), MOST_ASKED);
+        assert!(told.is_new(&notice("a.test"), start));
+        told.forget("a.test", 80);
+        told.forget("b.test", 443);
+        assert!(!told.is_new(&notice("a.test"), start));
+        told.forget("a.test", 443);
+        assert!(told.is_new(&notice("a.test"), start));
     }
 }
