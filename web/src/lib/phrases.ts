@@ -1,6 +1,6 @@
 /** Words for people: durations, times, states, what a tool does. Pure; the time is passed in. */
 
-import type { EventBodies, SessionView, Step, StopReason } from "./api-types.ts";
+import type { EventBodies, NetworkScope, SessionView, Step, StopReason } from "./api-types.ts";
 
 const EXPLORE = new Set(["Read", "Glob", "Grep", "LS", "NotebookRead"]);
 
@@ -91,6 +91,18 @@ const denials: Record<string, string> = {
 export function networkDenied({ host, port, reason, rule }: EventBodies["network.denied"]): string {
   const place = port === 0 ? host : `${host}:${port}`;
   return `Network: ${place} refused, ${denials[reason] ?? reason}${rule === undefined ? "" : ` (${rule})`}`;
+}
+
+/** What a person decided about a host and port. */
+export const decisions: Record<NetworkScope, string> = {
+  deny: "Kept blocked",
+  once: "Allowed once",
+  session: "Allowed for this session",
+  environment: "Added to this environment",
+};
+
+export function networkAllowed({ host, port, scope }: EventBodies["network.allowed"]): string {
+  return `Network: ${host}:${port}. ${decisions[scope] ?? scope}.`;
 }
 
 export function stopPhrase(reason: StopReason): string {
