@@ -19,10 +19,11 @@ mod records;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use egress::client::{Egress, EgressClientError, Listeners};
 use protocol::environment::{EnvironmentSettings, NetworkLevel};
+use protocol::event::NetworkDenied;
 use protocol::ids::{EnvironmentId, SandboxId, SessionId};
 use protocol::network::NetworkRules;
 use protocol::sandbox_spec::Tier;
@@ -182,6 +183,12 @@ impl Networks {
                 tracing::warn!(%sandbox, %error, "the new network rules of a sandbox are not in force yet");
             }
         }
+    }
+
+    /// What a session was refused since then, each host and port once.
+    pub(crate) fn refused_since(&self, session: SessionId, since: Instant) -> Vec<NetworkDenied> {
+        let bound = self.bound();
+        bound.values().filter(|one| one.session == session).flat_map(|one| one.told.since(since)).collect()
     }
 
     /// The newest sandbox of a session.

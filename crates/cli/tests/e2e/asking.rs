@@ -10,7 +10,7 @@ use testkit::harness::{Answer, Part, Repo, TestServer};
 use testkit::internet::{Internet, Names, Origin, alone};
 use testkit::model::{Script, ScriptedModel, Turn};
 
-use crate::world::{check_log, completed, serve};
+use crate::world::{bash, check_log, completed, results, serve};
 
 /// An internet with a host that no rule names, and a server beside it.
 struct World {
@@ -250,5 +250,33 @@ fn what_is_closed_cannot_be_asked_away() {
         world.server.post(&path, &evil).await.is_problem(409, "no_network");
         assert_eq!(world.decided(session).await, []);
         assert_eq!(world.evil.requests().len(), 0);
+    });
+}
+
+#[test]
+fn the_agent_reads_what_was_refused_while_its_command_ran() {
+    alone(|internet| async move {
+        let names = Names::serve(internet.packets("93.184.216.53:53"));
+        names.set("evil.test", &["93.184.216.66"]);
+        // It waits for the session to know of it.
+        let command =
+            "curl -s http://evil.test/ >/dev/null; until [ -e /tmp/go ]; do sleep 0.05; done; echo over";
+        let turns = [bash(command), bash("echo quiet"), Turn::text("seen")];
+        let model = ScriptedModel::start(Script::by_depth(turns)).await;
+        let server = serve().model(&model).config(CONFIG).start().await;
+        let repo = Repo::with("net", &[("README.md", "a net\n")]);
+        let session = server.create(&repo, "Try it").await;
+        let told = |event: &Event| matches!(event.body, EventBody::NetworkDenied(_));
+        server.until(session, |events| events.iter().any(told)).await;
+        server.cli(&["sessions", "shell", &session.to_string(), "--", "touch", "/tmp/go"]).await.exits(0);
+        let events = server.until_rest(session, 1).await;
+        let said: Vec<&str> = results(&events).iter().map(|result| result.content.trim()).collect();
+        let wanted = "over\n[network: evil.test:80 was refused (not_allowed); whoever watches can allow it]";
+        assert_eq!(
+            said[0].split('\n').filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n"),
+            wanted
+        );
+        assert_eq!(said[1], "quiet");
+        model.assert_clean();
     });
 }
