@@ -149,3 +149,61 @@ impl Drop for Binding {
         self.audit.settle(true);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::egress::Chain;
+    use protocol::environment::NetworkLevel;
+    use protocol::network::{NetworkRules, Rendering};
+    use ulid::Ulid;
+
+    use super::*;
+
+    fn policy(deny: &[&str], level: NetworkLevel) -> NetworkPolicy {
+        let rules = NetworkRules {
+            session_deny: deny.iter().map(ToString::to_string).collect(),
+            ..NetworkRules::of(level, Rendering::Compatible)
+        };
+        NetworkPolicy::compile(&rules).unwrap()
+    }
+
+    fn binding() -> Binding {
+        let who = (SandboxId::from(Ulid::from_parts(1, 1)), SessionId::from(Ulid::from_parts(1, 2)));
+        let audit = Audit::new(who.1, who.0, tempfile::tempfile().unwrap(), Chain::default());
+        let resolver = resolve::Names::of(&["192.0.2.53:53".parse().unwrap()]).unwrap();
+        let trusted = policy(&[], NetworkLevel::Trusted {});
+        Binding::new(who, trusted, audit, resolver, broadcast::Sender::new(1))
+    }
+
+    #[tokio::test]
+    async fn what_is_allowed_once_begins_once_and_lives_until_its_host_is_denied() {
+        let (binding, evil) = (binding(), Host::parse(b"evil.test").unwrap());
+        assert!(binding.begin(1, &evil, 443).is_none());
+        binding.once.allow(evil.clone(), 443, Instant::now());
+        assert!(binding.begin(2, &evil, 80).is_none());
+        let begun: Vec<_> = std::thread::scope(|scope| {
+            let tries: Vec<_> = (3..13)
+                .map(|number| {
+                    scope.spawn({
+                        let (binding, evil) = (&binding, &evil);
+                        move || binding.begin(number, evil, 443)
+                    })
+                })
+                .collect();
+            tries.into_iter().filter_map(|one| one.join().unwrap()).collect()
+        });
+        assert_eq!(begun.len(), 1);
+        // Other rules that say nothing about it leave it alone.
+        assert_eq!(binding.change(policy(&["other.test"], NetworkLevel::Trusted {})), 0);
+        assert!(!begun[0].is_cancelled());
+        assert_eq!(binding.change(policy(&["evil.test:443"], NetworkLevel::Trusted {})), 1);
+        assert!(begun[0].is_cancelled());
+        // A denial stands against what was allowed once, too.
+        binding.once.allow(evil.clone(), 443, Instant::now());
+        assert!(binding.begin(20, &evil, 443).is_none());
+        binding.change(policy(&[], NetworkLevel::None {}));
+        assert!(binding.begin(21, &evil, 443).is_none());
+        binding.change(policy(&[], NetworkLevel::Trusted {}));
+        assert!(binding.begin(22, &evil, 443).is_some());
+    }
+}
