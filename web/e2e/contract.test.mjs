@@ -61,6 +61,19 @@ test("tests of the network", async () => {
   assert.deepEqual(offences("Problem", await call("POST", own, bad)), []);
 });
 
+test("decisions about the network", async () => {
+  const own = `/sessions/${mock.scenes.reused.id}/network`;
+  for (const decision of ["deny", "once", "session", "environment"]) {
+    const body = { host: `${decision}.example.net`, port: 443, decision };
+    assert.deepEqual(offences("DecideNetwork", body), []);
+    assert.deepEqual(offences("NetworkTest", await call("POST", own, body)), []);
+    assert.deepEqual(offences("Event", mock.scenes.reused.events.at(-1)), []);
+  }
+  const closed = await call("POST", own, { host: "localhost", port: 80, decision: "session" });
+  assert.equal(closed.code, "not_askable");
+  assert.deepEqual(offences("Problem", closed), []);
+});
+
 test("setup tests", async () => {
   const begun = await call("POST", `/environments/${mock.environments.rust.id}/test-setup`, {});
   assert.deepEqual(offences("SetupTest", begun), []);

@@ -488,6 +488,45 @@ test("a question is answered once", async () => {
   assert.equal(answered.length, 1);
 });
 
+describe("a refusal of the network", () => {
+  const refusal = (text) => page.locator(`.item.denied:has-text('${text}')`);
+  const decided = () => mock.requests.filter((request) => request.name.endsWith("/network"));
+
+  test("is decided once, by the keyboard, and says what was decided", async () => {
+    await open("reused");
+    const metrics = refusal("metrics.example.net");
+    await metrics.getByRole("button", { name: "Keep blocked" }).focus();
+    for (const name of ["Allow once", "Allow for this session", "Add to this environment"]) {
+      await page.keyboard.press("Tab");
+      assert.equal(await page.evaluate(() => document.activeElement.textContent.trim()), name);
+    }
+    await page.keyboard.press("Shift+Tab");
+    await page.keyboard.press("Enter");
+    await metrics.locator("text=Allowed for this session").waitFor();
+    assert.equal(await metrics.getByRole("button").count(), 0);
+    assert.deepEqual(decided().map(({ body }) => body), [{ host: "metrics.example.net", port: 443, decision: "session" }]);
+    // The other one is still open, and what nobody may allow offers nothing.
+    assert.equal(await refusal("collector.example.net:4318").getByRole("button").count(), 4);
+    assert.equal(await page.locator(".item.line:has-text('169.254.169.254:80 refused')").getByRole("button").count(), 0);
+  });
+
+  test("shows why a decision was not taken, and can be decided then", async () => {
+    mock.failNext("POST", { status: 503, code: "egress", title: "one connection could not be let through", next: "try again in a moment" });
+    await open("reused");
+    const metrics = refusal("metrics.example.net");
+    await metrics.locator("text=Allow once").click();
+    await page.locator("text=/could not be let through/i").first().waitFor();
+    await metrics.locator("text=Add to this environment").click();
+    await metrics.locator("text=Added to this environment").waitFor();
+  });
+
+  test("that was decided elsewhere says so, too", async () => {
+    await open("reused");
+    mock.world.append(mock.scenes.reused, "network.allowed", { host: "metrics.example.net", port: 443, scope: "deny" });
+    await refusal("metrics.example.net").locator("text=Kept blocked").waitFor();
+  });
+});
+
 test("stop ends the turn and says so", async () => {
   await open("done");
   await composer().fill("go");

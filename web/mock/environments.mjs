@@ -185,6 +185,21 @@ export class Environments {
     return rule ? allowed(`environment: ${rule}`) : refused("not_allowed", "no rule of this session allows the host", network.level !== "none");
   }
 
+  /** What holds after a decision of a session that works in an environment, or in the default one. */
+  decide(id, { host, port, decision }) {
+    const { settings, ...one } = this.resolve(id);
+    const target = `${host}:${port}`;
+    const { allowed, askable, reason, message } = this.#passes({ ...settings, target });
+    if (!allowed && !askable) throw new Refused(409, reason === "not_allowed" ? "no_network" : "not_askable", message, "a person cannot allow it");
+    const rule = { once: "allowed once", session: `allowed for this session: ${target}`, environment: `environment: ${host}` }[decision];
+    if (!rule) return { target, allowed: false, reason: "denylist", rule: `denied for this session: ${target}`, askable: false, message: `${target} is refused: the host is on a list of denied hosts` };
+    if (decision === "environment") {
+      const { domains = [], include_default = true } = settings.network;
+      this.edit(one.id, { network: { level: "custom", domains: [...domains, host], include_default } });
+    }
+    return { target, allowed: true, rule, access: "opaque", askable: false, message: `${target} is allowed, by the rule \`${rule}\`` };
+  }
+
   async tests({ method, id, after, closed }) {
     const test = this.#tests.get(id);
     if (!test) throw new Refused(404, "setup_test_not_found", `there is no setup test ${id}; it is kept for an hour after its end`, "start another one");

@@ -341,6 +341,8 @@ function reused(world, now, environment) {
   scene.add("files.copied", { path: "target/schema.json", direction: "out", bytes: 12_400 }, 20_000);
   scene.add("shell.closed", { shell: "shl_1", duration_ms: 95_000, code: 0 }, 75_000);
   scene.add("network.denied", { host: "metrics.example.net", port: 443, via: "capture", reason: "not_allowed", askable: true }, 1_000);
+  scene.add("network.denied", { host: "collector.example.net", port: 4318, via: "connect", reason: "not_allowed", askable: true }, 1_000);
+  scene.add("network.denied", { host: "169.254.169.254", port: 80, via: "capture", reason: "addr_metadata", askable: false }, 1_000);
   return scene.session;
 }
 

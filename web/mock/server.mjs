@@ -181,6 +181,11 @@ class Mock {
         world.append(session, "question.answered", { question: which, answer: { option: body.option, by_deadline: false } });
         world.status(session, "ready", "running");
         return send(response, 204);
+      case "POST network": {
+        const answer = this.environments.decide(session.view.environment?.id, body);
+        world.append(session, "network.allowed", { host: body.host, port: body.port, scope: body.decision });
+        return send(response, 200, answer);
+      }
       case "GET events":
         return send(response, 200, page(session.events, url.searchParams));
       case "GET blobs":

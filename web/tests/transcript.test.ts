@@ -42,6 +42,7 @@ describe("the fixture", () => {
       "shell.closed": true,
       "files.copied": true,
       "network.denied": true,
+      "network.allowed": true,
       error: true,
     };
     const seen = new Set(events.map((entry) => entry.kind));
@@ -57,6 +58,7 @@ describe("the fixture", () => {
         if (item.type === "tool") return `${item.tool.name} ${item.tool.state}`;
         if (item.type === "explore") return `explore ${item.tools.map((tool) => tool.state).join(" ")}`;
         if (item.type === "plan") return `plan ${item.changes.length} of ${item.total}${item.first ? " first" : ""}`;
+        if (item.type === "denied") return `denied ${item.scope}: ${item.text}`;
         if (item.type === "prompt") return `prompt ${item.state}`;
         return item.type;
       });
@@ -81,7 +83,7 @@ describe("the fixture", () => {
       "neutral: Shell opened: bash -l ×1",
       "neutral: Copied target/report.html out of the sandbox, 12 kB ×1",
       "neutral: Shell closed after 2 min: exit 130 ×1",
-      "warn: Network: evil.test:443 refused, no rule of the environment allows it ×1",
+      "denied session: Network: evil.test:443 refused, no rule of the environment allows it",
     ]);
   });
 
@@ -282,4 +284,21 @@ describe("live deltas", () => {
     transcript.apply(event(1, "turn.ended", { status: "completed", stop_reason: "end_turn", duration_ms: 1 }));
     expect(transcript.items()).toEqual([]);
   });
+});
+
+test("a decision is told by the refusals that it is about, and by a line where none is shown", () => {
+  const denied = (seq: number, port: number, askable: boolean) =>
+    event(seq, "network.denied", { host: "evil.test", port, via: "connect", reason: "not_allowed", askable });
+  const decided = (seq: number, port: number, scope: "once" | "deny") =>
+    event(seq, "network.allowed", { host: "evil.test", port, scope });
+  const seen = (log: Event[]) =>
+    Transcript.of(log).items().map((item) => (item.type === "denied" ? `${item.port} ${item.scope}` : item.type));
+  expect(seen([denied(1, 443, true), denied(2, 80, true), denied(3, 443, false)])).toEqual(["443 null", "80 null", "line"]);
+  const once = [denied(1, 443, true), denied(2, 80, true), decided(3, 443, "once")];
+  expect(seen(once)).toEqual(["443 once", "80 null"]);
+  // The next refusal asks anew, and keeps what was decided before.
+  expect(seen([...once, denied(4, 443, true)])).toEqual(["443 once", "80 null", "443 null"]);
+  expect(seen([...once, denied(4, 443, true), decided(5, 443, "deny")])).toEqual(["443 once", "80 null", "443 deny"]);
+  const alone = Transcript.of([decided(1, 22, "deny")]).items()[0];
+  expect(alone).toMatchObject({ type: "line", tone: "neutral", text: "Network: evil.test:22. Kept blocked." });
 });

@@ -15,7 +15,9 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use model_gateway::{Block, ModelError, Request, Response, StopCause};
 use protocol::agent_port::{AgentPort, PortError, TurnEnd, TurnInput};
-use protocol::event::{AgentBlock, EventBody, QuestionOption, SessionError, ToolCall, ToolResult};
+use protocol::event::{
+    AgentBlock, EventBody, NetworkDenied, QuestionOption, SessionError, ToolCall, ToolResult,
+};
 use protocol::status::{StopReason, TurnStatus};
 use protocol::usage::Usage;
 use serde_json::{Value, json};
@@ -351,11 +353,12 @@ async fn run_batch(
                 Err(reason) => Outcome::refused(reason),
             };
             let took = began.elapsed();
-            (call, name, input, outcome, took)
+            (call, name, input, outcome, (began, took))
         })
         .collect();
     let mut repeated = None;
-    while let Some((call, name, input, mut outcome, took)) = running.next().await {
+    while let Some((call, name, input, mut outcome, (began, took))) = running.next().await {
+        let refused = if name == "Bash" { port.refused_since(began.into_std()) } else { Vec::new() };
         match guard.take(&name, &input, &outcome.content) {
             Verdict::Fine => {}
             Verdict::Note => outcome.content.push_str(NOTE),
@@ -364,6 +367,7 @@ async fn run_batch(
                 repeated = Some(name);
             }
         }
+        outcome.content.push_str(&refusals(&refused));
         outcome.content.push_str(&bench.tasks.notices());
         let bodies = result_events(port, &call, outcome, took).await?;
         port.append(bodies.clone()).await?;
@@ -372,6 +376,15 @@ async fn run_batch(
         }
     }
     Ok(repeated)
+}
+
+/// Lines about what the network refused, for a program that says only that it did not work.
+fn refusals(refused: &[NetworkDenied]) -> String {
+    let told = |NetworkDenied { host, port, reason, askable, .. }: &NetworkDenied| {
+        let next = if *askable { "; whoever watches can allow it" } else { "" };
+        format!("\n[network: {host}:{port} was refused ({reason}){next}]")
+    };
+    refused.iter().map(told).collect()
 }
 
 async fn result_events(

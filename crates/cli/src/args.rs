@@ -82,7 +82,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// One whole task on a bundled repository, then the URL
     Demo(Demo),
-    /// Sessions: list, show, events, network, diff, prompt, stop, retry, answer, shell, cp, archive, delete, pull
+    /// Sessions: list, show, events, network, allow, deny, diff, prompt, stop, retry, answer, shell, cp, archive, delete, pull
     #[command(visible_alias = "tasks")]
     Sessions(Sessions),
     /// Environments, in which sessions work: list, show, create, edit, archive, default, test-setup, refresh
@@ -177,6 +177,37 @@ pub(crate) enum SessionsCommand {
         /// The session's id
         session: SessionId,
         /// The audit records themselves, one a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Allow a host that a session's network refuses
+    Allow {
+        /// The session's id
+        session: SessionId,
+        /// The host, with a port other than 443
+        #[arg(value_name = "HOST[:PORT]")]
+        target: String,
+        /// One connection, if it comes within a minute
+        #[arg(long, conflicts_with_all = ["session_only", "environment"])]
+        once: bool,
+        /// For this session, as without a word
+        #[arg(long = "session", conflicts_with = "environment")]
+        session_only: bool,
+        /// For this and all other sessions of the environment: adds it to the domains there
+        #[arg(long)]
+        environment: bool,
+        /// One JSON object with what holds now
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep a host closed for a session, also where its rules allow it
+    Deny {
+        /// The session's id
+        session: SessionId,
+        /// The host, with a port other than 443
+        #[arg(value_name = "HOST[:PORT]")]
+        target: String,
+        /// One JSON object with what holds now
         #[arg(long)]
         json: bool,
     },

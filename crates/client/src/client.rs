@@ -11,6 +11,7 @@ use protocol::api::{
 };
 use protocol::egress::NetworkPage;
 use protocol::ids::{QuestionId, Seq, SessionId, ShellId};
+use protocol::network::{DecideNetwork, NetworkTest};
 use protocol::problem::Problem;
 use protocol::shell::{OpenShell, Shell, ShellList};
 use protocol::view::SessionView;
@@ -181,6 +182,15 @@ impl Client {
     /// What a session's sandboxes tried to reach.
     pub async fn network(&self, session: SessionId, after: u64) -> Result<NetworkPage, ClientError> {
         self.get(&format!("/sessions/{session}/network?after={after}&limit=1000")).await
+    }
+
+    /// Decides about something that a session's network refuses; what holds now.
+    pub async fn decide_network(
+        &self,
+        session: SessionId,
+        decide: &DecideNetwork,
+    ) -> Result<NetworkTest, ClientError> {
+        self.post(&format!("/sessions/{session}/network"), decide).await
     }
 
     /// All that happens in a session after a point, until the session is gone; resumes by itself.

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use policy::host::Host;
 use policy::network::{Decision, NetworkPolicy};
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::bucket::Bucket;
+use crate::once::Once;
 use crate::own::Own;
 use crate::{names, resolve};
 
@@ -43,6 +45,8 @@ pub(crate) struct Binding {
     pub(crate) questions: Bucket,
     /// Connections that may begin.
     pub(crate) beginnings: Bucket,
+    /// Connections that a person allowed once.
+    pub(crate) once: Once,
     /// Ends everything of it.
     pub(crate) gone: CancellationToken,
     policy: RwLock<Arc<NetworkPolicy>>,
@@ -56,7 +60,19 @@ pub(crate) struct Binding {
 struct Open {
     host: Host,
     port: u16,
+    /// Against the rules: a person allowed it once.
+    once: bool,
     end: CancellationToken,
+}
+
+impl Open {
+    /// Whether it may go on under these rules.
+    fn stands(&self, policy: &NetworkPolicy) -> bool {
+        match policy.decide(&self.host, self.port) {
+            Decision::Allow(_) => true,
+            Decision::Deny(denial) => self.once && denial.askable,
+        }
+    }
 }
 
 impl Binding {
@@ -77,6 +93,7 @@ impl Binding {
             notices,
             questions: Bucket::new(QUESTIONS, QUESTIONS),
             beginnings: Bucket::new(BURST, PER_SECOND),
+            once: Once::default(),
             gone: CancellationToken::new(),
             policy: RwLock::new(Arc::new(policy)),
             places: Arc::new(Semaphore::new(CONNECTIONS)),
@@ -100,15 +117,18 @@ impl Binding {
         self.count.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Counts a connection among the open ones; none under rules that came in between.
+    /// Counts a connection among the open ones; none under rules that came in between, or when another
+    /// one took what was allowed once.
     pub(crate) fn begin(&self, number: u64, host: &Host, port: u16) -> Option<CancellationToken> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: whoever changes the rules looks at the open ones after that.
-        if !matches!(self.policy().decide(host, port), Decision::Allow(_)) {
-            return None;
-        }
+        let once = match self.policy().decide(host, port) {
+            Decision::Allow(_) => false,
+            Decision::Deny(denial) if denial.askable && self.once.take(host, port, Instant::now()) => true,
+            Decision::Deny(_) => return None,
+        };
         let end = self.gone.child_token();
-        open.insert(number, Open { host: host.clone(), port, end: end.clone() });
+        open.insert(number, Open { host: host.clone(), port, once, end: end.clone() });
         Some(end)
     }
 
@@ -122,8 +142,7 @@ impl Binding {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
         let policy = self.policy();
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let forbidden =
-            open.values().filter(|one| !matches!(policy.decide(&one.host, one.port), Decision::Allow(_)));
+        let forbidden = open.values().filter(|one| !one.stands(&policy));
         forbidden.map(|one| one.end.cancel()).count().try_into().unwrap_or(u32::MAX)
     }
 }
@@ -131,5 +150,63 @@ impl Binding {
 impl Drop for Binding {
     fn drop(&mut self) {
         self.audit.settle(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::egress::Chain;
+    use protocol::environment::NetworkLevel;
+    use protocol::network::{NetworkRules, Rendering};
+    use ulid::Ulid;
+
+    use super::*;
+
+    fn policy(deny: &[&str], level: NetworkLevel) -> NetworkPolicy {
+        let rules = NetworkRules {
+            session_deny: deny.iter().map(ToString::to_string).collect(),
+            ..NetworkRules::of(level, Rendering::Compatible)
+        };
+        NetworkPolicy::compile(&rules).unwrap()
+    }
+
+    fn binding() -> Binding {
+        let who = (SandboxId::from(Ulid::from_parts(1, 1)), SessionId::from(Ulid::from_parts(1, 2)));
+        let audit = Audit::new(who.1, who.0, tempfile::tempfile().unwrap(), Chain::default());
+        let resolver = resolve::Names::of(&["192.0.2.53:53".parse().unwrap()]).unwrap();
+        let trusted = policy(&[], NetworkLevel::Trusted {});
+        Binding::new(who, trusted, audit, (resolver, Own::default()), broadcast::Sender::new(1))
+    }
+
+    #[tokio::test]
+    async fn what_is_allowed_once_begins_once_and_lives_until_its_host_is_denied() {
+        let (binding, evil) = (binding(), Host::parse(b"evil.test").unwrap());
+        assert!(binding.begin(1, &evil, 443).is_none());
+        binding.once.allow(evil.clone(), 443, Instant::now());
+        assert!(binding.begin(2, &evil, 80).is_none());
+        let begun: Vec<_> = std::thread::scope(|scope| {
+            let tries: Vec<_> = (3..13)
+                .map(|number| {
+                    scope.spawn({
+                        let (binding, evil) = (&binding, &evil);
+                        move || binding.begin(number, evil, 443)
+                    })
+                })
+                .collect();
+            tries.into_iter().filter_map(|one| one.join().unwrap()).collect()
+        });
+        assert_eq!(begun.len(), 1);
+        // Other rules that say nothing about it leave it alone.
+        assert_eq!(binding.change(policy(&["other.test"], NetworkLevel::Trusted {})), 0);
+        assert!(!begun[0].is_cancelled());
+        assert_eq!(binding.change(policy(&["evil.test:443"], NetworkLevel::Trusted {})), 1);
+        assert!(begun[0].is_cancelled());
+        // A denial stands against what was allowed once, too.
+        binding.once.allow(evil.clone(), 443, Instant::now());
+        assert!(binding.begin(20, &evil, 443).is_none());
+        binding.change(policy(&[], NetworkLevel::None {}));
+        assert!(binding.begin(21, &evil, 443).is_none());
+        binding.change(policy(&[], NetworkLevel::Trusted {}));
+        assert!(binding.begin(22, &evil, 443).is_some());
     }
 }

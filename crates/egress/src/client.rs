@@ -108,6 +108,23 @@ impl Egress {
         }
     }
 
+    /// Lets one connection pass that the rules would have a person asked about, if it comes soon.
+    ///
+    /// # Errors
+    ///
+    /// When the sandbox is not bound, or `egress` is not there.
+    pub async fn allow_once(
+        &self,
+        sandbox: SandboxId,
+        host: String,
+        port: u16,
+    ) -> Result<(), EgressClientError> {
+        match self.ask(&EgressRequest::AllowOnce { sandbox, host, port }, &[]).await? {
+            EgressAnswer::AllowedOnce => Ok(()),
+            _ => Err(EgressClientError::Nonsense),
+        }
+    }
+
     /// Lets go of a sandbox; done also when it was not bound.
     ///
     /// # Errors

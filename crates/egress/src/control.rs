@@ -3,6 +3,7 @@
 //! ```text
 //!   server ── Bind + listeners ─▶ binding, doors open      a second Bind of a sandbox replaces the first
 //!          ── Rules ───────────▶ other policy, at once
+//!          ── AllowOnce ───────▶ one connection passes, if it comes within a minute
 //!          ── Watch ───────────▶ notices, until one of both is gone
 //! ```
 //!
@@ -14,8 +15,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use policy::host::Host;
 use policy::network::NetworkPolicy;
 use protocol::egress::{Chain, Door, EgressAnswer, EgressRequest, Notice};
 use protocol::ids::{SandboxId, SessionId};
@@ -66,6 +68,7 @@ impl Control {
                     self.unbind(sandbox);
                     Ok(EgressAnswer::Unbound)
                 }
+                EgressRequest::AllowOnce { sandbox, host, port } => self.allow_once(sandbox, &host, port),
                 EgressRequest::List => Ok(EgressAnswer::Sandboxes { sandboxes: self.list() }),
                 EgressRequest::Watch => return self.watch(stream).await,
             };
@@ -103,9 +106,20 @@ impl Control {
 
     fn change(&self, sandbox: SandboxId, rules: &NetworkRules) -> Result<EgressAnswer, String> {
         let policy = NetworkPolicy::compile(rules).map_err(|error| error.to_string())?;
-        let binding = self.bindings().get(&sandbox).cloned();
-        let binding = binding.ok_or_else(|| format!("{sandbox} is not bound"))?;
-        Ok(EgressAnswer::Changed { closed: binding.change(policy) })
+        Ok(EgressAnswer::Changed { closed: self.binding(sandbox)?.change(policy) })
+    }
+
+    fn allow_once(&self, sandbox: SandboxId, host: &str, port: u16) -> Result<EgressAnswer, String> {
+        let host = Host::parse(host.as_bytes()).map_err(|error| format!("this is no host: {error}"))?;
+        let binding = self.binding(sandbox)?;
+        if !binding.once.allow(host, port, Instant::now()) {
+            return Err(format!("too many connections of {sandbox} that were allowed once did not come yet"));
+        }
+        Ok(EgressAnswer::AllowedOnce)
+    }
+
+    fn binding(&self, sandbox: SandboxId) -> Result<Arc<Binding>, String> {
+        self.bindings().get(&sandbox).cloned().ok_or_else(|| format!("{sandbox} is not bound"))
     }
 
     fn unbind(&self, sandbox: SandboxId) {

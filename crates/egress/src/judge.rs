@@ -21,6 +21,9 @@ use crate::binding::Binding;
 /// The most characters of what a sandbox wrote that are recorded.
 const SHOWN: usize = 200;
 
+/// The rule of a connection that a person allowed once.
+const ONCE: &str = "allowed once";
+
 /// Something that a sandbox tries.
 #[derive(Debug, Clone)]
 pub(crate) struct Attempt {
@@ -54,7 +57,8 @@ pub(crate) struct Judged {
     number: u64,
     attempt: Attempt,
     pub(crate) host: Host,
-    grant: Grant,
+    /// What the rules allow; nothing where a person allowed it once against them.
+    grant: Option<Grant>,
     rule: String,
     addresses: Vec<IpAddr>,
 }
@@ -76,13 +80,19 @@ pub(crate) async fn judge(binding: &Arc<Binding>, attempt: Attempt) -> Result<Ju
     let refuse = |reason, rule, askable| refused(binding, number, &attempt, None, (reason, rule, askable));
     let Ok(host) = attempt.host.clone() else { return Err(refuse(DenyReason::BadHost, None, false)) };
     let grant = match binding.policy().decide(&host, attempt.port) {
-        Decision::Allow(grant) => grant,
+        Decision::Allow(grant) => Some(grant),
+        // Whoever is admitted first takes it.
+        Decision::Deny(denial)
+            if denial.askable && binding.once.waits(&host, attempt.port, Instant::now()) =>
+        {
+            None
+        }
         Decision::Deny(denial) => {
             let rule = denial.rule.map(|rule| rule.to_string());
             return Err(refuse(denial.reason, rule, denial.askable));
         }
     };
-    let rule = grant.rule.to_string();
+    let rule = grant.as_ref().map_or_else(|| ONCE.to_owned(), |grant| grant.rule.to_string());
     let Ok(found) = binding.resolver.addresses(&host).await else {
         return Err(refuse(DenyReason::DnsError, Some(rule), false));
     };
@@ -110,12 +120,13 @@ impl Judged {
 
     /// How much is allowed.
     pub(crate) fn access(&self) -> Access {
-        self.grant.access
+        self.grant.as_ref().map_or(Access::Opaque, |grant| grant.access)
     }
 
     /// Whether a plain request with this method and path is allowed.
     pub(crate) fn permits(&self, method: &str, path: &str) -> bool {
-        self.grant.permits(method, path.split('?').next().unwrap_or_default())
+        let path = path.split('?').next().unwrap_or_default();
+        self.grant.as_ref().is_none_or(|grant| grant.permits(method, path))
     }
 
     /// Refuses it after all, for what was sent over it.
@@ -132,7 +143,9 @@ impl Judged {
     /// Puts it on record and lets it through.
     pub(crate) fn admit(self, sni: Option<&[u8]>) -> Result<Permit, Refused> {
         let Some(end) = self.binding.begin(self.number, &self.host, self.attempt.port) else {
-            return Err(self.refuse(DenyReason::NotAllowed, sni));
+            // What was allowed once went to another one: a person may be asked again.
+            let why = (DenyReason::NotAllowed, None, self.grant.is_none());
+            return Err(refused(&self.binding, self.number, &self.attempt, sni, why));
         };
         let decided = Decided {
             resolved: self.addresses.clone(),

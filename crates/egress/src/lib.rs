@@ -30,6 +30,7 @@ mod hello;
 mod http;
 mod judge;
 mod names;
+mod once;
 mod own;
 pub mod process;
 mod proxy;

@@ -10,10 +10,12 @@
 //! Two things implement [`Agent`]: our own loop, in the server process, and the adapter that speaks
 //! ACP to any agent inside the sandbox. Nothing outside of them knows which one it talks to.
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::{Answer, BlobRef, Event, EventBody, LiveDelta, QuestionOption};
+use crate::event::{Answer, BlobRef, Event, EventBody, LiveDelta, NetworkDenied, QuestionOption};
 use crate::ids::{PromptId, Seq, TurnId};
 use crate::status::{StopReason, TurnStatus};
 
@@ -43,6 +45,10 @@ pub trait AgentPort: Send + Sync {
 
     /// Asks the person and waits for the answer; the first option stands when the deadline passes.
     async fn ask(&self, text: String, options: Vec<QuestionOption>) -> Result<Answer, PortError>;
+
+    /// What the sandbox's network refused since then, as far as it is known already, each host and port
+    /// once.
+    fn refused_since(&self, since: Instant) -> Vec<NetworkDenied>;
 }
 
 /// One prompt to work on.

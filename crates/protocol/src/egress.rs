@@ -18,6 +18,9 @@ use crate::network::{DenyReason, NetworkRules};
 /// The longest request, answer or notice.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
 
+/// How long a connection that was allowed once may take to come, in seconds.
+pub const ONCE_SECONDS: u64 = 60;
+
 /// Where a sandbox finds the proxy: HTTP, CONNECT and SOCKS5.
 pub const PROXY_PORT: u16 = 3128;
 
@@ -54,6 +57,8 @@ pub enum EgressRequest {
     Rules { sandbox: SandboxId, rules: NetworkRules },
     /// Lets go of a sandbox; done also when there was none.
     Unbind { sandbox: SandboxId },
+    /// Lets one connection to this host and port pass that the rules would have a person asked about.
+    AllowOnce { sandbox: SandboxId, host: String, port: u16 },
     /// The sandboxes whose listeners are held.
     List,
     /// What happens from now on.
@@ -73,6 +78,8 @@ pub enum EgressAnswer {
     },
     /// To [`EgressRequest::Unbind`].
     Unbound,
+    /// To [`EgressRequest::AllowOnce`].
+    AllowedOnce,
     /// To [`EgressRequest::List`].
     Sandboxes { sandboxes: Vec<SandboxId> },
     /// To [`EgressRequest::Watch`]; notices follow.

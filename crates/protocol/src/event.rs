@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::egress::Via;
 use crate::environment::EnvironmentRef;
 use crate::ids::{Epoch, PromptId, QuestionId, Seq, SessionId, ShellId, TurnId};
-use crate::network::DenyReason;
+use crate::network::{DenyReason, NetworkScope};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 use crate::usage::{DiffStat, Usage};
 
@@ -140,6 +140,9 @@ pub enum EventBody {
     /// The sandbox tried to reach something and was refused; the same again is not told for a while.
     #[serde(rename = "network.denied")]
     NetworkDenied(NetworkDenied),
+    /// A person decided about something that was refused, or would be.
+    #[serde(rename = "network.allowed")]
+    NetworkAllowed(NetworkAllowed),
     /// Lines added and deleted since the base.
     #[serde(rename = "diffstat")]
     DiffStat(DiffStat),
@@ -253,6 +256,18 @@ pub struct NetworkDenied {
     pub rule: Option<String>,
     /// Whether a person may allow it.
     pub askable: bool,
+}
+
+/// Body of `network.allowed`: the newest of a host and port counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NetworkAllowed {
+    /// The canonical host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// For how long, and for whom; or that it stays closed.
+    pub scope: NetworkScope,
 }
 
 /// Body of `turn.ended`.
@@ -472,6 +487,7 @@ impl EventBody {
             Self::ShellClosed { .. } => "shell.closed",
             Self::FilesCopied { .. } => "files.copied",
             Self::NetworkDenied(_) => "network.denied",
+            Self::NetworkAllowed(_) => "network.allowed",
             Self::DiffStat(_) => "diffstat",
             Self::Usage { .. } => "usage",
             Self::Error(_) => "error",

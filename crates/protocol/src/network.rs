@@ -102,6 +102,34 @@ pub struct PrivateException {
     pub cidr: String,
 }
 
+/// What a person decides about a host and port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkScope {
+    /// One connection passes, if it comes soon.
+    Once,
+    /// It is allowed for this session.
+    Session,
+    /// It is allowed for this and all other sessions of the environment: it joins its domains.
+    Environment,
+    /// It stays closed for this session, and is not asked about again.
+    Deny,
+}
+
+/// Body of `POST /sessions/{id}/network`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DecideNetwork {
+    /// The host, no pattern.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// What is decided.
+    pub decision: NetworkScope,
+}
+
 /// Body of `POST /environments/{id}/network-test`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

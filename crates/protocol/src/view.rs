@@ -181,6 +181,7 @@ impl SessionView {
             | EventBody::ShellClosed { .. }
             | EventBody::FilesCopied { .. }
             | EventBody::NetworkDenied(_)
+            | EventBody::NetworkAllowed(_)
             | EventBody::AgentMessage(_)
             | EventBody::AgentThought(_)
             | EventBody::Error(_)

@@ -22,7 +22,7 @@ use crate::routes::{
         sessions::list_sessions, sessions::create_session, sessions::get_session, sessions::delete_session,
         sessions::archive_session, sessions::stop_session, sessions::retry_session,
         prompts::create_prompt, prompts::answer_question,
-        events::list_events, network::list_network_records, stream::stream,
+        events::list_events, network::list_network_records, network::decide_network, stream::stream,
         diff::get_diff, diff::get_file_diff,
         blobs::get_blob,
         files::get_files, files::put_files,

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use git_proxy::GitError;
 use protocol::problem::Problem;
 use serde::de::DeserializeOwned;
-use session::{EnvironmentError, SessionError};
+use session::{AskingError, EnvironmentError, SessionError};
 use store::StoreError;
 
 /// An error answer.
@@ -113,12 +113,41 @@ impl From<SessionError> for Reply {
             SessionError::NoSuchOption { .. } => {
                 Self::new(400, "no_such_option", text, "choose one of the options")
             }
+            SessionError::Asking(error) => error.into(),
             SessionError::Audit(_) => {
                 Self::new(500, "audit", text, "look at the folder `audit` of the data directory")
             }
             SessionError::Stopping => Self::new(503, "stopping", text, "try again when it is back"),
             SessionError::Git(error) => error.into(),
             SessionError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AskingError> for Reply {
+    fn from(error: AskingError) -> Self {
+        use AskingError as E;
+        let text = error.to_string();
+        match error {
+            E::Host(_) => Self::new(400, "bad_host", text, "write a host name or an address, and no pattern"),
+            E::NotAskable { .. } => Self::new(
+                409,
+                "not_askable",
+                text,
+                "ask who configures this server; a person cannot allow it",
+            ),
+            E::NoNetwork => {
+                Self::new(409, "no_network", text, "choose another network level for the environment")
+            }
+            E::Denied(_) => Self::new(409, "denied", text, "allow it for the session instead"),
+            E::TooMany(_) => {
+                Self::new(409, "too_many_decisions", text, "add what is needed to the environment's domains")
+            }
+            E::NoEnvironment(_) => {
+                Self::new(409, "no_environment", text, "choose an environment that exists")
+            }
+            E::Rules(_) => Self::new(409, "bad_rules", text, "mend the environment's domains"),
+            E::Egress(_) => Self::new(503, "egress", text, "try again in a moment"),
         }
     }
 }

@@ -49,7 +49,10 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/sessions/{session}/prompts", post(prompts::create_prompt))
         .route("/sessions/{session}/questions/{question}", post(prompts::answer_question))
         .route("/sessions/{session}/events", get(events::list_events))
-        .route("/sessions/{session}/network", get(network::list_network_records))
+        .route(
+            "/sessions/{session}/network",
+            get(network::list_network_records).post(network::decide_network),
+        )
         .route("/sessions/{session}/diff", get(diff::get_diff))
         .route("/sessions/{session}/diff/file", get(diff::get_file_diff))
         .route("/sessions/{session}/blobs/{blob}", get(blobs::get_blob))

@@ -5,6 +5,7 @@ use protocol::ids::{QuestionId, SessionId, ShellId};
 use store::StoreError;
 
 use crate::environments::EnvironmentError;
+use crate::networks::AskingError;
 
 /// An error of a session.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,9 @@ pub enum SessionError {
     /// The environment.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
+    /// What a person decides about the network.
+    #[error(transparent)]
+    Asking(#[from] AskingError),
     /// The audit records.
     #[error("the audit records of the network cannot be read: {0}")]
     Audit(#[source] std::io::Error),

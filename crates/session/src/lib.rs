@@ -46,5 +46,6 @@ pub use environments::EnvironmentError;
 pub use environments::caches::CacheLimits;
 pub use error::SessionError;
 pub use network::OperatorNetwork;
+pub use networks::AskingError;
 pub use registry::Sessions;
 pub use shells::{ShellOutput, ShellViewer};

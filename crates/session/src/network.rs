@@ -76,7 +76,7 @@ impl Sessions {
     }
 }
 
-fn answer(policy: &NetworkPolicy, target: &str) -> NetworkTest {
+pub(crate) fn answer(policy: &NetworkPolicy, target: &str) -> NetworkTest {
     let Authority { host, port } = match Authority::parse(target.as_bytes()) {
         Ok(authority) => authority,
         Err(error) => {

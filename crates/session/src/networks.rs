@@ -5,28 +5,34 @@
 //!   environment edited ─▶ other rules, at once
 //!   egress died ─▶ it is there again ─▶ every living sandbox is bound anew
 //!   egress refuses something ─▶ `network.denied` in the session's log
+//!   a person decides ─▶ `network.allowed` in the session's log ─▶ other rules, at once
 //! ```
 //!
 //! A sandbox that is not bound is offline. So is one at level none: for it nothing is opened at all.
 
+mod asking;
 mod chain;
+mod decisions;
 mod notices;
 mod records;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use egress::client::{Egress, EgressClientError, Listeners};
 use protocol::environment::{EnvironmentSettings, NetworkLevel};
+use protocol::event::NetworkDenied;
 use protocol::ids::{EnvironmentId, SandboxId, SessionId};
 use protocol::network::NetworkRules;
 use protocol::sandbox_spec::Tier;
 use sandbox::client::SandboxHost;
-use store::StoredEnvironment;
+use store::{Store, StoredEnvironment};
 
 use crate::registry::{Sessions, Shared};
+pub use asking::AskingError;
+use decisions::Decisions;
 use notices::Told;
 
 /// After `egress` went away.
@@ -40,7 +46,7 @@ const TRIES: usize = 3;
 pub(crate) struct Ground {
     /// Whose edits change them.
     pub(crate) environment: Option<EnvironmentId>,
-    /// What holds now.
+    /// What holds now, before anything that a person decided for the session.
     pub(crate) rules: NetworkRules,
 }
 
@@ -69,10 +75,10 @@ struct Bound {
 }
 
 /// The networks of all living sandboxes.
-#[derive(Debug)]
 pub(crate) struct Networks {
     egress: Egress,
     host: SandboxHost,
+    store: Store,
     segments: PathBuf,
     bound: Mutex<HashMap<SandboxId, Bound>>,
     /// One handover at a time: whoever hands over looks first at what is held.
@@ -81,8 +87,15 @@ pub(crate) struct Networks {
 
 impl Networks {
     /// Networks by way of this `egress`, with their records in this folder.
-    pub(crate) fn new(egress: Egress, host: SandboxHost, segments: PathBuf) -> Self {
-        Self { egress, host, segments, bound: Mutex::default(), handover: tokio::sync::Mutex::default() }
+    pub(crate) fn new(egress: Egress, host: SandboxHost, store: Store, segments: PathBuf) -> Self {
+        Self {
+            egress,
+            host,
+            store,
+            segments,
+            bound: Mutex::default(),
+            handover: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Binds a sandbox that was just made (`new`) or adopted. What is told of a network that cannot be had.
@@ -146,11 +159,41 @@ impl Networks {
                 })
                 .collect()
         };
-        for sandbox in of_it {
+        self.hand_all_over(of_it).await;
+    }
+
+    /// Puts into force what a person decided for a session, and tells of the next refusal there.
+    async fn decided(&self, session: SessionId, host: &str, port: u16) {
+        let of_it: Vec<SandboxId> = {
+            let mut bound = self.bound();
+            let of_it = bound.iter_mut().filter(|(_, one)| one.session == session);
+            of_it
+                .map(|(sandbox, one)| {
+                    one.told.forget(host, port);
+                    *sandbox
+                })
+                .collect()
+        };
+        self.hand_all_over(of_it).await;
+    }
+
+    async fn hand_all_over(&self, sandboxes: Vec<SandboxId>) {
+        for sandbox in sandboxes {
             if let Err(error) = self.hand_over(sandbox).await {
                 tracing::warn!(%sandbox, %error, "the new network rules of a sandbox are not in force yet");
             }
         }
+    }
+
+    /// What a session was refused since then, each host and port once.
+    pub(crate) fn refused_since(&self, session: SessionId, since: Instant) -> Vec<NetworkDenied> {
+        let bound = self.bound();
+        bound.values().filter(|one| one.session == session).flat_map(|one| one.told.since(since)).collect()
+    }
+
+    /// The newest sandbox of a session.
+    fn sandbox_of(&self, session: SessionId) -> Option<SandboxId> {
+        self.bound().iter().filter(|(_, one)| one.session == session).map(|(sandbox, _)| *sandbox).max()
     }
 
     /// Sees to it that a sandbox is held under its rules, whatever was before.
@@ -158,8 +201,10 @@ impl Networks {
         let _one = self.handover.lock().await;
         let held = self.egress.list().await?.contains(&sandbox);
         let Some((session, ground)) = self.ground(sandbox) else { return Ok(()) };
+        // Read here, so that whoever is last has read all that was decided before.
+        let rules = Decisions::read(&self.store, session).await?.over(ground.rules.clone());
         if held {
-            self.egress.rules(sandbox, ground.rules).await?;
+            self.egress.rules(sandbox, rules).await?;
             return Ok(());
         }
         if ground.is_offline() {
@@ -168,7 +213,7 @@ impl Networks {
         let (doors, sockets) = self.host.listen(sandbox).await?;
         let (segment, chain) = chain::open(&self.segments, session)?;
         let listeners = Listeners { doors, sockets, segment: segment.into(), chain };
-        Ok(self.egress.bind(sandbox, session, ground.rules, listeners).await?)
+        Ok(self.egress.bind(sandbox, session, rules, listeners).await?)
     }
 
     fn ground(&self, sandbox: SandboxId) -> Option<(SessionId, Ground)> {
@@ -187,6 +232,8 @@ enum Handover {
     Egress(#[from] EgressClientError),
     #[error(transparent)]
     Host(#[from] sandbox::client::SandboxHostError),
+    #[error("what was decided about its network cannot be read: {0}")]
+    Decisions(#[from] store::StoreError),
     #[error("its audit segment cannot be written: {0}")]
     Segment(#[from] std::io::Error),
 }

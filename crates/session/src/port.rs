@@ -1,11 +1,17 @@
 //! The session's side of [`AgentPort`].
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use async_trait::async_trait;
 use protocol::agent_port::{AgentPort, PortError};
-use protocol::event::{Answer, BlobRef, EventBody, LiveDelta, QuestionOption};
+use protocol::event::{Answer, BlobRef, EventBody, LiveDelta, NetworkDenied, QuestionOption};
 use protocol::ids::{Epoch, Seq, SessionId, TurnId};
 use store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::networks::Networks;
+use crate::registry::Shared;
 
 /// A question on its way to the driver.
 pub(crate) struct Ask {
@@ -22,19 +28,21 @@ pub(crate) struct SessionPort {
     turn: TurnId,
     cause: Seq,
     asks: mpsc::Sender<Ask>,
+    networks: Arc<Networks>,
 }
 
 impl SessionPort {
     /// `cause` is the turn's `turn.started`.
     pub(crate) fn new(
-        store: &Store,
+        shared: &Shared,
         session: SessionId,
         epoch: Epoch,
         turn: TurnId,
         cause: Seq,
         asks: mpsc::Sender<Ask>,
     ) -> Self {
-        Self { store: store.clone(), session, epoch, turn, cause, asks }
+        let (store, networks) = (shared.store.clone(), Arc::clone(&shared.networks));
+        Self { store, session, epoch, turn, cause, asks, networks }
     }
 }
 
@@ -59,6 +67,10 @@ impl AgentPort for SessionPort {
         let (answer, answered) = oneshot::channel();
         self.asks.send(Ask { text, options, answer }).await.map_err(|_| PortError::Closed)?;
         answered.await.map_err(|_| PortError::Closed)
+    }
+
+    fn refused_since(&self, since: Instant) -> Vec<NetworkDenied> {
+        self.networks.refused_since(self.session, since)
     }
 }
 

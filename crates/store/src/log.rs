@@ -168,6 +168,29 @@ impl Store {
         .await
     }
 
+    /// All events of one kind, in order; none where there is no such session.
+    pub async fn events_of_kind(
+        &self,
+        session: SessionId,
+        kind: &'static str,
+    ) -> Result<Vec<Event>, StoreError> {
+        self.read(move |connection, inner| {
+            let mut statement = connection.prepare_cached(
+                "SELECT seq, at, epoch, kind, turn, causation, body, blob FROM events
+                 WHERE session = ?1 AND kind = ?2 ORDER BY seq",
+            )?;
+            let rows = statement
+                .query_map(params![session.to_string(), kind], StoredEvent::read)?
+                .collect::<Result<Vec<_>, _>>()?;
+            if rows.is_empty() {
+                return Ok(Vec::new());
+            }
+            let key = inner.keys.of(connection, session)?;
+            rows.into_iter().map(|row| row.open(inner, &key, session)).collect()
+        })
+        .await
+    }
+
     /// The session that a key made before, if it did.
     pub async fn accepted_session(&self, key: IdempotencyKey) -> Result<Option<SessionId>, StoreError> {
         self.read(move |connection, _| key.lookup(connection)).await

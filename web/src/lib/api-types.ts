@@ -87,6 +87,14 @@ export interface TestNetwork {
   rendering?: Rendering;
 }
 
+export type NetworkScope = "once" | "session" | "environment" | "deny";
+
+export interface DecideNetwork {
+  host: string;
+  port: number;
+  decision: NetworkScope;
+}
+
 export interface NetworkTest {
   target: string;
   allowed: boolean;
@@ -298,6 +306,7 @@ export interface EventBodies {
   "shell.opened": { shell: string; command: string[] };
   "shell.closed": { shell: string; duration_ms: number; code?: number; reason?: string };
   "network.denied": { host: string; port: number; via: string; reason: string; rule?: string; askable: boolean };
+  "network.allowed": { host: string; port: number; scope: NetworkScope };
   "files.copied": { path: string; direction: "in" | "out"; bytes: number };
   error: SessionError;
 }

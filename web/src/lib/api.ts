@@ -9,6 +9,7 @@
 import type {
   AnswerQuestion,
   CreateSession,
+  DecideNetwork,
   Diff,
   DiffFile,
   EditEnvironment,
@@ -170,6 +171,8 @@ export const api = {
     const body: AnswerQuestion = { option };
     return done("POST", ["sessions", id, "questions", question], { body });
   },
+  decideNetwork: (id: SessionId, body: DecideNetwork) =>
+    json<NetworkTest>("POST", ["sessions", id, "network"], { body }),
   events: (id: SessionId, query: { after?: number; before?: number; tail?: number; limit?: number }) =>
     json<EventPage>("GET", ["sessions", id, "events"], { query }),
   diff: (id: SessionId, signal?: AbortSignal) =>

@@ -1,6 +1,6 @@
 /** What the transcript shows: one item per entry, replaced as a whole when it changes. */
 
-import type { Answer, BlobRef, PlanEntry, Question, RepositoryOrigin, Step, Timestamp } from "./api-types.ts";
+import type { Answer, BlobRef, NetworkScope, PlanEntry, Question, RepositoryOrigin, Step, Timestamp } from "./api-types.ts";
 
 export interface StartItem {
   type: "start";
@@ -100,6 +100,17 @@ export interface QuestionItem {
   closed: boolean;
 }
 
+/** Something that the network refused, and that a person may decide about. */
+export interface DeniedItem {
+  type: "denied";
+  key: string;
+  host: string;
+  port: number;
+  text: string;
+  /** What was decided since. */
+  scope: NetworkScope | null;
+}
+
 export interface LineItem {
   type: "line";
   key: string;
@@ -119,4 +130,5 @@ export type Item =
   | ExploreItem
   | PlanItem
   | QuestionItem
+  | DeniedItem
   | LineItem;

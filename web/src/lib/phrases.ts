@@ -1,6 +1,6 @@
 /** Words for people: durations, times, states, what a tool does. Pure; the time is passed in. */
 
-import type { EventBodies, SessionView, Step, StopReason } from "./api-types.ts";
+import type { EventBodies, NetworkScope, SessionView, Step, StopReason } from "./api-types.ts";
 
 const EXPLORE = new Set(["Read", "Glob", "Grep", "LS", "NotebookRead"]);
 
@@ -79,6 +79,9 @@ const denials: Record<string, string> = {
   bad_host: "this is no host name",
   bad_port: "it is allowed at other ports only",
   raw_ip: "an address needs a rule of its own",
+  addr_loopback: "it is the machine of the proxy itself",
+  addr_private: "it is in a private network",
+  addr_metadata: "it is the metadata service of a cloud",
   dns_error: "its name does not resolve",
   sni_mismatch: "the TLS greeting names another host",
   sni_missing: "the TLS greeting names no host",
@@ -91,6 +94,18 @@ const denials: Record<string, string> = {
 export function networkDenied({ host, port, reason, rule }: EventBodies["network.denied"]): string {
   const place = port === 0 ? host : `${host}:${port}`;
   return `Network: ${place} refused, ${denials[reason] ?? reason}${rule === undefined ? "" : ` (${rule})`}`;
+}
+
+/** What a person decided about a host and port. */
+export const decisions: Record<NetworkScope, string> = {
+  deny: "Kept blocked",
+  once: "Allowed once",
+  session: "Allowed for this session",
+  environment: "Added to this environment",
+};
+
+export function networkAllowed({ host, port, scope }: EventBodies["network.allowed"]): string {
+  return `Network: ${host}:${port}. ${decisions[scope] ?? scope}.`;
 }
 
 export function stopPhrase(reason: StopReason): string {

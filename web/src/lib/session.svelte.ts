@@ -8,7 +8,7 @@
  */
 
 import { api, isUncertain, problemOf } from "./api.ts";
-import { MAX_PROMPT_CHARS, type Event, type LiveDelta, type Problem, type SessionId } from "./api-types.ts";
+import { MAX_PROMPT_CHARS, type Event, type LiveDelta, type NetworkScope, type Problem, type SessionId } from "./api-types.ts";
 import { Draft } from "./draft.ts";
 import type { Item, PromptItem } from "./items.ts";
 import { sessions } from "./list.svelte.ts";
@@ -180,6 +180,16 @@ export class SessionModel {
   async answer(question: string, option: string): Promise<void> {
     try {
       await api.answer(this.id, question, option);
+    } catch (error) {
+      toasts.problem(problemOf(error));
+      throw error;
+    }
+  }
+
+  /** Decides about a host that the network refused; what holds now, in a sentence. */
+  async decide(host: string, port: number, decision: NetworkScope): Promise<string> {
+    try {
+      return (await api.decideNetwork(this.id, { host, port, decision })).message;
     } catch (error) {
       toasts.problem(problemOf(error));
       throw error;

@@ -8,9 +8,17 @@
  * Folding a whole page anew gives the same items with the same keys.
  */
 
-import type { Event, KnownEvent, LiveDelta, PlanEntry, Step, TurnEnded } from "./api-types.ts";
+import type { Event, EventBodies, KnownEvent, LiveDelta, PlanEntry, Step, TurnEnded } from "./api-types.ts";
 import type { BlockItem, Item, LineItem, StepsItem, StepState, ToolState } from "./items.ts";
-import { filesCopied, isExplore, networkDenied, shellClosed, shellOpened, stopPhrase } from "./phrases.ts";
+import {
+  filesCopied,
+  isExplore,
+  networkAllowed,
+  networkDenied,
+  shellClosed,
+  shellOpened,
+  stopPhrase,
+} from "./phrases.ts";
 
 /** A live output longer than this keeps its end. */
 const LIVE_CAP = 64 * 1024;
@@ -178,8 +186,15 @@ export class Transcript {
       case "files.copied":
         this.#line(known.seq, "neutral", filesCopied(known.body));
         break;
-      case "network.denied":
-        this.#line(known.seq, "warn", networkDenied(known.body));
+      case "network.denied": {
+        const { host, port, askable } = known.body;
+        const text = networkDenied(known.body);
+        if (!askable) this.#line(known.seq, "warn", text);
+        else this.#add({ type: "denied", key: `e${known.seq}`, host, port, text, scope: null });
+        break;
+      }
+      case "network.allowed":
+        this.#decide(known.seq, known.body);
         break;
       case "error":
         this.#error(known.seq, known.body.code, known.body.message, known.body.retry_in_ms);
@@ -292,6 +307,18 @@ export class Transcript {
     // The request to stop and its outcome are one fact to the reader.
     if (last?.type === "line" && last.code === "stop") this.#items[this.#items.length - 1] = line;
     else this.#add(line);
+  }
+
+  /** All refusals that it is about say so; where none is shown, a line of its own does. */
+  #decide(seq: number, decided: EventBodies["network.allowed"]): void {
+    const { host, port, scope } = decided;
+    let found = false;
+    this.#items = this.#items.map((item) => {
+      if (item.type !== "denied" || item.scope !== null || item.host !== host || item.port !== port) return item;
+      found = true;
+      return { ...item, scope };
+    });
+    if (!found) this.#line(seq, "neutral", networkAllowed(decided));
   }
 
   #block(type: BlockItem["type"], message: string, text: string): void {

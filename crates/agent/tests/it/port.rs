@@ -107,6 +107,10 @@ impl AgentPort for MemoryPort {
         Ok(BlobRef { blob, size, truncated })
     }
 
+    fn refused_since(&self, _since: std::time::Instant) -> Vec<protocol::event::NetworkDenied> {
+        Vec::new()
+    }
+
     async fn ask(&self, text: String, options: Vec<QuestionOption>) -> Result<Answer, PortError> {
         assert!(options.len() >= 2);
         self.asked.lock().unwrap().push(text);

@@ -7,6 +7,7 @@ use client::{Client, Followed};
 use protocol::api::FileStatus;
 use protocol::event::Event;
 use protocol::ids::SessionId;
+use protocol::network::NetworkScope;
 use protocol::view::SessionView;
 use ulid::Ulid;
 
@@ -35,6 +36,17 @@ pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<Exi
         }
         SessionsCommand::Network { session, json: as_json } => {
             network::list(&client, session, as_json).await?
+        }
+        SessionsCommand::Allow { session, target, once, environment, json: as_json, .. } => {
+            let scope = match (once, environment) {
+                (true, _) => NetworkScope::Once,
+                (_, true) => NetworkScope::Environment,
+                _ => NetworkScope::Session,
+            };
+            network::decide(&client, session, (&target, scope), as_json).await?;
+        }
+        SessionsCommand::Deny { session, target, json: as_json } => {
+            network::decide(&client, session, (&target, NetworkScope::Deny), as_json).await?;
         }
         SessionsCommand::Diff { session, stat, json: as_json } => {
             diff(&client, session, stat, as_json).await?

@@ -16,6 +16,7 @@
 )]
 
 mod acp;
+mod asking;
 mod bad_input;
 mod checkpoint;
 mod churn;

@@ -88,8 +88,7 @@ impl Driver {
         let bodies =
             vec![EventBody::TurnStarted { prompt }, EventBody::SessionStatus(self.machine.change(None))];
         let seq = self.shared.store.append(self.id, self.epoch, Some(turn), None, bodies).await?;
-        let port =
-            SessionPort::new(&self.shared.store, self.id, self.epoch, turn, seq - 1, self.asks.0.clone());
+        let port = SessionPort::new(&self.shared, self.id, self.epoch, turn, seq - 1, self.asks.0.clone());
         let context = self.turn_context(sandbox);
         let input = TurnInput { turn, prompt, text };
         let (agent, token) = (self.agent.take(), stop.clone());

@@ -34,6 +34,10 @@ impl AgentPort for Recorder {
         Err(PortError::Closed)
     }
 
+    fn refused_since(&self, _since: std::time::Instant) -> Vec<protocol::event::NetworkDenied> {
+        Vec::new()
+    }
+
     async fn ask(&self, _: String, _: Vec<QuestionOption>) -> Result<Answer, PortError> {
         Err(PortError::Closed)
     }
