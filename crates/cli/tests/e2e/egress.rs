@@ -39,8 +39,8 @@ impl World {
         let authority = Authority::make();
         let plain = Origin::plain(internet.listen("93.184.216.34:80"), "plain");
         let secure = Origin::tls(internet.listen("93.184.216.34:443"), "api.allowed.test", &authority);
-        // In IPv6 only, so that a test may have the same port in IPv4.
-        let other = Origin::plain(internet.listen("[2606:2800:220:1::34]:8443"), "other");
+        names.set("tunnel.test", &["93.184.216.35"]);
+        let other = Origin::plain(internet.listen("93.184.216.35:8443"), "other");
         let sink = Sink::default();
         for port in [22, 53, 80, 443, 5432, 8443] {
             sink.watch(internet.listen(&format!("93.184.216.66:{port}")));
@@ -52,7 +52,7 @@ impl World {
         let model = ScriptedModel::start(Script::by_depth([turn, Turn::text("seen")])).await;
         let server = serve().model(&model).config(CONFIG).start().await;
         let this = Self { server, names, plain, secure, other, sink, authority, _model: model };
-        let domains = ["api.allowed.test", "*.wild.test", "port.test:8443"];
+        let domains = ["api.allowed.test", "*.wild.test", "port.test:8443", "tunnel.test:8443"];
         this.level(json!({ "level": "custom", "domains": domains })).await;
         this
     }

@@ -152,8 +152,8 @@ for name, first in (("T02", hello(b"evil.test")), ("T03", hello(None)), ("T04", 
     answer = over_tunnel(first)
     report(name, answer == b"\x15\3\3\0\2\2\x31", answer)
 
-report("T02", over_tunnel(hello(b"evil.test"), b"port.test:8443") == b"")
-answer = over_tunnel(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"port.test:8443")
+report("T02", over_tunnel(hello(b"evil.test"), b"tunnel.test:8443") == b"")
+answer = over_tunnel(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"tunnel.test:8443")
 report("C9", b"hello from other" in answer, answer[:60])
 
 # E02, E03: straight to addresses, past every setting.
