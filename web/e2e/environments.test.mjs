@@ -440,6 +440,7 @@ describe("a failed preparation", () => {
       "Shell opened: bash -l",
       "Copied target/schema.json out of the sandbox, 12 kB",
       "Shell closed after 1 min 35 s: exit 0",
+      "Network: 169.254.169.254:80 refused, it is the metadata service of a cloud",
     ]);
   });
 });

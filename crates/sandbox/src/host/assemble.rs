@@ -68,7 +68,7 @@ impl Sandboxes {
             mounts::shift(disk.tree.as_fd(), shift, Use::Write)?;
             mounts::attach(disk.tree.as_fd(), &bench.disk)?;
             if !by_mount {
-                for name in ["upper", "work"] {
+                for name in ["upper", "work", "upper/etc", "upper/etc/resolv.conf"] {
                     chown(bench.disk.join(name), Some(ids.base), Some(ids.base))?;
                 }
             }
