@@ -116,7 +116,11 @@ impl World {
     pub fn folders(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.data.join("workspaces")).unwrap().flatten();
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        paths.retain(|path| path.is_dir());
+        // A living host may be trying a disk just now.
+        let tried = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("spare-"))
+        };
+        paths.retain(|path| path.is_dir() && !tried(path));
         paths
     }
 }
