@@ -5,11 +5,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use protocol::hands::{ExecEnd, ExecEvent, ExecSpec, Hands as _};
-use protocol::ids::{ExecId, LayerId, SandboxId, SessionId};
+use protocol::ids::{ExecId, SessionId};
 use protocol::sandbox_host::Made;
 use protocol::sandbox_spec::{Limits, SandboxSpec, Tier, TierRequest, Unenforced};
 use sandbox::client::SandboxHost;
 use sandbox::guest_link::GuestLink;
+use ulid::Ulid;
 
 /// The variables that tell it where everything is.
 pub const DIR: &str = "PATCHYARD_TEST_DIR";
@@ -88,8 +89,7 @@ impl World {
 
     /// A session repository with one commit.
     pub fn session(&self) -> SessionId {
-        let (now, random) = unique();
-        let session = SessionId::from_parts(now, random);
+        let session = SessionId::from(Ulid::generate());
         let bare = self.data.join(format!("repos/{session}.git"));
         let script = format!(
             "set -eu; export HOME=/nonexistent GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@a GIT_COMMITTER_NAME=a \
@@ -105,7 +105,7 @@ impl World {
     }
 
     pub async fn make(&self, session: Option<SessionId>, spec: SandboxSpec) -> Made {
-        self.host.create(sandbox_id(), session, spec).await.unwrap()
+        self.host.create(Ulid::generate().into(), session, spec).await.unwrap()
     }
 
     pub async fn link(&self, made: &Made) -> GuestLink {
@@ -134,24 +134,6 @@ impl Drop for World {
     }
 }
 
-/// An id that no other test has.
-fn unique() -> (u64, u128) {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let random = std::fs::read("/proc/sys/kernel/random/uuid").unwrap();
-    let random = random.iter().fold(0_u128, |sum, byte| sum.wrapping_mul(31).wrapping_add(u128::from(*byte)));
-    (u64::try_from(now.as_millis()).unwrap(), random)
-}
-
-pub fn sandbox_id() -> SandboxId {
-    let (now, random) = unique();
-    SandboxId::from_parts(now, random)
-}
-
-pub fn layer_id() -> LayerId {
-    let (now, random) = unique();
-    LayerId::from_parts(now, random)
-}
-
 /// A sandbox of this tier whose limits need not hold.
 pub fn spec(tier: Tier) -> SandboxSpec {
     let limits = Limits {
@@ -171,8 +153,7 @@ pub fn spec(tier: Tier) -> SandboxSpec {
 /// Runs a script that has to succeed, and gives what it printed.
 pub async fn sh(link: &GuestLink, script: &str) -> String {
     let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-    let (now, random) = unique();
-    let exec = ExecId::from_parts(now, random);
+    let exec = ExecId::from(Ulid::generate());
     let spec = ExecSpec { timeout: Some(Duration::from_secs(60)), ..ExecSpec::new(exec, argv, "/root") };
     let mut execution = link.start(spec).await.unwrap();
     let (mut out, mut all) = (Vec::new(), Vec::new());

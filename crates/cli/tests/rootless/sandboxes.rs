@@ -2,11 +2,13 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
+use protocol::ids::LayerId;
 use protocol::sandbox_host::REPOSITORY_MOUNT;
 use protocol::sandbox_spec::{Tier, Unenforced};
 use sandbox::client::SandboxHostError;
+use ulid::Ulid;
 
-use crate::inside::{World, layer_id, said, sandbox_id, sh, spec};
+use crate::inside::{World, said, sh, spec};
 use crate::outside::{DELEGATED, Given, USUAL, as_ordinary_user, has_unified_groups};
 
 #[test]
@@ -144,10 +146,12 @@ async fn inner_ids_run_out() {
     // A promise that does not hold is refused where that is asked for.
     let strict =
         protocol::sandbox_spec::SandboxSpec { unenforced: Unenforced::Refuse, ..spec(Tier::Container) };
-    let words = refused(world.host.create(sandbox_id(), Some(world.session()), strict).await.unwrap_err());
+    let words =
+        refused(world.host.create(Ulid::generate().into(), Some(world.session()), strict).await.unwrap_err());
     assert!(words.contains("the limit `disk` does not hold here"), "{words}");
     // The only place is not for one that waits.
-    let words = refused(world.host.create(sandbox_id(), None, spec(Tier::Container)).await.unwrap_err());
+    let words =
+        refused(world.host.create(Ulid::generate().into(), None, spec(Tier::Container)).await.unwrap_err());
     assert!(words.contains("the last ids"), "{words}");
     let made = world.make(Some(world.session()), spec(Tier::Container)).await;
     for again in [false, true] {
@@ -157,8 +161,11 @@ async fn inner_ids_run_out() {
             world.start_host();
         }
         let session = world.session();
-        let failure =
-            world.host.create(sandbox_id(), Some(session), spec(Tier::Container)).await.unwrap_err();
+        let failure = world
+            .host
+            .create(Ulid::generate().into(), Some(session), spec(Tier::Container))
+            .await
+            .unwrap_err();
         let words = refused(failure);
         assert!(
             words.contains("all ranges of ids are in use (this user has 1; a sandbox takes 1)"),
@@ -193,7 +200,7 @@ async fn inner_waiting_and_layers() {
     .await;
     drop(link);
     // On the same ids, then on others: the layer is as it was.
-    let layer = layer_id();
+    let layer = LayerId::from(Ulid::generate());
     world.host.seal(waiting.attachment.sandbox, layer).await.unwrap();
     let on_it = || protocol::sandbox_spec::SandboxSpec { layer: Some(layer), ..spec(Tier::Container) };
     let first = world.make(Some(world.session()), on_it()).await;

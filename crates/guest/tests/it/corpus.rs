@@ -1,24 +1,19 @@
 //! What the fuzzer found worth keeping, without the fuzzer: `fuzz/corpus`.
 
-use std::path::Path;
 use std::process::Command;
 
 #[path = "../../../../fuzz/src/guest_connection.rs"]
 #[allow(unreachable_pub)]
 mod guest_connection;
+#[path = "../../../../fuzz/src/replay.rs"]
+mod replay;
 
 /// Not a test: what the test runs as process 1 of a process namespace, because the guest signals every
 /// process that it sees.
 #[test]
 #[ignore = "run by the other test in a process namespace"]
 fn hosts_of_the_corpus() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/guest_connection");
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        guest_connection::run(&std::fs::read(entry.unwrap().path()).unwrap());
-        count += 1;
-    }
-    assert!(count > 5, "{count}");
+    replay::replay("guest_connection", guest_connection::run);
 }
 
 #[test]
