@@ -109,7 +109,7 @@ impl Audit {
             what,
         };
         let mut line = serde_json::to_vec(&record)?;
-        let previous = hex(&Sha256::digest(&line));
+        let previous = digest_of(&line);
         line.push(b'\n');
         (&*self.segment).write_all(&line)?;
         state.chain = Chain { seq: record.seq, previous };
@@ -143,9 +143,11 @@ impl State {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// What the record after this one names as its `previous`: SHA-256 of the line without its end, in hex.
+#[must_use]
+pub fn digest_of(line: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+    Sha256::digest(line).iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
@@ -160,17 +162,9 @@ mod tests {
 
     fn denied(host: &str) -> Decided {
         Decided {
-            via: Via::Connect,
-            host: host.into(),
-            port: 443,
-            original: None,
-            sni: None,
-            method: None,
-            path: None,
-            resolved: Vec::new(),
-            rule: None,
             reason: Some(DenyReason::NotAllowed),
             askable: true,
+            ..Decided::of(Via::Connect, host.into(), 443)
         }
     }
 
@@ -196,7 +190,7 @@ mod tests {
         for (line, seq) in text.lines().zip(1..) {
             let record: AuditRecord = serde_json::from_str(line).unwrap();
             assert_eq!((record.seq, &record.previous), (seq, &previous));
-            previous = hex(&Sha256::digest(line));
+            previous = digest_of(line.as_bytes());
             match record.what {
                 AuditEvent::Decided(_) => counted += 1,
                 AuditEvent::Repeated { count, .. } => counted += count,

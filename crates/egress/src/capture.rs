@@ -13,7 +13,6 @@ use std::sync::{Arc, PoisonError};
 use nix::sys::socket::{SockaddrIn, SockaddrIn6, getsockopt, sockopt};
 use policy::host::Host;
 use protocol::egress::{DNS_PORT, Via};
-use tokio::io::AsyncWriteExt as _;
 
 use crate::binding::Binding;
 use crate::carry::carry;
@@ -21,10 +20,10 @@ use crate::doors;
 use crate::http;
 use crate::judge::{Attempt, judge};
 use crate::refusal::ACCESS_DENIED;
-use crate::stream::Begun;
+use crate::stream::{Begun, last_words};
 
 /// Serves a connection.
-pub(crate) async fn serve(binding: &Arc<Binding>, begun: Begun) {
+pub(crate) async fn serve(binding: &Arc<Binding>, mut begun: Begun) {
     let Some(original) = original(begun.stream.as_fd()) else { return };
     if original.port() == DNS_PORT {
         return doors::questions_over_stream(binding, begun).await;
@@ -43,15 +42,10 @@ pub(crate) async fn serve(binding: &Arc<Binding>, begun: Begun) {
     match judge(binding, attempt).await {
         Ok(judged) => carry(judged, begun).await,
         Err(refused) if port == 80 => http::refuse_origin(&refused, begun).await,
-        Err(_) => refuse(begun, port).await,
+        Err(_) if port == 443 => last_words(&mut begun.stream, &ACCESS_DENIED).await,
+        // There are no words that every protocol has.
+        Err(_) => {}
     }
-}
-
-async fn refuse(mut begun: Begun, port: u16) {
-    if port == 443 {
-        let _ = begun.stream.write_all(&ACCESS_DENIED).await;
-    }
-    let _ = begun.stream.shutdown().await;
 }
 
 /// Where a redirected connection wanted to go; nothing for one that was made to us.

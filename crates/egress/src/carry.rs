@@ -22,7 +22,7 @@ use crate::http;
 use crate::judge::{Judged, Permit};
 use crate::refusal::ACCESS_DENIED;
 use crate::relay::{self, Counts};
-use crate::stream::Begun;
+use crate::stream::{Begun, last_words};
 
 /// How long a greeting may take to come.
 pub(crate) const HELLO: Duration = Duration::from_secs(10);
@@ -63,8 +63,7 @@ async fn tls(judged: Judged, mut begun: Begun, first: Greeting) {
         Ok(name) => pass(judged, begun, name.as_deref()).await,
         Err((reason, name)) => {
             judged.refuse(reason, name.as_deref());
-            let _ = begun.stream.write_all(&ACCESS_DENIED).await;
-            let _ = begun.stream.shutdown().await;
+            last_words(&mut begun.stream, &ACCESS_DENIED).await;
         }
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! RFC 1035. An address stands for a name only within one sandbox; who connects to it is judged then.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use policy::host::Host;
 
@@ -160,11 +160,6 @@ fn message(id: [u8; 2], recursion: bool, code: u8, echo: &[u8], address: Option<
     }
     bytes
 }
-
-/// The addresses that stand for names: 198.18.0.0/15, which RFC 2544 keeps for tests, and a private
-/// block of IPv6, RFC 4193.
-pub(crate) const STAND_INS_V4: u32 = Ipv4Addr::new(198, 18, 0, 0).to_bits();
-pub(crate) const STAND_INS_V6: u128 = Ipv6Addr::new(0xfd7a, 0x9c1e, 0x5a11, 0, 0, 0, 0, 0).to_bits();
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,6 @@ use policy::host::{Authority, Host};
 use protocol::egress::Via;
 use protocol::network::DenyReason;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::binding::Binding;
@@ -315,11 +314,6 @@ pub(crate) async fn refuse_origin(refused: &crate::judge::Refused, mut begun: Be
     if next_head(&mut begun).await.is_some() {
         refused.over_http(&mut begun.stream).await;
     }
-}
-
-/// Sends bytes that a half-read connection is owed.
-pub(crate) async fn tell(stream: &mut TcpStream, bytes: &[u8]) -> bool {
-    stream.write_all(bytes).await.is_ok()
 }
 
 #[cfg(test)]

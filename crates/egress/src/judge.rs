@@ -240,17 +240,14 @@ fn told(
         None => (None, None),
     };
     Decided {
-        via: attempt.via,
-        host,
-        port: attempt.port,
         original: attempt.original,
         sni: sni.map(shown),
         method,
         path,
-        resolved: Vec::new(),
         rule,
         reason,
         askable,
+        ..Decided::of(attempt.via, host, attempt.port)
     }
 }
 

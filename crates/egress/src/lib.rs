@@ -40,4 +40,5 @@ mod resolve;
 mod socks;
 mod stream;
 
+pub use audit::digest_of;
 pub use confine::{ConfineError, confine};

@@ -12,7 +12,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use policy::host::Host;
 
-use crate::dns::{STAND_INS_V4, STAND_INS_V6};
+/// The addresses that stand for names: 198.18.0.0/15, which RFC 2544 keeps for tests, and a private
+/// block of IPv6, RFC 4193.
+const STAND_INS_V4: u32 = Ipv4Addr::new(198, 18, 0, 0).to_bits();
+const STAND_INS_V6: u128 = Ipv6Addr::new(0xfd7a, 0x9c1e, 0x5a11, 0, 0, 0, 0, 0).to_bits();
 
 /// The most names that have an address at a time.
 const MOST: usize = 4096;

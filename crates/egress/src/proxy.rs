@@ -9,7 +9,6 @@
 use std::sync::Arc;
 
 use protocol::egress::Via;
-use tokio::io::AsyncWriteExt as _;
 
 use crate::binding::Binding;
 use crate::carry::carry;
@@ -17,7 +16,7 @@ use crate::head::{Head, HeadError, Target};
 use crate::http;
 use crate::judge::{Attempt, judge};
 use crate::socks::{self, Read, Reply, Wanted};
-use crate::stream::Begun;
+use crate::stream::{Begun, last_words, tell};
 
 /// Serves a connection.
 pub(crate) async fn serve(binding: &Arc<Binding>, mut begun: Begun) {
@@ -45,7 +44,7 @@ async fn tunnel(binding: &Arc<Binding>, mut begun: Begun, head: Head) {
     match judge(binding, attempt).await {
         Err(refused) => refused.over_http(&mut begun.stream).await,
         Ok(judged) => {
-            if http::tell(&mut begun.stream, b"HTTP/1.1 200 Connection established\r\n\r\n").await {
+            if tell(&mut begun.stream, b"HTTP/1.1 200 Connection established\r\n\r\n").await {
                 carry(judged, begun).await;
             }
         }
@@ -55,19 +54,17 @@ async fn tunnel(binding: &Arc<Binding>, mut begun: Begun, head: Head) {
 async fn socks5(binding: &Arc<Binding>, mut begun: Begun) {
     let Some(offers) = whole(&mut begun, socks::methods).await else { return };
     if !offers {
-        let _ = begun.stream.write_all(&socks::NO_METHOD).await;
-        let _ = begun.stream.shutdown().await;
-        return;
+        return last_words(&mut begun.stream, &socks::NO_METHOD).await;
     }
-    if !http::tell(&mut begun.stream, &socks::ANYONE).await {
+    if !tell(&mut begun.stream, &socks::ANYONE).await {
         return;
     }
     let Some(Wanted { host, port }) = whole(&mut begun, socks::request).await else { return };
     let attempt = Attempt { via: Via::Socks5, host, port, original: None, request: None };
     match judge(binding, attempt).await {
-        Err(refused) => end(begun, refused.reply()).await,
+        Err(refused) => last_words(&mut begun.stream, &refused.reply().bytes()).await,
         Ok(judged) => {
-            if http::tell(&mut begun.stream, &Reply::Done.bytes()).await {
+            if tell(&mut begun.stream, &Reply::Done.bytes()).await {
                 carry(judged, begun).await;
             }
         }
@@ -83,16 +80,10 @@ async fn whole<T>(begun: &mut Begun, read: impl Fn(&[u8]) -> Read<T>) -> Option<
                 return Some(message);
             }
             Read::Refused(reply) => {
-                let _ = begun.stream.write_all(&reply.bytes()).await;
-                let _ = begun.stream.shutdown().await;
+                last_words(&mut begun.stream, &reply.bytes()).await;
                 return None;
             }
             Read::Half => begun.more(socks::MAX_MESSAGE).await.ok()?,
         }
     }
-}
-
-async fn end(mut begun: Begun, reply: Reply) {
-    let _ = begun.stream.write_all(&reply.bytes()).await;
-    let _ = begun.stream.shutdown().await;
 }

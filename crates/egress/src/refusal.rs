@@ -7,12 +7,12 @@
 //! ```
 
 use protocol::network::DenyReason;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::head::HeadError;
 use crate::judge::Refused;
 use crate::socks::Reply;
+use crate::stream::last_words;
 
 /// A fatal alert `access_denied`, RFC 8446 section 6, as a record of TLS 1.2.
 pub(crate) const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
@@ -80,7 +80,5 @@ pub(crate) async fn answer(stream: &mut TcpStream, status: &str, fields: &[(&str
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n{text}", text.len()));
-    // Who does not read it loses only the answer.
-    let _ = stream.write_all(head.as_bytes()).await;
-    crate::stream::end(stream).await;
+    last_words(stream, head.as_bytes()).await;
 }

@@ -10,6 +10,18 @@ use tokio::time::{Instant, timeout_at};
 /// How long the other side may take to read what it was told last.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Writes something; whether it could be.
+pub(crate) async fn tell(stream: &mut TcpStream, bytes: &[u8]) -> bool {
+    stream.write_all(bytes).await.is_ok()
+}
+
+/// Writes something and ends the connection. Who does not read it loses only that.
+pub(crate) async fn last_words(stream: &mut TcpStream, bytes: &[u8]) {
+    if tell(stream, bytes).await {
+        end(stream).await;
+    }
+}
+
 /// Ends a connection so that what was written arrives: whatever still comes is read and thrown away. Closed
 /// with something unread, a connection takes what it was told along.
 pub(crate) async fn end(stream: &mut TcpStream) {

@@ -233,6 +233,24 @@ pub struct Decided {
 }
 
 impl Decided {
+    /// One of which nothing else is known: nobody said no.
+    #[must_use]
+    pub fn of(via: Via, host: String, port: u16) -> Self {
+        Self {
+            via,
+            host,
+            port,
+            original: None,
+            sni: None,
+            method: None,
+            path: None,
+            resolved: Vec::new(),
+            rule: None,
+            reason: None,
+            askable: false,
+        }
+    }
+
     /// Whether it was let through.
     #[must_use]
     pub fn is_allowed(&self) -> bool {

@@ -13,10 +13,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::egress::Via;
 use crate::environment::EnvironmentRef;
 use crate::ids::{Epoch, PromptId, QuestionId, Seq, SessionId, ShellId, TurnId};
-use crate::network::{DenyReason, NetworkScope};
+pub use crate::network::{NetworkAllowed, NetworkDenied};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 use crate::usage::{DiffStat, Usage};
 
@@ -237,37 +236,6 @@ pub enum Step {
     Cache,
     /// The `SessionStart` hooks of the repository run.
     Hooks,
-}
-
-/// Body of `network.denied`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct NetworkDenied {
-    /// The canonical host; what was given instead where that is none, escaped and cut.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// How it was tried.
-    pub via: Via,
-    /// Why not.
-    pub reason: DenyReason,
-    /// The rule that says so, where one does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
-    /// Whether a person may allow it.
-    pub askable: bool,
-}
-
-/// Body of `network.allowed`: the newest of a host and port counts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct NetworkAllowed {
-    /// The canonical host.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// For how long, and for whom; or that it stays closed.
-    pub scope: NetworkScope,
 }
 
 /// Body of `turn.ended`.

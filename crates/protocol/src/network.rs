@@ -10,6 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::Via;
 use crate::environment::NetworkLevel;
 
 /// How much of the included list may be written to.
@@ -278,6 +279,37 @@ impl fmt::Display for DenyReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Body of `network.denied`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NetworkDenied {
+    /// The canonical host; what was given instead where that is none, escaped and cut.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// How it was tried.
+    pub via: Via,
+    /// Why not.
+    pub reason: DenyReason,
+    /// The rule that says so, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Whether a person may allow it.
+    pub askable: bool,
+}
+
+/// Body of `network.allowed`: the newest of a host and port counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NetworkAllowed {
+    /// The canonical host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// For how long, and for whom; or that it stays closed.
+    pub scope: NetworkScope,
 }
 
 #[cfg(test)]
