@@ -130,8 +130,7 @@ impl Sessions {
                 if caches::depends_on(&before.settings) != caches::depends_on(&stored.settings) {
                     caches::drop_all(&self.shared, Some(id)).await;
                 }
-                let rules = self.shared.config.network.rules(&stored.settings);
-                self.shared.networks.change(id, &rules).await;
+                self.shared.networks.edited(id).await;
                 self.shown(stored).await
             }
             Err(StoreError::Stale { given, newest }) => {

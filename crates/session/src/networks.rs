@@ -22,14 +22,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use egress::client::{Egress, EgressClientError, Listeners};
-use protocol::environment::{EnvironmentSettings, NetworkLevel};
+use protocol::environment::NetworkLevel;
 use protocol::event::NetworkDenied;
 use protocol::ids::{EnvironmentId, SandboxId, SessionId};
 use protocol::network::NetworkRules;
 use protocol::sandbox_spec::Tier;
 use sandbox::client::SandboxHost;
-use store::{Store, StoredEnvironment};
+use store::{Store, StoreError};
 
+use crate::config::SessionConfig;
+use crate::network::OperatorNetwork;
 use crate::registry::{Sessions, Shared};
 pub use asking::AskingError;
 use decisions::Decisions;
@@ -41,29 +43,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Tries to bind a sandbox while `egress` comes and goes.
 const TRIES: usize = 3;
 
-/// The rules of a sandbox, and the environment that they come from.
+/// Where the rules of a sandbox come from, before anything that a person decided for its session.
 #[derive(Debug, Clone)]
-pub(crate) struct Ground {
-    /// Whose edits change them.
-    pub(crate) environment: Option<EnvironmentId>,
-    /// What holds now, before anything that a person decided for the session.
-    pub(crate) rules: NetworkRules,
+pub(crate) enum Ground {
+    /// An environment, as it is whenever they are read.
+    Environment(EnvironmentId),
+    /// Settings that are tried out and belong to no environment yet.
+    Tried(NetworkRules),
 }
 
-impl Ground {
-    /// What holds for sessions of an environment.
-    pub(crate) fn of(shared: &Shared, environment: &StoredEnvironment) -> Self {
-        Self { environment: Some(environment.id), ..Self::tried(shared, &environment.settings) }
-    }
-
-    /// What would hold under settings that belong to no environment yet.
-    pub(crate) fn tried(shared: &Shared, settings: &EnvironmentSettings) -> Self {
-        Self { environment: None, rules: shared.config.network.rules(settings) }
-    }
-
-    fn is_offline(&self) -> bool {
-        matches!(self.rules.level, NetworkLevel::None {})
-    }
+fn is_offline(rules: &NetworkRules) -> bool {
+    matches!(rules.level, NetworkLevel::None {})
 }
 
 /// One living sandbox.
@@ -79,6 +69,7 @@ pub(crate) struct Networks {
     egress: Egress,
     host: SandboxHost,
     store: Store,
+    operator: OperatorNetwork,
     segments: PathBuf,
     bound: Mutex<HashMap<SandboxId, Bound>>,
     /// One handover at a time: whoever hands over looks first at what is held.
@@ -86,19 +77,29 @@ pub(crate) struct Networks {
 }
 
 impl Networks {
-    /// Networks by way of this `egress`, with their records in this folder.
-    pub(crate) fn new(egress: Egress, host: SandboxHost, store: Store, segments: PathBuf) -> Self {
+    /// Networks by way of this `egress`, under what the operator decided.
+    pub(crate) fn new(egress: Egress, host: SandboxHost, store: Store, config: &SessionConfig) -> Self {
         Self {
             egress,
             host,
             store,
-            segments,
+            operator: config.network.clone(),
+            segments: config.audit.clone(),
             bound: Mutex::default(),
             handover: tokio::sync::Mutex::default(),
         }
     }
 
+    /// The rules that a ground gives now.
+    async fn rules(&self, ground: &Ground) -> Result<NetworkRules, StoreError> {
+        match ground {
+            Ground::Environment(id) => Ok(self.operator.rules(&self.store.environment(*id).await?.settings)),
+            Ground::Tried(rules) => Ok(rules.clone()),
+        }
+    }
+
     /// Binds a sandbox that was just made (`new`) or adopted. What is told of a network that cannot be had.
+    /// After an error it is still to be released.
     pub(crate) async fn bind(
         &self,
         (sandbox, new): (SandboxId, bool),
@@ -106,19 +107,20 @@ impl Networks {
         tier: Tier,
         ground: Ground,
     ) -> Result<Option<String>, String> {
+        let failed = |reason: String| format!("the network of the sandbox could not be bound: {reason}");
+        let rules = self.rules(&ground).await.map_err(|error| failed(error.to_string()))?;
         if tier != Tier::Container {
-            let level = ground.rules.level.name();
-            return Ok((!ground.is_offline()).then(|| {
+            let level = rules.level.name();
+            return Ok((!is_offline(&rules)).then(|| {
                 format!(
                     "the network level `{level}` does not hold in the tier `{tier}`: its sandboxes are offline in \
                      this version"
                 )
             }));
         }
-        // Nobody can hold the listeners of one that is new.
-        let nothing_to_do = new && ground.is_offline();
         self.bound().insert(sandbox, Bound { session, ground, told: Told::default() });
-        if nothing_to_do {
+        // Nobody can hold the listeners of one that is new.
+        if new && is_offline(&rules) {
             return Ok(None);
         }
         let mut last = None;
@@ -126,17 +128,11 @@ impl Networks {
             match self.hand_over(sandbox).await {
                 Ok(()) => return Ok(None),
                 Err(Handover::Egress(EgressClientError::Broken(error))) => last = Some(error.to_string()),
-                Err(error) => {
-                    self.bound().remove(&sandbox);
-                    return Err(format!("the network of the sandbox could not be bound: {error}"));
-                }
+                Err(error) => return Err(failed(error.to_string())),
             }
         }
-        self.bound().remove(&sandbox);
         let last = last.unwrap_or_default();
-        Err(format!(
-            "the network of the sandbox could not be bound: egress ended {TRIES} times over it ({last})"
-        ))
+        Err(failed(format!("egress ended {TRIES} times over it ({last})")))
     }
 
     /// Forgets a sandbox that is gone or about to be.
@@ -147,38 +143,31 @@ impl Networks {
         }
     }
 
-    /// Puts other rules into force for all sandboxes of an environment.
-    pub(crate) async fn change(&self, environment: EnvironmentId, rules: &NetworkRules) {
-        let of_it: Vec<SandboxId> = {
-            let mut bound = self.bound();
-            let of_it = bound.iter_mut().filter(|(_, one)| one.ground.environment == Some(environment));
-            of_it
-                .map(|(sandbox, one)| {
-                    one.ground.rules = rules.clone();
-                    *sandbox
-                })
-                .collect()
-        };
-        self.hand_all_over(of_it).await;
+    /// Puts the rules of an environment that was edited into force for all its sandboxes.
+    pub(crate) async fn edited(&self, environment: EnvironmentId) {
+        let of_it = |ground: &Ground| matches!(ground, Ground::Environment(id) if *id == environment);
+        self.hand_over_those(|one| of_it(&one.ground)).await;
     }
 
     /// Puts into force what a person decided for a session, and tells of the next refusal there.
     async fn decided(&self, session: SessionId, host: &str, port: u16) {
-        let of_it: Vec<SandboxId> = {
-            let mut bound = self.bound();
-            let of_it = bound.iter_mut().filter(|(_, one)| one.session == session);
+        self.hand_over_those(|one| {
+            let of_it = one.session == session;
+            if of_it {
+                one.told.forget(host, port);
+            }
             of_it
-                .map(|(sandbox, one)| {
-                    one.told.forget(host, port);
-                    *sandbox
-                })
-                .collect()
-        };
-        self.hand_all_over(of_it).await;
+        })
+        .await;
     }
 
-    async fn hand_all_over(&self, sandboxes: Vec<SandboxId>) {
-        for sandbox in sandboxes {
+    async fn hand_over_those(&self, mut which: impl FnMut(&mut Bound) -> bool) {
+        let those: Vec<SandboxId> = {
+            let mut bound = self.bound();
+            let those = bound.iter_mut().filter_map(|(sandbox, one)| which(one).then_some(*sandbox));
+            those.collect()
+        };
+        for sandbox in those {
             if let Err(error) = self.hand_over(sandbox).await {
                 tracing::warn!(%sandbox, %error, "the new network rules of a sandbox are not in force yet");
             }
@@ -201,13 +190,15 @@ impl Networks {
         let _one = self.handover.lock().await;
         let held = self.egress.list().await?.contains(&sandbox);
         let Some((session, ground)) = self.ground(sandbox) else { return Ok(()) };
-        // Read here, so that whoever is last has read all that was decided before.
-        let rules = Decisions::read(&self.store, session).await?.over(ground.rules.clone());
+        // Read here, so that whoever is last has read all that was edited and decided before.
+        let rules = self.rules(&ground).await?;
+        let offline = is_offline(&rules);
+        let rules = Decisions::read(&self.store, session).await?.over(rules);
         if held {
             self.egress.rules(sandbox, rules).await?;
             return Ok(());
         }
-        if ground.is_offline() {
+        if offline {
             return Ok(());
         }
         let (doors, sockets) = self.host.listen(sandbox).await?;
@@ -232,8 +223,8 @@ enum Handover {
     Egress(#[from] EgressClientError),
     #[error(transparent)]
     Host(#[from] sandbox::client::SandboxHostError),
-    #[error("what was decided about its network cannot be read: {0}")]
-    Decisions(#[from] store::StoreError),
+    #[error("its rules cannot be read: {0}")]
+    Rules(#[from] StoreError),
     #[error("its audit segment cannot be written: {0}")]
     Segment(#[from] std::io::Error),
 }

@@ -49,7 +49,7 @@ pub(crate) async fn sandbox(
     fresh: bool,
 ) -> Result<(LiveSandbox, Arc<Plan>), String> {
     let mut plan = plan::of_session(shared, facts, tip, fresh).await?;
-    let ground = Ground::of(shared, &plan.environment);
+    let ground = Ground::Environment(plan.environment.id);
     if let Some(live) = warm::take(shared, &plan.spec, facts.id).await {
         return Ok((bind(shared, live, facts.id, ground).await?, Arc::new(plan)));
     }

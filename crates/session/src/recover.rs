@@ -106,7 +106,7 @@ async fn adopt(shared: &Shared, view: &SessionView) -> Option<LiveSandbox> {
 /// Puts the rules of now into force for a sandbox that lived on.
 async fn bind_again(shared: &Shared, view: &SessionView, live: &LiveSandbox) -> Result<(), String> {
     let environment = provision::plan::settings(shared, view).await?;
-    let ground = Ground::of(shared, &environment);
+    let ground = Ground::Environment(environment.id);
     shared.networks.bind((live.id, false), view.id, live.tier, ground).await.map(drop)
 }
 

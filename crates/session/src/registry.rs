@@ -94,7 +94,7 @@ impl Sessions {
         agents: Agents,
         config: SessionConfig,
     ) -> Self {
-        let networks = Arc::new(Networks::new(egress, host.clone(), store.clone(), config.audit.clone()));
+        let networks = Arc::new(Networks::new(egress, host.clone(), store.clone(), &config));
         let (orphans, mut orphaned) = mpsc::unbounded_channel();
         let this = Self {
             shared: Arc::new(Shared {

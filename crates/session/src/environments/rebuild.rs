@@ -86,7 +86,7 @@ async fn build(
     shared.repositories.copy(facts.id, session, &facts.base).await.map_err(words)?;
     shared.repositories.start_branch(session, BRANCH, &facts.base).await.map_err(words)?;
     let spec = protocol::sandbox_spec::SandboxSpec { layer: None, ..plan.spec.clone() };
-    let bound = (session, Ground::of(shared, &plan.environment));
+    let bound = (session, Ground::Environment(plan.environment.id));
     let live = provision::start(shared, sandbox, Some(session), spec, bound).await?;
     let wanted =
         Wanted { path: plan.workspace.path.clone(), branch: BRANCH.into(), commit: facts.base.clone() };

@@ -247,7 +247,7 @@ async fn try_out(
     test.says("starting the sandbox");
     let spec = super::sandbox_spec(settings, &settings.image);
     let owner = wanted.as_ref().map(|_| session);
-    let bound = (session, Ground::tried(shared, settings));
+    let bound = (session, Ground::Tried(shared.config.network.rules(settings)));
     let starting = provision::start(shared, sandbox, owner, spec, bound);
     let live = within(shared.config.deadlines.sandbox, "the start of the sandbox", starting).await?;
     for sentence in &live.unenforced {

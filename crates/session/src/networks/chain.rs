@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use protocol::egress::{AuditRecord, Chain};
 use protocol::ids::SessionId;
-use sha2::{Digest as _, Sha256};
 
 /// Longer than any record.
 const TAIL: u64 = 64 * 1024;
@@ -40,8 +39,7 @@ pub(super) fn open(folder: &Path, session: SessionId) -> io::Result<(File, Chain
                 let what = format!("the last line of {} is no record: {error}", path.display());
                 io::Error::new(io::ErrorKind::InvalidData, what)
             })?;
-            let previous = Sha256::digest(last).iter().map(|byte| format!("{byte:02x}")).collect();
-            Chain { seq: record.seq, previous }
+            Chain { seq: record.seq, previous: egress::digest_of(last) }
         }
     };
     // For whoever gets it: to write, and nothing else.

@@ -127,17 +127,9 @@ mod tests {
             session: Ulid::from_parts(1, 1).into(),
             sandbox: Ulid::from_parts(1, 2).into(),
             decided: Decided {
-                via: Via::Connect,
-                host: host.into(),
-                port: 443,
-                original: None,
-                sni: None,
-                method: None,
-                path: None,
-                resolved: Vec::new(),
-                rule: None,
                 reason: Some(DenyReason::NotAllowed),
                 askable: true,
+                ..Decided::of(Via::Connect, host.into(), 443)
             },
         }
     }

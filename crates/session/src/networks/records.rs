@@ -6,7 +6,6 @@ use std::path::Path;
 
 use protocol::egress::{AuditRecord, NetworkPage};
 use protocol::ids::SessionId;
-use sha2::{Digest as _, Sha256};
 
 use super::chain::segment_of;
 use crate::error::SessionError;
@@ -50,7 +49,7 @@ fn page(segments: &Path, session: SessionId, after: u64, limit: usize) -> io::Re
             page.broken_after.get_or_insert(page.last_seq);
         }
         page.last_seq = record.seq;
-        previous = Sha256::digest(&line).iter().map(|byte| format!("{byte:02x}")).collect();
+        previous = egress::digest_of(&line);
         if record.seq > after && page.records.len() < limit {
             page.records.push(record);
         }
@@ -78,8 +77,7 @@ mod tests {
             let record =
                 AuditRecord { at, seq, previous: chain.previous, session, sandbox, connection: 0, what };
             let line = serde_json::to_string(&record).unwrap();
-            let previous = Sha256::digest(&line).iter().map(|byte| format!("{byte:02x}")).collect();
-            chain = Chain { seq, previous };
+            chain = Chain { seq, previous: egress::digest_of(line.as_bytes()) };
             text += &format!("{line}\n");
         }
         let write = |text: &str| std::fs::write(segment_of(folder.path(), session), text).unwrap();

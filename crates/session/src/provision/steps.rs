@@ -177,7 +177,7 @@ pub(crate) async fn keep(
     let spec = protocol::sandbox_spec::SandboxSpec { layer: Some(layer), ..plan.spec.clone() };
     // Remembered after the sandbox stands on it: when another session was first, the layer goes at once.
     shared.networks.release(sandbox.id).await;
-    let bound = (facts.id, Ground::of(&shared, &plan.environment));
+    let bound = (facts.id, Ground::Environment(plan.environment.id));
     let live = match super::start(&shared, next, Some(facts.id), spec, bound).await {
         Ok(live) => live,
         Err(reason) => {
