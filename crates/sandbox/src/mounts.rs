@@ -116,10 +116,19 @@ pub(crate) enum Notes {
 }
 
 /// Does something that changes the thread for good on a thread that ends with it.
-fn on_own_thread(work: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
+fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let done = scope.spawn(work).join();
         done.unwrap_or_else(|_| Err(io::Error::other("the thread that mounts broke down")))
+    })
+}
+
+/// Does something with files that no process started meanwhile by another thread can hold, not even between
+/// its fork and its exec: a mount with a file open for writing somewhere refuses to have its ids shifted.
+pub(crate) fn with_files_of_its_own<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    on_own_thread(|| {
+        unshare(CloneFlags::CLONE_FILES)?;
+        work()
     })
 }
 

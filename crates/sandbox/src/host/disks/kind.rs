@@ -124,9 +124,11 @@ pub(super) fn lay_out(tree: &OwnedFd) -> io::Result<()> {
         fchmodat(tree.as_fd(), name, mode, FchmodatFlags::FollowSymlink)?;
     }
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let mut file = File::from(openat(tree.as_fd(), "upper/etc/resolv.conf", flags, Mode::empty())?);
-    file.set_permissions(fs::Permissions::from_mode(0o644))?;
-    file.write_all(NAME_SERVERS)
+    mounts::with_files_of_its_own(|| {
+        let mut file = File::from(openat(tree.as_fd(), "upper/etc/resolv.conf", flags, Mode::empty())?);
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.write_all(NAME_SERVERS)
+    })
 }
 
 /// Who answers for names in a sandbox: a listener on its own `lo`, where it has one.
