@@ -358,6 +358,9 @@ pub(crate) enum InternalCommand {
         /// Name servers to ask instead of the system's
         #[arg(long = "name-server")]
         name_servers: Vec<SocketAddr>,
+        /// Certificates of authorities, PEM, besides those of the system
+        #[arg(long = "authorities")]
+        authorities: Vec<PathBuf>,
     },
 }
 

@@ -9,5 +9,6 @@ pub(crate) mod login;
 mod network;
 pub(crate) mod remote;
 pub(crate) mod sandbox;
+mod secrets;
 pub(crate) mod sessions;
 pub(crate) mod shell;

@@ -11,7 +11,7 @@ use crate::sizes::{Bytes, Cores};
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Variables are no place for secrets: who can edit an environment sees them, and so does \
-                  everything in its sandboxes."
+                  everything in its sandboxes. `environments secret set` has a place for them."
 )]
 pub(crate) struct Environments {
     #[command(subcommand)]
@@ -81,11 +81,51 @@ pub(crate) enum EnvironmentsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Secrets that requests may carry without anything in a sandbox knowing them
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Forget what setups left: the next sessions run the setup script anew
     Refresh {
         /// Its name or id
         environment: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretCommand {
+    /// Bind a secret to hosts and set its value, read from standard input: inside, the variable NAME holds a
+    /// placeholder, which becomes the value in headers of HTTPS requests to those hosts
+    Set(SetSecret),
+    /// Forget a secret
+    Remove {
+        /// Name or id of the environment
+        environment: String,
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SetSecret {
+    /// Name or id of the environment
+    pub(crate) environment: String,
+    /// The variable inside
+    pub(crate) name: String,
+    /// A host that may get it, 443 without a port; may be given several times [default: those it has]
+    #[arg(long = "host", value_name = "HOST[:PORT]")]
+    pub(crate) hosts: Vec<String>,
+    /// Only requests with this method; may be given several times
+    #[arg(long = "method", value_name = "METHOD")]
+    pub(crate) methods: Vec<String>,
+    /// Only this path and those below it; may be given several times
+    #[arg(long = "path", value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
+    /// An entry [secrets.NAME] of the server's configuration instead of a value
+    #[arg(long, value_name = "NAME", conflicts_with = "value_file")]
+    pub(crate) from: Option<String>,
+    /// A file that holds the value; `-` is standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) value_file: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]

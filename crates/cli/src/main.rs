@@ -27,7 +27,7 @@ mod sizes;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use sandbox::host::Rights;
+use serve::internal::Settled;
 
 use crate::args::{Args, Command};
 use crate::error::Failure;
@@ -39,15 +39,15 @@ fn main() -> ExitCode {
     {
         return commands::sandbox::run(sandbox);
     }
-    let rights = match &args.command {
+    let settled = match &args.command {
         Some(Command::Internal(internal)) => serve::internal::settle(&internal.command),
         Some(Command::Image(image)) => {
-            commands::image::settle(&mut args.global, &image.command).map(|()| None)
+            commands::image::settle(&mut args.global, &image.command).map(|()| Settled::Nothing)
         }
-        _ => Ok(None),
+        _ => Ok(Settled::Nothing),
     };
-    let rights = match rights {
-        Ok(rights) => rights,
+    let settled = match settled {
+        Ok(settled) => settled,
         Err(failure) => return report(&failure),
     };
     if let Some(Command::Serve(serve)) = &args.command
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::Internal(error.to_string())),
     };
-    match runtime.block_on(dispatch(args, rights)) {
+    match runtime.block_on(dispatch(args, settled)) {
         Ok(code) => code,
         Err(failure) => report(&failure),
     }
@@ -71,7 +71,7 @@ fn report(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.exit_code())
 }
 
-async fn dispatch(args: Args, rights: Option<Rights>) -> Result<ExitCode, Failure> {
+async fn dispatch(args: Args, settled: Settled) -> Result<ExitCode, Failure> {
     let Args { command, global, remote } = args;
     if command.is_some() && remote.remote.is_some() {
         return Err(Failure::Usage("give a task with --remote, or a command, not both".into()));
@@ -95,6 +95,6 @@ async fn dispatch(args: Args, rights: Option<Rights>) -> Result<ExitCode, Failur
             output::line(concat!("patchyard ", env!("CARGO_PKG_VERSION")));
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Internal(internal)) => serve::internal::run(internal.command, rights).await,
+        Some(Command::Internal(internal)) => serve::internal::run(internal.command, settled).await,
     }
 }

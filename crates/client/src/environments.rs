@@ -6,6 +6,7 @@ use protocol::environment::{
 };
 use protocol::ids::{EnvironmentId, SetupTestId};
 use protocol::network::{NetworkTest, TestNetwork};
+use protocol::secret::SetSecret;
 use reqwest::Method;
 
 use crate::client::{Client, LONG, SHORT};
@@ -61,6 +62,11 @@ impl Client {
         self.json(self.request(Method::POST, &path).timeout(LONG)).await
     }
 
+    /// One environment.
+    pub async fn environment(&self, environment: EnvironmentId) -> Result<Environment, ClientError> {
+        self.json(self.request(Method::GET, &format!("/environments/{environment}")).timeout(SHORT)).await
+    }
+
     /// Tries a setup script out.
     pub async fn test_setup(
         &self,
@@ -77,6 +83,23 @@ impl Client {
         test: &TestNetwork,
     ) -> Result<NetworkTest, ClientError> {
         self.post(&format!("/environments/{environment}/network-test"), test).await
+    }
+
+    /// Sets the value of a secret that the environment binds.
+    pub async fn set_secret(
+        &self,
+        environment: EnvironmentId,
+        name: &str,
+        value: String,
+    ) -> Result<(), ClientError> {
+        let path = format!("/environments/{environment}/secrets/{name}");
+        self.send(self.request(Method::PUT, &path).json(&SetSecret { value }).timeout(SHORT)).await.map(drop)
+    }
+
+    /// Forgets the value of a secret.
+    pub async fn remove_secret(&self, environment: EnvironmentId, name: &str) -> Result<(), ClientError> {
+        let path = format!("/environments/{environment}/secrets/{name}");
+        self.send(self.request(Method::DELETE, &path).timeout(SHORT)).await.map(drop)
     }
 
     /// A setup test, with what it printed after a byte; waits a while for something new.

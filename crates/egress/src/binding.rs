@@ -10,17 +10,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
+use policy::access::Access;
 use policy::host::Host;
 use policy::network::{Decision, NetworkPolicy};
-use protocol::egress::Notice;
+use protocol::egress::{Ground, Notice};
 use protocol::ids::{SandboxId, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
+use crate::authority::Signer;
 use crate::bucket::Bucket;
 use crate::once::Once;
 use crate::own::Own;
+use crate::secrets::Secrets;
+use crate::upstream::Upstream;
 use crate::{names, resolve};
 
 /// Connections of one sandbox at a time, and how many may begin.
@@ -49,10 +53,37 @@ pub(crate) struct Binding {
     pub(crate) once: Once,
     /// Ends everything of it.
     pub(crate) gone: CancellationToken,
-    policy: RwLock<Arc<NetworkPolicy>>,
+    /// For hosts whose connections are opened: to the sandbox, and to them.
+    pub(crate) signer: Signer,
+    pub(crate) upstream: Upstream,
+    rules: RwLock<Rules>,
     places: Arc<Semaphore>,
     open: Mutex<HashMap<u64, Open>>,
     count: AtomicU64,
+}
+
+/// What decides.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) policy: Arc<NetworkPolicy>,
+    pub(crate) secrets: Arc<Secrets>,
+}
+
+impl Rules {
+    /// Reads what the server hands over.
+    pub(crate) fn of(ground: Ground) -> Result<Self, String> {
+        let policy = NetworkPolicy::compile(&ground.rules).map_err(|error| error.to_string())?;
+        Ok(Self { policy: Arc::new(policy), secrets: Arc::new(Secrets::of(ground.secrets)?) })
+    }
+}
+
+/// What all bindings of a process share.
+#[derive(Debug, Clone)]
+pub(crate) struct Outside {
+    pub(crate) resolver: resolve::Names,
+    pub(crate) own: Own,
+    pub(crate) upstream: Upstream,
+    pub(crate) notices: broadcast::Sender<Notice>,
 }
 
 /// A connection that was let through.
@@ -60,8 +91,8 @@ pub(crate) struct Binding {
 struct Open {
     host: Host,
     port: u16,
-    /// Against the rules: a person allowed it once.
-    once: bool,
+    /// How much was allowed; nothing where a person allowed it once against the rules.
+    access: Option<Access>,
     end: CancellationToken,
 }
 
@@ -69,8 +100,9 @@ impl Open {
     /// Whether it may go on under these rules.
     fn stands(&self, policy: &NetworkPolicy) -> bool {
         match policy.decide(&self.host, self.port) {
-            Decision::Allow(_) => true,
-            Decision::Deny(denial) => self.once && denial.askable,
+            // One that was not opened cannot be held to less.
+            Decision::Allow(grant) => self.access.is_none_or(|access| access == grant.access),
+            Decision::Deny(denial) => self.access.is_none() && denial.askable,
         }
     }
 }
@@ -78,11 +110,12 @@ impl Open {
 impl Binding {
     pub(crate) fn new(
         (sandbox, session): (SandboxId, SessionId),
-        policy: NetworkPolicy,
+        rules: Rules,
         audit: Audit,
-        (resolver, own): (resolve::Names, Own),
-        notices: broadcast::Sender<Notice>,
+        signer: Signer,
+        outside: Outside,
     ) -> Self {
+        let Outside { resolver, own, upstream, notices } = outside;
         Self {
             sandbox,
             session,
@@ -95,7 +128,9 @@ impl Binding {
             beginnings: Bucket::new(BURST, PER_SECOND),
             once: Once::default(),
             gone: CancellationToken::new(),
-            policy: RwLock::new(Arc::new(policy)),
+            signer,
+            upstream,
+            rules: RwLock::new(rules),
             places: Arc::new(Semaphore::new(CONNECTIONS)),
             open: Mutex::default(),
             count: AtomicU64::new(0),
@@ -104,7 +139,12 @@ impl Binding {
 
     /// The rules that are in force.
     pub(crate) fn policy(&self) -> Arc<NetworkPolicy> {
-        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner).policy)
+    }
+
+    /// The secrets that may be used.
+    pub(crate) fn secrets(&self) -> Arc<Secrets> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner).secrets)
     }
 
     /// A place among the connections, if there is one.
@@ -122,13 +162,13 @@ impl Binding {
     pub(crate) fn begin(&self, number: u64, host: &Host, port: u16) -> Option<CancellationToken> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: whoever changes the rules looks at the open ones after that.
-        let once = match self.policy().decide(host, port) {
-            Decision::Allow(_) => false,
-            Decision::Deny(denial) if denial.askable && self.once.take(host, port, Instant::now()) => true,
+        let access = match self.policy().decide(host, port) {
+            Decision::Allow(grant) => Some(grant.access),
+            Decision::Deny(denial) if denial.askable && self.once.take(host, port, Instant::now()) => None,
             Decision::Deny(_) => return None,
         };
         let end = self.gone.child_token();
-        open.insert(number, Open { host: host.clone(), port, once, end: end.clone() });
+        open.insert(number, Open { host: host.clone(), port, access, end: end.clone() });
         Some(end)
     }
 
@@ -138,9 +178,9 @@ impl Binding {
     }
 
     /// Puts other rules into force; how many connections end by it.
-    pub(crate) fn change(&self, policy: NetworkPolicy) -> u32 {
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
-        let policy = self.policy();
+    pub(crate) fn change(&self, rules: Rules) -> u32 {
+        let policy = Arc::clone(&rules.policy);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let forbidden = open.values().filter(|one| !one.stands(&policy));
         forbidden.map(|one| one.end.cancel()).count().try_into().unwrap_or(u32::MAX)
@@ -161,21 +201,26 @@ mod tests {
     use ulid::Ulid;
 
     use super::*;
+    use crate::authorities::Authorities;
+    use crate::authority::make_authority;
 
-    fn policy(deny: &[&str], level: NetworkLevel) -> NetworkPolicy {
+    fn rules(deny: &[&str], level: NetworkLevel) -> Rules {
         let rules = NetworkRules {
             session_deny: deny.iter().map(ToString::to_string).collect(),
             ..NetworkRules::of(level, Rendering::Compatible)
         };
-        NetworkPolicy::compile(&rules).unwrap()
+        Rules::of(Ground { rules, secrets: Vec::new() }).unwrap()
     }
 
     fn binding() -> Binding {
         let who = (SandboxId::from(Ulid::from_parts(1, 1)), SessionId::from(Ulid::from_parts(1, 2)));
         let audit = Audit::new(who.1, who.0, tempfile::tempfile().unwrap(), Chain::default());
         let resolver = resolve::Names::of(&["192.0.2.53:53".parse().unwrap()]).unwrap();
-        let trusted = policy(&[], NetworkLevel::Trusted {});
-        Binding::new(who, trusted, audit, (resolver, Own::default()), broadcast::Sender::new(1))
+        let (upstream, notices) =
+            (Upstream::new(&Authorities::default()).unwrap(), broadcast::Sender::new(1));
+        let outside = Outside { resolver, own: Own::default(), upstream, notices };
+        let signer = Signer::new(who.1, &make_authority(who.1).unwrap()).unwrap();
+        Binding::new(who, rules(&[], NetworkLevel::Trusted {}), audit, signer, outside)
     }
 
     #[tokio::test]
@@ -197,16 +242,16 @@ mod tests {
         });
         assert_eq!(begun.len(), 1);
         // Other rules that say nothing about it leave it alone.
-        assert_eq!(binding.change(policy(&["other.test"], NetworkLevel::Trusted {})), 0);
+        assert_eq!(binding.change(rules(&["other.test"], NetworkLevel::Trusted {})), 0);
         assert!(!begun[0].is_cancelled());
-        assert_eq!(binding.change(policy(&["evil.test:443"], NetworkLevel::Trusted {})), 1);
+        assert_eq!(binding.change(rules(&["evil.test:443"], NetworkLevel::Trusted {})), 1);
         assert!(begun[0].is_cancelled());
         // A denial stands against what was allowed once, too.
         binding.once.allow(evil.clone(), 443, Instant::now());
         assert!(binding.begin(20, &evil, 443).is_none());
-        binding.change(policy(&[], NetworkLevel::None {}));
+        binding.change(rules(&[], NetworkLevel::None {}));
         assert!(binding.begin(21, &evil, 443).is_none());
-        binding.change(policy(&[], NetworkLevel::Trusted {}));
+        binding.change(rules(&[], NetworkLevel::Trusted {}));
         assert!(binding.begin(22, &evil, 443).is_some());
     }
 }

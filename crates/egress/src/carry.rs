@@ -4,6 +4,7 @@
 //!   port 80          requests, each for this host
 //!   port 443         a TLS greeting that names this host
 //!   any other port   what comes; a TLS greeting that names another host ends it
+//!   to be opened     a TLS greeting that names this host, whatever the port; then its requests
 //! ```
 //!
 //! An address instead of a name has no name to compare with.
@@ -18,11 +19,11 @@ use tokio::net::TcpStream;
 
 use crate::dial::dial;
 use crate::hello::{self, Greeting, MAX_HELLO};
-use crate::http;
 use crate::judge::{Judged, Permit};
 use crate::refusal::ACCESS_DENIED;
 use crate::relay::{self, Counts};
 use crate::stream::{Begun, last_words};
+use crate::{http, intercept};
 
 /// How long a greeting may take to come.
 pub(crate) const HELLO: Duration = Duration::from_secs(10);
@@ -34,7 +35,7 @@ pub(crate) async fn carry(judged: Judged, mut begun: Begun) {
             begun.extend(http::HEAD);
             http::serve_origin(judged, begun).await;
         }
-        443 => {
+        port if port == 443 || judged.is_to_be_opened() => {
             begun.extend(HELLO);
             let first = loop {
                 match hello::read(&begun.read) {
@@ -54,12 +55,11 @@ pub(crate) async fn carry(judged: Judged, mut begun: Begun) {
 /// Looks at a greeting, and passes the connection on where it is for this host.
 async fn tls(judged: Judged, mut begun: Begun, first: Greeting) {
     let outcome = match first {
-        // Without a look inside nobody knows what is asked for.
-        _ if judged.access().needs_interception() => Err((DenyReason::Method, None)),
         Greeting::Hello(name) => check_name(&judged.host, name),
         Greeting::Half | Greeting::NotTls => Err((DenyReason::NotTls, None)),
     };
     match outcome {
+        Ok(name) if judged.is_to_be_opened() => intercept::open(judged, begun, name.as_deref()).await,
         Ok(name) => pass(judged, begun, name.as_deref()).await,
         Err((reason, name)) => {
             judged.refuse(reason, name.as_deref());
@@ -83,10 +83,6 @@ fn check_name(host: &Host, name: Named) -> Result<Named, (DenyReason, Named)> {
 /// A port with no protocol of its own: the host may speak first. Where the sandbox does, and with a TLS
 /// greeting, that has to be for this host.
 async fn other(judged: Judged, begun: Begun) {
-    if judged.access().needs_interception() {
-        judged.refuse(DenyReason::Method, None);
-        return;
-    }
     let host = judged.host.clone();
     let Ok(permit) = judged.admit(None) else { return };
     let counts = Counts::default();

@@ -10,9 +10,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use protocol::egress::{Chain, Door, EgressAnswer, EgressRequest, Notice};
+use protocol::egress::{AuthorityKey, Chain, Door, EgressAnswer, EgressRequest, Ground, Notice};
 use protocol::ids::{SandboxId, SessionId};
-use protocol::network::NetworkRules;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -76,7 +75,7 @@ impl Egress {
         Self { path: path.to_owned() }
     }
 
-    /// Hands the listeners of a sandbox over, under these rules.
+    /// Hands the listeners of a sandbox over, under these rules and with its session's authority.
     ///
     /// # Errors
     ///
@@ -85,12 +84,13 @@ impl Egress {
         &self,
         sandbox: SandboxId,
         session: SessionId,
-        rules: NetworkRules,
+        (ground, authority): (Ground, AuthorityKey),
         listeners: Listeners,
     ) -> Result<(), EgressClientError> {
         let Listeners { doors, mut sockets, segment, chain } = listeners;
         sockets.push(segment);
-        match self.ask(&EgressRequest::Bind { sandbox, session, rules, doors, chain }, &sockets).await? {
+        let request = EgressRequest::Bind { sandbox, session, ground, authority, doors, chain };
+        match self.ask(&request, &sockets).await? {
             EgressAnswer::Bound => Ok(()),
             _ => Err(EgressClientError::Nonsense),
         }
@@ -101,8 +101,8 @@ impl Egress {
     /// # Errors
     ///
     /// When the rules cannot be used, the sandbox is not bound, or `egress` is not there.
-    pub async fn rules(&self, sandbox: SandboxId, rules: NetworkRules) -> Result<u32, EgressClientError> {
-        match self.ask(&EgressRequest::Rules { sandbox, rules }, &[]).await? {
+    pub async fn rules(&self, sandbox: SandboxId, ground: Ground) -> Result<u32, EgressClientError> {
+        match self.ask(&EgressRequest::Rules { sandbox, ground }, &[]).await? {
             EgressAnswer::Changed { closed } => Ok(closed),
             _ => Err(EgressClientError::Nonsense),
         }

@@ -18,16 +18,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use policy::host::Host;
-use policy::network::NetworkPolicy;
-use protocol::egress::{Chain, Door, EgressAnswer, EgressRequest, Notice};
+use protocol::egress::{AuthorityKey, Chain, Door, EgressAnswer, EgressRequest, Ground};
 use protocol::ids::{SandboxId, SessionId};
-use protocol::network::NetworkRules;
 use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 
 use crate::audit::Audit;
-use crate::binding::Binding;
+use crate::authority::Signer;
+use crate::binding::{Binding, Outside, Rules};
 use crate::own::Own;
+use crate::upstream::Upstream;
 use crate::{doors, frame, resolve};
 
 /// Records are on the disk within this time.
@@ -40,30 +40,25 @@ const WAITING: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Control {
     bindings: Mutex<HashMap<SandboxId, Arc<Binding>>>,
-    resolver: resolve::Names,
-    own: Own,
-    notices: broadcast::Sender<Notice>,
+    outside: Outside,
 }
 
 impl Control {
-    pub(crate) fn new(resolver: resolve::Names) -> Self {
-        Self {
-            bindings: Mutex::default(),
-            resolver,
-            own: Own::default(),
-            notices: broadcast::Sender::new(WAITING),
-        }
+    pub(crate) fn new(resolver: resolve::Names, upstream: Upstream) -> Self {
+        let notices = broadcast::Sender::new(WAITING);
+        let outside = Outside { resolver, own: Own::default(), upstream, notices };
+        Self { bindings: Mutex::default(), outside }
     }
 
     /// Serves one connection of the server.
     pub(crate) async fn converse(&self, mut stream: UnixStream) -> io::Result<()> {
         while let Some(request) = frame::receive(&mut stream).await? {
             let answer = match request {
-                EgressRequest::Bind { sandbox, session, rules, doors, chain } => {
+                EgressRequest::Bind { sandbox, session, ground, authority, doors, chain } => {
                     let sockets = frame::receive_descriptors(&stream).await?;
-                    self.bind((sandbox, session), &rules, &doors, sockets, chain)
+                    self.bind((sandbox, session), ground, &authority, (&doors, sockets), chain)
                 }
-                EgressRequest::Rules { sandbox, rules } => self.change(sandbox, &rules),
+                EgressRequest::Rules { sandbox, ground } => self.change(sandbox, ground),
                 EgressRequest::Unbind { sandbox } => {
                     self.unbind(sandbox);
                     Ok(EgressAnswer::Unbound)
@@ -81,17 +76,17 @@ impl Control {
     fn bind(
         &self,
         who: (SandboxId, SessionId),
-        rules: &NetworkRules,
-        wanted: &[Door],
-        mut sockets: Vec<OwnedFd>,
+        ground: Ground,
+        authority: &AuthorityKey,
+        (wanted, mut sockets): (&[Door], Vec<OwnedFd>),
         chain: Chain,
     ) -> Result<EgressAnswer, String> {
-        let policy = NetworkPolicy::compile(rules).map_err(|error| error.to_string())?;
+        let rules = Rules::of(ground)?;
+        let signer = Signer::new(who.1, authority).map_err(|error| error.to_string())?;
         let segment = sockets.pop().map(File::from).filter(|_| sockets.len() == wanted.len());
         let segment = segment.ok_or("not as many descriptors came as were told of")?;
         let audit = Audit::new(who.1, who.0, segment, chain);
-        let (resolver, notices) = ((self.resolver.clone(), self.own.clone()), self.notices.clone());
-        let binding = Arc::new(Binding::new(who, policy, audit, resolver, notices));
+        let binding = Arc::new(Binding::new(who, rules, audit, signer, self.outside.clone()));
         // Whoever came before lets go first.
         self.unbind(who.0);
         for (door, socket) in wanted.iter().zip(sockets) {
@@ -104,9 +99,9 @@ impl Control {
         Ok(EgressAnswer::Bound)
     }
 
-    fn change(&self, sandbox: SandboxId, rules: &NetworkRules) -> Result<EgressAnswer, String> {
-        let policy = NetworkPolicy::compile(rules).map_err(|error| error.to_string())?;
-        Ok(EgressAnswer::Changed { closed: self.binding(sandbox)?.change(policy) })
+    fn change(&self, sandbox: SandboxId, ground: Ground) -> Result<EgressAnswer, String> {
+        let rules = Rules::of(ground)?;
+        Ok(EgressAnswer::Changed { closed: self.binding(sandbox)?.change(rules) })
     }
 
     fn allow_once(&self, sandbox: SandboxId, host: &str, port: u16) -> Result<EgressAnswer, String> {
@@ -133,7 +128,7 @@ impl Control {
     }
 
     async fn watch(&self, mut stream: UnixStream) -> io::Result<()> {
-        let mut notices = self.notices.subscribe();
+        let mut notices = self.outside.notices.subscribe();
         frame::send(&mut stream, &EgressAnswer::Watching).await?;
         loop {
             match notices.recv().await {

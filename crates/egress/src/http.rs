@@ -24,6 +24,7 @@ use crate::head::{self, Framing, Head, HeadError, MAX_HEAD, Target};
 use crate::judge::{Attempt, Judged, judge};
 use crate::refusal;
 use crate::relay::{self, Counts};
+use crate::secrets::{Asked, Look, Secrets, Way};
 use crate::stream::{self, Begun};
 
 /// How long a head may take to come.
@@ -110,6 +111,10 @@ async fn pass_on(judged: Judged, mut begun: Begun, head: &Head, path: &str) {
     if !judged.permits(&head.method, path) {
         return judged.refuse(DenyReason::Method, None).over_http(&mut begun.stream).await;
     }
+    let secrets = judged.secrets();
+    if let Err(reason) = check_secrets(head, path, &secrets, &judged) {
+        return judged.refuse(reason, None).over_http(&mut begun.stream).await;
+    }
     let written = rewritten(head, &judged.host, judged.port(), path);
     let permit = match judged.admit(None) {
         Ok(permit) => permit,
@@ -125,7 +130,8 @@ async fn pass_on(judged: Judged, mut begun: Begun, head: &Head, path: &str) {
     let refused = {
         let (from_inside, to_inside) = inside.split();
         let (from_outside, to_outside) = outside.split();
-        let mut body = Body { from: from_inside, to: to_outside, read, counts: &counts };
+        let look = Look::new(secrets, Way::Up);
+        let mut body = Body { from: from_inside, to: to_outside, read, counts: &counts, look };
         tokio::select! {
             refused = body.send(&written, head.framing) => refused,
             _ = relay::down(from_outside, to_inside, &counts) => None,
@@ -160,6 +166,21 @@ fn rewritten(head: &Head, host: &Host, port: u16, path: &str) -> Vec<u8> {
     written
 }
 
+/// Whether a head may go out unencrypted: without a secret, and without what stands for one.
+fn check_secrets(head: &Head, path: &str, secrets: &Secrets, judged: &Judged) -> Result<(), DenyReason> {
+    let plain = path.split('?').next().unwrap_or_default();
+    let asked = Asked { host: &judged.host, port: judged.port(), method: &head.method, path: plain };
+    if secrets.leak_in(path.as_bytes()) || head.fields.iter().any(|(_, value)| secrets.leak_in(value)) {
+        return Err(DenyReason::Dlp);
+    }
+    for (_, value) in &head.fields {
+        if secrets.put_into(value, asked)?.is_some() {
+            return Err(DenyReason::SecretScope);
+        }
+    }
+    Ok(())
+}
+
 /// A body on its way to the host.
 struct Body<'a> {
     from: ReadHalf<'a>,
@@ -167,6 +188,7 @@ struct Body<'a> {
     /// What of it was read already.
     read: Vec<u8>,
     counts: &'a Counts,
+    look: Look,
 }
 
 /// Why a body does not go on.
@@ -175,6 +197,8 @@ enum Broken {
     Io,
     /// What was sent is no body of the kind that was promised.
     Framing,
+    /// It holds a secret.
+    Secret,
 }
 
 impl From<io::Error> for Broken {
@@ -198,6 +222,7 @@ impl Body<'_> {
             Ok(()) => self.next_request().await,
             Err(Broken::Io) => None,
             Err(Broken::Framing) => Some(DenyReason::Framing),
+            Err(Broken::Secret) => Some(DenyReason::Dlp),
         }
     }
 
@@ -230,6 +255,9 @@ impl Body<'_> {
             self.fill().await?;
             let part = usize::try_from(length).map_or(self.read.len(), |length| length.min(self.read.len()));
             let bytes: Vec<u8> = self.read.drain(..part).collect();
+            if self.look.finds(&bytes) {
+                return Err(Broken::Secret);
+            }
             self.put(&bytes).await?;
             length -= part as u64;
         }

@@ -16,7 +16,10 @@ use protocol::egress::{AuditEvent, Decided, Notice, Via};
 use protocol::network::DenyReason;
 use tokio_util::sync::CancellationToken;
 
+use crate::authority::Signer;
 use crate::binding::Binding;
+use crate::secrets::Secrets;
+use crate::upstream::Upstream;
 
 /// The most characters of what a sandbox wrote that are recorded.
 const SHOWN: usize = 200;
@@ -72,6 +75,11 @@ pub(crate) struct Permit {
     pub(crate) addresses: Vec<SocketAddr>,
     /// Ends it from outside.
     pub(crate) end: CancellationToken,
+    attempt: Attempt,
+    host: Host,
+    /// Whether a person allowed it once against the rules.
+    once: bool,
+    rule: String,
 }
 
 /// Judges an attempt; a name is resolved only when the rules allow it.
@@ -129,6 +137,21 @@ impl Judged {
         self.grant.as_ref().is_none_or(|grant| grant.permits(method, path))
     }
 
+    /// Whether its requests have to be seen: for less than everything, and for secrets.
+    pub(crate) fn is_to_be_opened(&self) -> bool {
+        self.access().needs_interception() || self.binding.secrets().concern(&self.host, self.attempt.port)
+    }
+
+    /// Who signs for its host where it is opened.
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.binding.signer
+    }
+
+    /// The secrets of its sandbox.
+    pub(crate) fn secrets(&self) -> Arc<Secrets> {
+        self.binding.secrets()
+    }
+
     /// Refuses it after all, for what was sent over it.
     pub(crate) fn refuse(&self, reason: DenyReason, sni: Option<&[u8]>) -> Refused {
         refused(&self.binding, self.number, &self.attempt, sni, (reason, Some(self.rule.clone()), false))
@@ -140,8 +163,17 @@ impl Judged {
         self
     }
 
-    /// Puts it on record and lets it through.
+    /// Puts it on record and lets it through, unseen or with the request that was seen.
     pub(crate) fn admit(self, sni: Option<&[u8]>) -> Result<Permit, Refused> {
+        self.let_through(sni, false)
+    }
+
+    /// Puts it on record and lets it through, to be opened: each request is judged by itself.
+    pub(crate) fn admit_opened(self, sni: Option<&[u8]>) -> Result<Permit, Refused> {
+        self.let_through(sni, true)
+    }
+
+    fn let_through(self, sni: Option<&[u8]>, intercepted: bool) -> Result<Permit, Refused> {
         let Some(end) = self.binding.begin(self.number, &self.host, self.attempt.port) else {
             // What was allowed once went to another one: a person may be asked again.
             let why = (DenyReason::NotAllowed, None, self.grant.is_none());
@@ -149,6 +181,7 @@ impl Judged {
         };
         let decided = Decided {
             resolved: self.addresses.clone(),
+            intercepted,
             ..told(&self.attempt, sni, Some(self.rule.clone()), None, false)
         };
         if let Err(error) = self.binding.audit.decided(self.number, &decided) {
@@ -162,12 +195,60 @@ impl Judged {
             since: Instant::now(),
             addresses: self.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect(),
             end,
+            attempt: self.attempt,
+            host: self.host,
+            once: self.grant.is_none(),
+            rule: self.rule,
             binding: self.binding,
         })
     }
 }
 
 impl Permit {
+    /// Where it goes.
+    pub(crate) fn port(&self) -> u16 {
+        self.attempt.port
+    }
+
+    /// The secrets that may be used now.
+    pub(crate) fn secrets(&self) -> Arc<Secrets> {
+        self.binding.secrets()
+    }
+
+    /// How hosts are greeted.
+    pub(crate) fn upstream(&self) -> &Upstream {
+        &self.binding.upstream
+    }
+
+    /// Whether the rules of this moment allow a request.
+    pub(crate) fn permits(&self, method: &str, path: &str) -> bool {
+        match self.binding.policy().decide(&self.host, self.attempt.port) {
+            Decision::Allow(grant) => grant.permits(method, path),
+            Decision::Deny(denial) => self.once && denial.askable,
+        }
+    }
+
+    /// Puts a request that is allowed on record, before it is sent on.
+    pub(crate) fn record_request(&self, method: &str, path: &str) -> Result<(), Refused> {
+        let attempt = self.asking(method, path);
+        let decided =
+            Decided { intercepted: true, ..told(&attempt, None, Some(self.rule.clone()), None, false) };
+        self.binding.audit.decided(self.number, &decided).map(drop).map_err(|error| {
+            tracing::error!(sandbox = %self.binding.sandbox, %error, "an allow cannot be recorded, so it is none");
+            self.refuse_request(DenyReason::ProxyDown, method, path)
+        })
+    }
+
+    /// Puts a request that is refused on record, and tells of it.
+    pub(crate) fn refuse_request(&self, reason: DenyReason, method: &str, path: &str) -> Refused {
+        let why = (reason, Some(self.rule.clone()), false);
+        refused(&self.binding, self.number, &self.asking(method, path), None, why)
+    }
+
+    fn asking(&self, method: &str, path: &str) -> Attempt {
+        Attempt { request: Some((method.to_owned(), path.to_owned())), ..self.attempt.clone() }
+    }
+
     /// Puts the end on record.
     pub(crate) fn close(
         self,

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   sandbox's listeners ─▶ doors ─┬─ proxy: CONNECT · plain HTTP · SOCKS5 ─┐
-//!                                 ├─ capture ──────────────────────────────┼─▶ judge ─▶ audit ─▶ dial ─▶ relay
-//!                                 └─ names: answered here                  │     └ no ─▶ audit, 403, alert
+//!                                 ├─ capture ──────────────────────────────┼─▶ judge ─▶ audit ─▶ dial ─┬▶ relay
+//!                                 └─ names: answered here                  │     └ no ─▶ audit, 403    └▶ intercept
 //!   server ── control: Bind · Rules · Unbind · Watch ──────────────────────┘ policy
 //! ```
 //!
@@ -14,7 +14,10 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod authorities;
+mod authority;
 mod binding;
+mod body;
 mod bucket;
 mod capture;
 mod carry;
@@ -28,6 +31,7 @@ mod frame;
 mod head;
 mod hello;
 mod http;
+mod intercept;
 mod judge;
 mod names;
 mod once;
@@ -37,8 +41,12 @@ mod proxy;
 mod refusal;
 mod relay;
 mod resolve;
+mod secrets;
 mod socks;
 mod stream;
+mod upstream;
 
 pub use audit::digest_of;
+pub use authorities::{Authorities, AuthoritiesError};
+pub use authority::{AuthorityError, make_authority};
 pub use confine::{ConfineError, confine};

@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use tokio::net::UnixListener;
 
+use crate::authorities::Authorities;
 use crate::control::Control;
 use crate::resolve::Names;
+use crate::upstream::Upstream;
 
 /// After a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -28,6 +30,8 @@ pub struct EgressConfig {
     pub server_uid: u32,
     /// Name servers to ask; those of the system where there are none.
     pub name_servers: Vec<SocketAddr>,
+    /// Authorities that hosts may be signed by whose connections are opened.
+    pub authorities: Authorities,
 }
 
 /// Why it ended.
@@ -41,6 +45,9 @@ pub enum EgressError {
         "egress cannot resolve names: {0}; see the name servers of the system, or [network] name_servers"
     )]
     Names(#[source] std::io::Error),
+    /// Its TLS.
+    #[error("egress cannot prepare TLS: {0}")]
+    Tls(#[source] tokio_rustls::rustls::Error),
 }
 
 /// Runs until it fails or this future is dropped.
@@ -51,7 +58,9 @@ pub enum EgressError {
 pub async fn run(config: EgressConfig) -> Result<(), EgressError> {
     config.listener.set_nonblocking(true).map_err(EgressError::Listen)?;
     let listener = UnixListener::from_std(config.listener).map_err(EgressError::Listen)?;
-    let control = Arc::new(Control::new(Names::of(&config.name_servers).map_err(EgressError::Names)?));
+    let names = Names::of(&config.name_servers).map_err(EgressError::Names)?;
+    let upstream = Upstream::new(&config.authorities).map_err(EgressError::Tls)?;
+    let control = Arc::new(Control::new(names, upstream));
     let accepting = async {
         loop {
             match listener.accept().await {

@@ -6,9 +6,12 @@
 //!   TLS     the alert `access_denied`
 //! ```
 
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
 use protocol::network::DenyReason;
 use tokio::net::TcpStream;
 
+use crate::body::Body;
 use crate::head::HeadError;
 use crate::judge::Refused;
 use crate::socks::Reply;
@@ -48,6 +51,17 @@ impl Refused {
     /// Answers over HTTP.
     pub(crate) async fn over_http(&self, stream: &mut TcpStream) {
         answer(stream, self.status(), &[("x-deny-reason", self.reason.name())], &self.text()).await;
+    }
+
+    /// The same as a response, for a connection that goes on.
+    pub(crate) fn response(&self) -> Response<Body> {
+        let mut response = Response::new(Body::text(self.text()));
+        let number = self.status().split(' ').next().and_then(|number| number.parse().ok());
+        *response.status_mut() = number.unwrap_or(StatusCode::FORBIDDEN);
+        let fields = response.headers_mut();
+        fields.insert("x-deny-reason", HeaderValue::from_static(self.reason.name()));
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response
     }
 
     /// What SOCKS5 says to it.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 const BUFFER: usize = 64 * 1024;
 
 /// How long nothing may come.
-const IDLE: Duration = Duration::from_secs(600);
+pub(crate) const IDLE: Duration = Duration::from_secs(600);
 
 /// What went over a connection: up, down.
 #[derive(Debug, Default)]
@@ -34,6 +34,11 @@ impl Counts {
     /// Adds to what went up.
     pub(crate) fn add_up(&self, bytes: usize) {
         self.up.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Adds to what went down.
+    pub(crate) fn add_down(&self, bytes: usize) {
+        self.down.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Both.

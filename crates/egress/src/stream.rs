@@ -1,11 +1,16 @@
 //! A connection of a sandbox, and what of it was read already.
 
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+
+use crate::relay::Counts;
 
 /// How long the other side may take to read what it was told last.
 const LINGER: Duration = Duration::from_secs(2);
@@ -29,6 +34,55 @@ pub(crate) async fn end(stream: &mut TcpStream) {
     let mut buffer = vec![0; 16 * 1024];
     let rest = async { while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {} };
     let _ = tokio::time::timeout(LINGER, rest).await;
+}
+
+/// A connection whose beginning is read once more, by somebody else, with its bytes counted.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    stream: TcpStream,
+    read: Vec<u8>,
+    counts: Arc<Counts>,
+}
+
+impl AsyncRead for Replayed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.read.is_empty() {
+            let part = this.read.len().min(buffer.remaining());
+            buffer.put_slice(&this.read[..part]);
+            this.read.drain(..part);
+            this.counts.add_up(part);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        std::task::ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        this.counts.add_up(buffer.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Replayed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.counts.add_down(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 /// A connection whose beginning was read.
@@ -68,6 +122,11 @@ impl Begun {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
         }
+    }
+
+    /// For somebody who reads it from its beginning.
+    pub(crate) fn replayed(self, counts: Arc<Counts>) -> Replayed {
+        Replayed { stream: self.stream, read: self.read, counts }
     }
 
     /// Takes this much of what was read.

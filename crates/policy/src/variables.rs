@@ -88,7 +88,9 @@ pub fn parse(text: &str) -> Result<Variables, VariablesError> {
     Ok(variables)
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a variable can have this name.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')

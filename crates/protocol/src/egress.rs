@@ -7,6 +7,7 @@
 //!  Watch ─▶ Watching ─▶ Notice, Notice, …      as they happen
 //! ```
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{SandboxId, SessionId};
 use crate::network::{DenyReason, NetworkRules};
+use crate::secret::SecretUse;
 
 /// The longest request, answer or notice.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
@@ -52,9 +54,16 @@ pub const MAX_DOORS: usize = 8;
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum EgressRequest {
     /// Takes the listeners of a sandbox under these rules. Followed by one byte that carries them.
-    Bind { sandbox: SandboxId, session: SessionId, rules: NetworkRules, doors: Vec<Door>, chain: Chain },
+    Bind {
+        sandbox: SandboxId,
+        session: SessionId,
+        ground: Ground,
+        authority: AuthorityKey,
+        doors: Vec<Door>,
+        chain: Chain,
+    },
     /// Other rules, at once; connections that they do not allow end.
-    Rules { sandbox: SandboxId, rules: NetworkRules },
+    Rules { sandbox: SandboxId, ground: Ground },
     /// Lets go of a sandbox; done also when there was none.
     Unbind { sandbox: SandboxId },
     /// Lets one connection to this host and port pass that the rules would have a person asked about.
@@ -63,6 +72,31 @@ pub enum EgressRequest {
     List,
     /// What happens from now on.
     Watch,
+}
+
+/// What decides about a sandbox's connections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ground {
+    /// What it may reach.
+    pub rules: NetworkRules,
+    /// What it may use there.
+    pub secrets: Vec<SecretUse>,
+}
+
+/// The authority that signs for the hosts whose connections are opened, one per session. Its sandboxes
+/// trust it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityKey {
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// Its key, PKCS #8 as PEM; never inside a sandbox.
+    pub key: String,
+}
+
+impl fmt::Debug for AuthorityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthorityKey(…)")
+    }
 }
 
 /// An answer of `egress`.
@@ -211,10 +245,13 @@ pub struct Decided {
     /// The name in the TLS greeting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
-    /// The method of a plain request.
+    /// Whether TLS is opened here, so that requests are seen.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub intercepted: bool,
+    /// The method of a request that was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// The path of a plain request without its query, escaped and cut to 200 characters.
+    /// The path of a request that was seen, without its query, escaped and cut to 200 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The addresses that were found and may be dialled.
@@ -232,6 +269,11 @@ pub struct Decided {
     pub askable: bool,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 impl Decided {
     /// One of which nothing else is known: nobody said no.
     #[must_use]
@@ -242,6 +284,7 @@ impl Decided {
             port,
             original: None,
             sni: None,
+            intercepted: false,
             method: None,
             path: None,
             resolved: Vec::new(),

@@ -14,6 +14,7 @@ use crate::api::RepositorySource;
 use crate::ids::{EnvironmentId, SetupTestId};
 use crate::network::Rendering;
 use crate::sandbox_spec::{Limits, TierRequest, Unenforced};
+use crate::secret::SecretBinding;
 
 /// The longest name, in characters.
 pub const MAX_ENVIRONMENT_NAME: usize = 60;
@@ -84,6 +85,9 @@ pub struct EnvironmentSettings {
     /// in the sandbox: no place for secrets.
     #[serde(default)]
     pub variables: String,
+    /// Secrets that requests may carry without anything in the sandbox knowing them.
+    #[serde(default)]
+    pub secrets: Vec<SecretBinding>,
     /// Runs as root inside, in the workspace, before the agent; bash unless it says otherwise in its
     /// first line. Empty for none.
     #[serde(default)]
@@ -127,6 +131,7 @@ impl EnvironmentSettings {
             network: default_network(),
             rendering: Rendering::default(),
             variables: String::new(),
+            secrets: Vec::new(),
             setup_script: String::new(),
             limits: Limits::default(),
             tier: TierRequest::default(),

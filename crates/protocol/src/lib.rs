@@ -30,6 +30,7 @@ pub mod network;
 pub mod problem;
 pub mod sandbox_host;
 pub mod sandbox_spec;
+pub mod secret;
 pub mod shell;
 pub mod status;
 pub mod usage;

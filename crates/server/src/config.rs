@@ -34,6 +34,12 @@
 //! deny = ["paste.example.net"]
 //! private = [{ host = "registry.corp.example.org", cidr = "10.2.0.0/16" }]
 //! name_servers = ["10.0.0.53"]            # else those of the system
+//! authorities = ["/etc/patchyard/corp.pem"]   # besides those of the system
+//!
+//! [secrets.NAME]                          # a value that environments may bind, one of:
+//! file = "/etc/patchyard/token"
+//! variable = "REGISTRY_TOKEN"             # of the server's environment
+//! command = ["vault", "read", "-field=token", "secret/registry"]
 //!
 //! [agents.NAME]                           # an ACP agent that the image contains
 //! command = ["/usr/bin/agent", "--acp"]
@@ -49,7 +55,7 @@ use protocol::network::PrivateException;
 use protocol::sandbox_spec::Limits;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use session::{CacheLimits, Deadlines, OperatorNetwork};
+use session::{CacheLimits, Deadlines, OperatorNetwork, OperatorSecret};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -67,6 +73,8 @@ pub struct Config {
     pub repositories: RepositoriesConfig,
     /// What sessions may reach.
     pub network: NetworkConfig,
+    /// Values that environments may bind by their names here.
+    pub secrets: BTreeMap<String, SecretConfig>,
     /// Agents besides our own.
     pub agents: BTreeMap<String, AgentConfig>,
 }
@@ -182,6 +190,9 @@ pub struct NetworkConfig {
     /// where there are none.
     #[serde(deserialize_with = "name_servers")]
     pub name_servers: Vec<SocketAddr>,
+    /// Files of certificates, PEM: authorities that hosts may be signed by, besides those that the machine
+    /// trusts. Sandboxes trust them, too.
+    pub authorities: Vec<PathBuf>,
 }
 
 fn name_servers<'de, D: Deserializer<'de>>(given: D) -> Result<Vec<SocketAddr>, D::Error> {
@@ -192,6 +203,28 @@ fn name_servers<'de, D: Deserializer<'de>>(given: D) -> Result<Vec<SocketAddr>, 
             .map_err(|_| D::Error::custom(format!("`{text}` is no address of a name server, like 10.0.0.53")))
     };
     Vec::<String>::deserialize(given)?.into_iter().map(address).collect()
+}
+
+/// `[secrets.NAME]`: where a value comes from that no sandbox gets to see.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum SecretConfig {
+    /// A file that holds it and nothing else.
+    File(PathBuf),
+    /// A variable of the server's environment.
+    Variable(String),
+    /// A program that prints it, with its arguments; run by the server's account.
+    Command(Vec<String>),
+}
+
+impl From<SecretConfig> for OperatorSecret {
+    fn from(config: SecretConfig) -> Self {
+        match config {
+            SecretConfig::File(path) => Self::File(path),
+            SecretConfig::Variable(name) => Self::Variable(name),
+            SecretConfig::Command(argv) => Self::Command(argv),
+        }
+    }
 }
 
 /// `[agents.NAME]`.
@@ -221,6 +254,14 @@ pub enum ConfigError {
         /// Where and what.
         message: String,
     },
+    /// Authorities that are named cannot be read.
+    #[error("the configuration {} cannot be used: [network] {source}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        #[source]
+        source: egress::AuthoritiesError,
+    },
     /// The rules of the network cannot be used.
     #[error("the configuration {} cannot be used: [network] {source}", path.display())]
     Network {
@@ -242,13 +283,15 @@ impl Config {
         })?;
         let checked = config.operator_network().check();
         checked.map_err(|source| ConfigError::Network { path: path.to_owned(), source })?;
+        let authorities = egress::Authorities::read(&config.network.authorities);
+        authorities.map_err(|source| ConfigError::Authorities { path: path.to_owned(), source })?;
         Ok(config)
     }
 
     /// What the operator decides about every session's network.
     #[must_use]
     pub fn operator_network(&self) -> OperatorNetwork {
-        let NetworkConfig { allow, deny, private, name_servers: _ } = &self.network;
+        let NetworkConfig { allow, deny, private, .. } = &self.network;
         OperatorNetwork { allow: allow.clone(), deny: deny.clone(), private: private.clone() }
     }
 

@@ -17,7 +17,7 @@ use crate::routes::{
         environments::list_environments, environments::create_environment, environments::get_environment,
         environments::edit_environment, environments::delete_environment, environments::archive_environment,
         environments::make_default_environment, environments::refresh_environment,
-        environments::test_setup, environments::test_network, environments::get_setup_test, environments::stop_setup_test,
+        environments::test_setup, environments::test_network, environments::set_secret, environments::remove_secret, environments::get_setup_test, environments::stop_setup_test,
         uploads::create_upload,
         sessions::list_sessions, sessions::create_session, sessions::get_session, sessions::delete_session,
         sessions::archive_session, sessions::stop_session, sessions::retry_session,

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use git_proxy::GitError;
 use protocol::problem::Problem;
 use serde::de::DeserializeOwned;
-use session::{AskingError, EnvironmentError, SessionError};
+use session::{AskingError, EnvironmentError, SecretError, SessionError};
 use store::StoreError;
 
 /// An error answer.
@@ -114,12 +114,32 @@ impl From<SessionError> for Reply {
                 Self::new(400, "no_such_option", text, "choose one of the options")
             }
             SessionError::Asking(error) => error.into(),
+            SessionError::Secret(error) => error.into(),
             SessionError::Audit(_) => {
                 Self::new(500, "audit", text, "look at the folder `audit` of the data directory")
             }
             SessionError::Stopping => Self::new(503, "stopping", text, "try again when it is back"),
             SessionError::Git(error) => error.into(),
             SessionError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SecretError> for Reply {
+    fn from(error: SecretError) -> Self {
+        let text = error.to_string();
+        match error {
+            SecretError::NotBound(_) => {
+                Self::new(409, "secret_not_bound", text, "add it to the environment's `secrets`, then set it")
+            }
+            SecretError::Value => Self::new(400, "bad_secret", text, "send the value alone"),
+            SecretError::Unset
+            | SecretError::NoEntry(_)
+            | SecretError::File { .. }
+            | SecretError::NoVariable(_)
+            | SecretError::Command { .. } => {
+                Self::new(409, "no_secret", text, "see the server's configuration")
+            }
         }
     }
 }
@@ -173,6 +193,8 @@ impl From<EnvironmentError> for Reply {
             | E::Variables(_)
             | E::Domain(_)
             | E::Network(_)
+            | E::Secret { .. }
+            | E::TooManySecrets(_)
             | E::TooManyDomains(_)
             | E::Limit { .. }
             | E::Script => (400, "bad_environment", "change it and send it again"),

@@ -5,7 +5,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 
 use crate::routes::{
     access, blobs, diff, environments, events, files, git, health, info, network, prompts, sessions, shells,
@@ -39,6 +39,10 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/environments/{environment}/cache/refresh", post(environments::refresh_environment))
         .route("/environments/{environment}/test-setup", post(environments::test_setup))
         .route("/environments/{environment}/network-test", post(environments::test_network))
+        .route(
+            "/environments/{environment}/secrets/{name}",
+            put(environments::set_secret).delete(environments::remove_secret),
+        )
         .route("/setup-tests/{test}", get(environments::get_setup_test).delete(environments::stop_setup_test))
         .route("/uploads", post(uploads::create_upload).layer(DefaultBodyLimit::disable()))
         .route("/sessions", get(sessions::list_sessions).post(sessions::create_session))

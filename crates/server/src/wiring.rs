@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use egress::Authorities;
 use egress::client::Egress;
 use git_proxy::{FetchRules, Repositories};
 use model_gateway::{Auth, ModelClient, ModelConfig, Secret};
 use policy::address::AddressRules;
 use sandbox::client::SandboxHost;
-use session::{AgentSpec, Agents, CacheLimits, Deadlines, ModelSource, SessionConfig, Sessions};
+use session::{
+    AgentSpec, Agents, CacheLimits, Deadlines, ModelSource, SessionConfig, Sessions, TrustedAuthorities,
+};
 use store::{Clock, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +56,9 @@ pub enum WiringError {
         #[source]
         source: std::io::Error,
     },
+    /// Authorities that the operator names.
+    #[error(transparent)]
+    Authorities(#[from] egress::AuthoritiesError),
     /// The key file.
     #[error("cannot read the model's key from {path}; name a readable file in [model] api_key_file")]
     KeyFile {
@@ -106,7 +112,7 @@ pub(crate) async fn wire(
         host.clone(),
         Egress::connect(egress_socket),
         Agents::new(model, others.collect()),
-        session_config(config, scratch, dir("audit")),
+        session_config(config, scratch, dir("audit"))?,
     );
     Ok(AppState {
         store,
@@ -133,8 +139,9 @@ async fn empty(folder: &Path) -> std::io::Result<()> {
     tokio::fs::create_dir_all(folder).await
 }
 
-fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> SessionConfig {
-    SessionConfig {
+fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> Result<SessionConfig, WiringError> {
+    let named = Authorities::read(&config.network.authorities)?;
+    Ok(SessionConfig {
         scratch,
         audit,
         fetch: FetchRules {
@@ -142,6 +149,11 @@ fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> SessionC
             file_roots: config.repositories.file_roots.clone(),
         },
         network: config.operator_network(),
+        secrets: config.secrets.clone().into_iter().map(|(name, secret)| (name, secret.into())).collect(),
+        authorities: TrustedAuthorities {
+            system: Authorities::of_system().pem().into(),
+            named: named.pem().into(),
+        },
         environment: config.sandbox.environment.clone().into_iter().collect(),
         warm_sandboxes: config.sandbox.warm,
         caches: CacheLimits {
@@ -153,7 +165,7 @@ fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> SessionC
             setup: Duration::from_secs(config.setup.timeout_seconds.max(1)),
             ..Deadlines::default()
         },
-    }
+    })
 }
 
 fn model(settings: &ModelSettings, environment: &ModelEnvironment) -> Result<ModelSource, WiringError> {

@@ -7,6 +7,8 @@ use git_proxy::FetchRules;
 
 use crate::environments::caches::CacheLimits;
 use crate::network::OperatorNetwork;
+use crate::provision::trust::TrustedAuthorities;
+use crate::secrets::OperatorSecrets;
 
 /// Everything that the sessions of one server share.
 #[derive(Debug, Clone)]
@@ -19,6 +21,10 @@ pub struct SessionConfig {
     pub fetch: FetchRules,
     /// What sessions may reach, besides their environments.
     pub network: OperatorNetwork,
+    /// Values that environments may bind by name.
+    pub secrets: OperatorSecrets,
+    /// Authorities that sandboxes trust, besides their session's own.
+    pub authorities: TrustedAuthorities,
     /// How many sandboxes may wait for a session; none at 0.
     pub warm_sandboxes: usize,
     /// What may be kept of setups.

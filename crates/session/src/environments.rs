@@ -17,6 +17,7 @@ pub(crate) mod setup_tests;
 use protocol::environment::{EditEnvironment, Environment, EnvironmentList, EnvironmentSettings, SetupCache};
 use protocol::ids::{EnvironmentId, SetupTestId};
 use protocol::sandbox_spec::SandboxSpec;
+use protocol::secret::MAX_SECRETS;
 use store::{Accepted, IdempotencyKey, StoreError, StoredEnvironment, StoredSetupCache};
 use ulid::Ulid;
 
@@ -50,6 +51,12 @@ pub enum EnvironmentError {
     /// The script cannot be stored or run.
     #[error("the setup script holds a NUL character")]
     Script,
+    /// A secret's binding.
+    #[error("the secret `{name}` {why}")]
+    Secret { name: String, why: String },
+    /// Too many secrets.
+    #[error("{0} secrets are too many; {MAX_SECRETS} are allowed")]
+    TooManySecrets(usize),
     /// No such image.
     #[error("there is no image `{wanted}`; this server has {known}")]
     NoImage { wanted: String, known: String },
@@ -219,6 +226,7 @@ impl Sessions {
     async fn shown(&self, stored: StoredEnvironment) -> Result<Environment, SessionError> {
         let caches = self.shared.store.setup_caches(Some(stored.id)).await?;
         let mut warnings = check::warnings(&stored.settings);
+        warnings.extend(self.secret_warnings(stored.id, &stored.settings).await?);
         if let Err(error) = self.check_tier(&stored.settings).await {
             warnings.push(format!("{error}; sessions in this environment are refused"));
         }

@@ -6,6 +6,7 @@ use store::StoreError;
 
 use crate::environments::EnvironmentError;
 use crate::networks::AskingError;
+use crate::secrets::SecretError;
 
 /// An error of a session.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,9 @@ pub enum SessionError {
     /// The environment.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
+    /// A secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// What a person decides about the network.
     #[error(transparent)]
     Asking(#[from] AskingError),

@@ -11,17 +11,20 @@
 //! A sandbox that is not bound is offline. So is one at level none: for it nothing is opened at all.
 
 mod asking;
+mod authority;
 mod chain;
 mod decisions;
 mod notices;
 mod records;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use egress::client::{Egress, EgressClientError, Listeners};
+use protocol::egress::{AuthorityKey, Ground as Rules};
 use protocol::environment::NetworkLevel;
 use protocol::event::NetworkDenied;
 use protocol::ids::{EnvironmentId, SandboxId, SessionId};
@@ -33,6 +36,7 @@ use store::{Store, StoreError};
 use crate::config::SessionConfig;
 use crate::network::OperatorNetwork;
 use crate::registry::{Sessions, Shared};
+use crate::secrets::{self, OperatorSecrets};
 pub use asking::AskingError;
 use decisions::Decisions;
 use notices::Told;
@@ -70,6 +74,7 @@ pub(crate) struct Networks {
     host: SandboxHost,
     store: Store,
     operator: OperatorNetwork,
+    secrets: OperatorSecrets,
     segments: PathBuf,
     bound: Mutex<HashMap<SandboxId, Bound>>,
     /// One handover at a time: whoever hands over looks first at what is held.
@@ -84,17 +89,22 @@ impl Networks {
             host,
             store,
             operator: config.network.clone(),
+            secrets: config.secrets.clone(),
             segments: config.audit.clone(),
             bound: Mutex::default(),
             handover: tokio::sync::Mutex::default(),
         }
     }
 
-    /// The rules that a ground gives now.
-    async fn rules(&self, ground: &Ground) -> Result<NetworkRules, StoreError> {
+    /// The rules and secrets that a ground gives now.
+    async fn rules(&self, ground: &Ground) -> Result<Rules, StoreError> {
         match ground {
-            Ground::Environment(id) => Ok(self.operator.rules(&self.store.environment(*id).await?.settings)),
-            Ground::Tried(rules) => Ok(rules.clone()),
+            Ground::Environment(id) => {
+                let settings = self.store.environment(*id).await?.settings;
+                let secrets = secrets::fetch(&self.store, &self.secrets, (*id, &settings)).await?;
+                Ok(Rules { rules: self.operator.rules(&settings), secrets })
+            }
+            Ground::Tried(rules) => Ok(Rules { rules: rules.clone(), secrets: Vec::new() }),
         }
     }
 
@@ -108,7 +118,7 @@ impl Networks {
         ground: Ground,
     ) -> Result<Option<String>, String> {
         let failed = |reason: String| format!("the network of the sandbox could not be bound: {reason}");
-        let rules = self.rules(&ground).await.map_err(|error| failed(error.to_string()))?;
+        let Rules { rules, .. } = self.rules(&ground).await.map_err(|error| failed(error.to_string()))?;
         if tier != Tier::Container {
             let level = rules.level.name();
             return Ok((!is_offline(&rules)).then(|| {
@@ -191,11 +201,11 @@ impl Networks {
         let held = self.egress.list().await?.contains(&sandbox);
         let Some((session, ground)) = self.ground(sandbox) else { return Ok(()) };
         // Read here, so that whoever is last has read all that was edited and decided before.
-        let rules = self.rules(&ground).await?;
+        let Rules { rules, secrets } = self.rules(&ground).await?;
         let offline = is_offline(&rules);
         let rules = Decisions::read(&self.store, session).await?.over(rules);
         if held {
-            self.egress.rules(sandbox, rules).await?;
+            self.egress.rules(sandbox, Rules { rules, secrets }).await?;
             return Ok(());
         }
         if offline {
@@ -204,7 +214,15 @@ impl Networks {
         let (doors, sockets) = self.host.listen(sandbox).await?;
         let (segment, chain) = chain::open(&self.segments, session)?;
         let listeners = Listeners { doors, sockets, segment: segment.into(), chain };
-        Ok(self.egress.bind(sandbox, session, rules, listeners).await?)
+        let trusted = self.authority(session).await?;
+        Ok(self.egress.bind(sandbox, session, (Rules { rules, secrets }, trusted), listeners).await?)
+    }
+
+    /// The authority of a session, which its sandboxes trust.
+    pub(crate) async fn authority(&self, session: SessionId) -> io::Result<AuthorityKey> {
+        let folder = self.segments.clone();
+        let opened = tokio::task::spawn_blocking(move || authority::open(&folder, session)).await;
+        opened.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 
     fn ground(&self, sandbox: SandboxId) -> Option<(SessionId, Ground)> {
@@ -225,8 +243,8 @@ enum Handover {
     Host(#[from] sandbox::client::SandboxHostError),
     #[error("its rules cannot be read: {0}")]
     Rules(#[from] StoreError),
-    #[error("its audit segment cannot be written: {0}")]
-    Segment(#[from] std::io::Error),
+    #[error("its audit segment or its authority cannot be had: {0}")]
+    Segment(#[from] io::Error),
 }
 
 /// Watches `egress` until the sessions are gone: binds again what it lost, and tells what it refuses.

@@ -14,6 +14,7 @@ pub(crate) mod hooks;
 pub(crate) mod plan;
 pub(crate) mod setup;
 pub(crate) mod steps;
+pub(crate) mod trust;
 pub(crate) mod workspace;
 
 use std::sync::Arc;
@@ -91,7 +92,18 @@ async fn bind(
     session: SessionId,
     ground: Ground,
 ) -> Result<LiveSandbox, String> {
-    match shared.networks.bind((live.id, true), session, live.tier, ground).await {
+    let bound = async {
+        let told = shared.networks.bind((live.id, true), session, live.tier, ground).await?;
+        let authority = shared.networks.authority(session).await.map_err(|error| {
+            format!("the certificate authority of the session could not be made: {error}")
+        })?;
+        let trusted = &shared.config.authorities;
+        trust::install(&live.link, trusted, &authority.certificate).await.map_err(|error| {
+            format!("the certificate authority of the session could not be installed: {error}")
+        })?;
+        Ok::<_, String>(told)
+    };
+    match bound.await {
         Ok(told) => {
             live.unenforced.extend(told);
             Ok(live)

@@ -27,6 +27,7 @@ mod log;
 mod open;
 mod schema;
 mod seal;
+mod secrets;
 mod sessions;
 mod setup_caches;
 mod writer;

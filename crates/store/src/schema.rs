@@ -7,8 +7,11 @@ use rusqlite::Connection;
 use crate::error::StoreError;
 
 /// One text per schema version, from 1 on.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/0001_first.sql"), include_str!("schema/0002_environments.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001_first.sql"),
+    include_str!("schema/0002_environments.sql"),
+    include_str!("schema/0003_secrets.sql"),
+];
 
 /// Brings the database to the newest schema; refuses a newer one than this program knows.
 pub(crate) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

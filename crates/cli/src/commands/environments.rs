@@ -11,6 +11,7 @@ use protocol::sandbox_spec::{TierRequest, Unenforced};
 use ulid::Ulid;
 
 use super::remote::send_repository;
+use super::secrets;
 use crate::args::Global;
 use crate::connection::connect;
 use crate::environment_args::{Create, Edit, EnvironmentsCommand, Given, Level, UnenforcedName, text_of};
@@ -51,6 +52,7 @@ pub(crate) async fn run(global: &Global, command: EnvironmentsCommand) -> Result
         EnvironmentsCommand::NetworkTest { asked, json: as_json } => {
             return test_network(&client, &asked, as_json).await;
         }
+        EnvironmentsCommand::Secret(command) => secrets::run(&client, command).await?,
         EnvironmentsCommand::Refresh { environment } => {
             let found = find(&client, &environment).await?;
             client.refresh_environment(found.id).await?;
@@ -71,7 +73,7 @@ pub(crate) async fn remote_env(global: &Global, name: Option<String>) -> Result<
 }
 
 /// By id, or by name: among the archived ones last.
-async fn find(client: &Client, wanted: &str) -> Result<Environment, Failure> {
+pub(crate) async fn find(client: &Client, wanted: &str) -> Result<Environment, Failure> {
     let mut known = Vec::new();
     for archived in [false, true] {
         for environment in client.environments(archived).await?.environments {
@@ -87,7 +89,7 @@ async fn find(client: &Client, wanted: &str) -> Result<Environment, Failure> {
     Err(Failure::Failed(format!("there is no environment `{wanted}`; this server has {}", known.join(", "))))
 }
 
-fn named(environment: &Environment) -> String {
+pub(crate) fn named(environment: &Environment) -> String {
     in_line(&environment.settings.name, 120)
 }
 
@@ -129,10 +131,7 @@ fn print(environment: &Environment, as_json: bool) {
     };
     line(&format!("state     {state}, revision {}", environment.revision));
     line(&format!("image     {}", in_line(&settings.image, 120)));
-    line(&format!(
-        "network   {} (kept for later; no sandbox of this version has any)",
-        level(&settings.network)
-    ));
+    line(&format!("network   {}", level(&settings.network)));
     if settings.rendering == Rendering::Strict {
         line("          strictly: where anyone can write, the included list is for reading only");
     }
@@ -149,6 +148,7 @@ fn print(environment: &Environment, as_json: bool) {
     line(&format!("          a limit that cannot be enforced is {told}"));
     line(&format!("nested    {}", if settings.nested_containers { "containers allowed" } else { "no" }));
     block("variables", &settings.variables);
+    secrets::print(settings);
     block("setup", &settings.setup_script);
     line(&format!("keeps     {}", if settings.cache_setup { "what setups leave" } else { "nothing" }));
     for cache in &environment.caches {
@@ -191,7 +191,7 @@ fn tier(request: TierRequest) -> String {
     }
 }
 
-fn warn(environment: &Environment) {
+pub(crate) fn warn(environment: &Environment) {
     environment.warnings.iter().for_each(|warning| note(&plain(&format!("! {warning}"))));
 }
 

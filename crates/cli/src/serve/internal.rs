@@ -3,6 +3,7 @@
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
+use egress::Authorities;
 use egress::process::EgressConfig;
 use model_gateway::Secret;
 use nix::sys::prctl;
@@ -20,13 +21,27 @@ use crate::connection::variable;
 use crate::error::Failure;
 use crate::output::{line, note};
 
+/// What a process was given before it gave up the rest.
+pub(crate) enum Settled {
+    /// Nothing is needed later.
+    Nothing,
+    /// What `sandbox-host` may do.
+    SandboxHost(Rights),
+    /// Authorities that hosts may be signed by.
+    Egress(Authorities),
+}
+
 /// What a process of ours does before anything else: it dies with the supervisor, server and egress give
 /// up every privilege, and `sandbox-host` takes what rights it can have, which are given. Runs before
 /// threads start.
-pub(crate) fn settle(command: &InternalCommand) -> Result<Option<Rights>, Failure> {
-    let rights = match command {
-        InternalCommand::SandboxHost { data, .. } => Some(Rights::settle(data)),
-        InternalCommand::Server(_) | InternalCommand::Egress { .. } => None,
+pub(crate) fn settle(command: &InternalCommand) -> Result<Settled, Failure> {
+    let settled = match command {
+        InternalCommand::SandboxHost { data, .. } => Settled::SandboxHost(Rights::settle(data)),
+        InternalCommand::Server(_) => Settled::Nothing,
+        InternalCommand::Egress { authorities, .. } => {
+            let named = Authorities::read(authorities).map_err(|error| Failure::Failed(error.to_string()))?;
+            Settled::Egress(Authorities::of_system().and(named))
+        }
     };
     let failed = |error: nix::Error| Failure::Internal(format!("cannot give up privileges: {error}"));
     let becomes = match command {
@@ -51,15 +66,17 @@ pub(crate) fn settle(command: &InternalCommand) -> Result<Option<Rights>, Failur
     }
     // After all changes of privilege, which would undo it.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
-    Ok(rights)
+    Ok(settled)
 }
 
-pub(crate) async fn run(command: InternalCommand, rights: Option<Rights>) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(command: InternalCommand, settled: Settled) -> Result<ExitCode, Failure> {
     init_log();
-    match command {
-        InternalCommand::Server(options) => server(options).await,
-        InternalCommand::SandboxHost { data, socket, server_uid, server_gid } => {
-            let rights = rights.ok_or_else(|| Failure::Internal("its rights were not settled".into()))?;
+    match (command, settled) {
+        (InternalCommand::Server(options), _) => server(options).await,
+        (
+            InternalCommand::SandboxHost { data, socket, server_uid, server_gid },
+            Settled::SandboxHost(rights),
+        ) => {
             let guest = GuestProgram::Embedded;
             let config = HostConfig { data_dir: data, socket, server_uid, server_gid, guest, rights };
             let stop = stop_signal()?;
@@ -69,12 +86,12 @@ pub(crate) async fn run(command: InternalCommand, rights: Option<Rights>) -> Res
             }
             Ok(ExitCode::SUCCESS)
         }
-        InternalCommand::Egress { server_uid, name_servers, .. } => {
+        (InternalCommand::Egress { server_uid, name_servers, .. }, Settled::Egress(authorities)) => {
             let stdin = std::io::stdin();
             let listener = stdin.as_fd().try_clone_to_owned().map_err(|error| {
                 Failure::Internal(format!("the socket of egress did not arrive from the supervisor: {error}"))
             })?;
-            let config = EgressConfig { listener: listener.into(), server_uid, name_servers };
+            let config = EgressConfig { listener: listener.into(), server_uid, name_servers, authorities };
             let stop = stop_signal()?;
             tokio::select! {
                 ended = egress::process::run(config) => ended.map_err(|error| Failure::Failed(error.to_string()))?,
@@ -82,6 +99,7 @@ pub(crate) async fn run(command: InternalCommand, rights: Option<Rights>) -> Res
             }
             Ok(ExitCode::SUCCESS)
         }
+        _ => Err(Failure::Internal("a process was started as another one than it settled as".into())),
     }
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, User, chown};
-use server::config::Config;
+use server::config::{Config, NetworkConfig};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
@@ -50,6 +50,7 @@ struct Supervisor {
     listener: TcpListener,
     egress_listener: UnixListener,
     name_servers: Vec<SocketAddr>,
+    authorities: Vec<PathBuf>,
     owner: (Uid, Gid),
     egress_user: (Uid, Gid),
 }
@@ -60,18 +61,28 @@ pub(crate) async fn run(serve: Serve) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::Failed(format!("the data directory cannot be named: {error}")))?;
     let listener = server::bind(serve.listen)?;
     // What cannot be used is told before anything is changed.
-    let name_servers = match &serve.config {
-        Some(config) => Config::read(config)?.network.name_servers,
-        None => Vec::new(),
+    let network = match &serve.config {
+        Some(config) => Config::read(config)?.network,
+        None => NetworkConfig::default(),
     };
+    let NetworkConfig { name_servers, authorities, .. } = network;
     refuse_foreign(&data)?;
     let (owner, egress_user) = (account(SERVER)?, account(EGRESS)?);
     let run = prepare(&data, owner)?;
     let egress_listener = listen_in(&run, owner).map_err(|error| {
         Failure::Failed(format!("cannot listen on {}: {error}", run.join(EGRESS_SOCKET).display()))
     })?;
-    let supervisor =
-        Supervisor { serve, data, run, listener, egress_listener, name_servers, owner, egress_user };
+    let supervisor = Supervisor {
+        serve,
+        data,
+        run,
+        listener,
+        egress_listener,
+        name_servers,
+        authorities,
+        owner,
+        egress_user,
+    };
     supervisor.supervise().await
 }
 
@@ -227,6 +238,9 @@ impl Supervisor {
                 command.args(["--uid", &uid.to_string(), "--gid", &gid.to_string()]);
                 for server in &self.name_servers {
                     command.arg("--name-server").arg(server.to_string());
+                }
+                for file in &self.authorities {
+                    command.arg("--authorities").arg(file);
                 }
             }
             _ => {

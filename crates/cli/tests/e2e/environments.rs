@@ -99,7 +99,7 @@ async fn the_command_line_makes_edits_lists_and_archives() {
     let shown = server.cli(&["environments", "show", "WEB"]).await.exits(0).text();
     for words in [
         "revision 2",
-        "network   none (kept for later",
+        "network   none",
         "2 GB memory, 1.5 cores",
         "TZ=UTC",
         "what setups leave",

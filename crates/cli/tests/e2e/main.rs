@@ -24,6 +24,7 @@ mod crash;
 mod egress;
 mod environments;
 mod inside;
+mod intercept;
 mod job;
 mod kept;
 mod lifecycle;

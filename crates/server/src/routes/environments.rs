@@ -1,7 +1,7 @@
 //! Environments, and setup scripts that are tried out.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use protocol::api::RepositorySource;
 use protocol::environment::{
@@ -11,6 +11,7 @@ use protocol::environment::{
 use protocol::ids::{EnvironmentId, SetupTestId};
 use protocol::network::{NetworkTest, TestNetwork};
 use protocol::problem::Problem;
+use protocol::secret::SetSecret;
 use serde::Deserialize;
 use session::NewRepository;
 
@@ -174,6 +175,35 @@ pub(crate) async fn test_network(
     Body(test): Body<TestNetwork>,
 ) -> Result<Json<NetworkTest>, Reply> {
     Ok(Json(state.sessions.test_network(environment, test).await?))
+}
+
+/// Sets the value of a secret that the environment binds. Nobody can read it again; sandboxes use it at once.
+#[utoipa::path(put, path = "/environments/{environment}/secrets/{name}", tag = "environments",
+    request_body = SetSecret, params(("environment" = EnvironmentId, Path), ("name" = String, Path)), responses(
+    (status = 204),
+    (status = 400, description = "It is no value for a secret", body = Problem),
+    (status = 404, body = Problem),
+    (status = 409, description = "The environment binds no such secret", body = Problem),
+))]
+pub(crate) async fn set_secret(
+    State(state): State<AppState>,
+    Path((environment, name)): Path<(EnvironmentId, String)>,
+    Body(set): Body<SetSecret>,
+) -> Result<StatusCode, Reply> {
+    state.sessions.set_secret(environment, &name, set).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Forgets the value of a secret; done also when there was none.
+#[utoipa::path(delete, path = "/environments/{environment}/secrets/{name}", tag = "environments",
+    params(("environment" = EnvironmentId, Path), ("name" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(crate) async fn remove_secret(
+    State(state): State<AppState>,
+    Path((environment, name)): Path<(EnvironmentId, String)>,
+) -> Result<StatusCode, Reply> {
+    state.sessions.remove_secret(environment, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Debug, Deserialize)]

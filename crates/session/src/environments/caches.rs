@@ -54,13 +54,23 @@ pub(super) fn depends_on(settings: &EnvironmentSettings) -> String {
         network,
         rendering,
         variables,
+        secrets,
         setup_script,
         nested_containers,
         cache_setup,
         ..
     } = settings;
-    serde_json::json!([image, network, rendering, variables, setup_script, nested_containers, cache_setup])
-        .to_string()
+    serde_json::json!([
+        image,
+        network,
+        rendering,
+        variables,
+        secrets,
+        setup_script,
+        nested_containers,
+        cache_setup
+    ])
+    .to_string()
 }
 
 /// Everything else that it depends on.

@@ -1,5 +1,6 @@
 //! What an environment may be. Pure.
 
+use policy::host::Authority;
 use policy::pattern::Pattern;
 use policy::variables;
 use std::collections::BTreeSet;
@@ -8,9 +9,9 @@ use protocol::environment::{
     EnvironmentSettings, MAX_DOMAINS, MAX_ENVIRONMENT_NAME, MAX_SETUP_SCRIPT_BYTES, MAX_VARIABLES_BYTES,
     NetworkLevel,
 };
-use protocol::network::Rendering;
 use protocol::sandbox_host::TierReport;
 use protocol::sandbox_spec::{Limits, Tier, TierRequest};
+use protocol::secret::{MAX_SECRETS, SecretBinding};
 
 use super::EnvironmentError;
 
@@ -53,12 +54,64 @@ pub(super) fn settings(mut settings: EnvironmentSettings) -> Result<EnvironmentS
         let read = given.iter().map(|pattern| Ok(Pattern::parse(pattern.trim())?.to_string()));
         *given = read.collect::<Result<_, EnvironmentError>>()?;
     }
+    secrets(&settings)?;
     for (name, least, most, value) in limits(&settings.limits) {
         if !(least..=most).contains(&value) {
             return Err(EnvironmentError::Limit { name, least, most });
         }
     }
     Ok(settings)
+}
+
+fn secrets(settings: &EnvironmentSettings) -> Result<(), EnvironmentError> {
+    if settings.secrets.len() > MAX_SECRETS {
+        return Err(EnvironmentError::TooManySecrets(settings.secrets.len()));
+    }
+    let pairs = variables::parse(&settings.variables)?.pairs;
+    let mut names: BTreeSet<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+    for secret in &settings.secrets {
+        secret_binding(secret, names.insert(&secret.name)).map_err(|why| EnvironmentError::Secret {
+            name: secret.name.chars().filter(|c| !c.is_control()).take(40).collect(),
+            why,
+        })?;
+    }
+    Ok(())
+}
+
+fn secret_binding(secret: &SecretBinding, is_first: bool) -> Result<(), String> {
+    if !variables::is_name(&secret.name) || variables::is_ours(&secret.name) {
+        return Err("needs a name that a variable can have, and that is not one of patchyard's".into());
+    }
+    if !is_first {
+        return Err("has the name of another secret or variable".into());
+    }
+    if secret.hosts.is_empty() {
+        return Err("is bound to no host; name each host that may get it".into());
+    }
+    for host in &secret.hosts {
+        Authority::parse(host.as_bytes())
+            .map_err(|error| format!("is bound to `{}`, which is no host: {error}", shown(host)))?;
+    }
+    let is_token = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase());
+    if let Some(method) = secret.methods.iter().find(|method| !is_token(method)) {
+        return Err(format!("is bound to `{}`, which is no method; write GET, POST, …", shown(method)));
+    }
+    let is_path = |text: &String| {
+        text.starts_with('/')
+            && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"%\\;?#".contains(&byte))
+            && !text.split('/').any(|part| part == "." || part == "..")
+    };
+    match secret.paths.iter().find(|path| !is_path(path)) {
+        Some(path) => Err(format!(
+            "is bound to `{}`, which is no plain path; begin with / and write no `..`, query or escape",
+            shown(path)
+        )),
+        None => Ok(()),
+    }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
 /// What is allowed but worth a second look.
@@ -71,11 +124,6 @@ pub(super) fn warnings(settings: &EnvironmentSettings) -> Vec<String> {
              sandboxes are offline",
             settings.network.name(),
         ));
-    }
-    if online && settings.rendering == Rendering::Strict {
-        let hosts = "hosts of the included list that may only be read are reached by plain HTTP alone: in this \
-                     version nobody looks into TLS";
-        warnings.push(hosts.into());
     }
     if let NetworkLevel::Custom { domains, .. } = &settings.network {
         let read =

@@ -12,7 +12,9 @@ use super::workspace::{Wanted, short};
 use super::workspace_path;
 use crate::environments::caches::{self, Found, Ground};
 use crate::environments::sandbox_spec;
+use crate::provision::trust;
 use crate::registry::Shared;
+use crate::secrets;
 
 /// A sandbox to be, and what happens in it.
 #[derive(Debug, Clone)]
@@ -81,10 +83,12 @@ pub(crate) fn own_variables(shared: &Shared, settings: &EnvironmentSettings) -> 
     let read = variables::parse(&settings.variables).map(|read| read.pairs).unwrap_or_default();
     let all =
         proxy_variables(settings).into_iter().chain(shared.config.environment.iter().cloned()).chain(read);
+    let all = all.chain(secrets::variables(settings));
     all.filter(|(name, _)| !variables::is_ours(name)).collect()
 }
 
-/// The variables by which programs find the proxy. Those that do not look at them are captured.
+/// The variables by which programs find the proxy, and the authority of what it opens. Those that do not
+/// look at them are captured, and find it among the image's own authorities.
 fn proxy_variables(settings: &EnvironmentSettings) -> Vec<(String, String)> {
     if matches!(settings.network, NetworkLevel::None {}) {
         return Vec::new();
@@ -97,6 +101,7 @@ fn proxy_variables(settings: &EnvironmentSettings) -> Vec<(String, String)> {
         all.extend(both(name, &proxy));
     }
     all.extend(both("NO_PROXY", "localhost,127.0.0.1,::1"));
+    all.extend(trust::VARIABLES.map(|name| (name.to_owned(), trust::AUTHORITIES.to_owned())));
     all
 }
 

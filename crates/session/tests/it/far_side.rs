@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use protocol::attachment::Attachment;
 use protocol::guest::{self, FromGuest, Hello, Reply, Request, ToGuest, WIRE_VERSION};
-use protocol::hands::{ExecEnd, ExecSpec};
+use protocol::hands::{ExecEnd, ExecSpec, HandsError};
 use protocol::sandbox_host::{HostAnswer, HostRequest, ImageInfo, Made};
 use protocol::sandbox_spec::{Limits, Tier};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -127,6 +127,10 @@ impl FarSide {
             ToGuest::Request { id, request: Request::KillAll } => {
                 self.kills.fetch_add(1, Ordering::SeqCst);
                 vec![done(id)]
+            }
+            // An image without a single file.
+            ToGuest::Request { id, request: Request::ReadFile { path, .. } } => {
+                vec![FromGuest::Reply { id, reply: Err(HandsError::NotFound { path }) }]
             }
             ToGuest::Request { id, .. } => vec![done(id)],
             _ => Vec::new(),

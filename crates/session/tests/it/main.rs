@@ -67,6 +67,8 @@ impl World {
             audit: dir.path().join("audit"),
             fetch: FetchRules::default(),
             network: OperatorNetwork::default(),
+            secrets: session::OperatorSecrets::new(),
+            authorities: session::TrustedAuthorities::default(),
             caches: CacheLimits::default(),
             warm_sandboxes: 0,
             environment: Vec::new(),

@@ -50,7 +50,8 @@ impl Authority {
     }
 }
 
-/// A host that answers every request with `hello from NAME`, and remembers what came.
+/// A host that answers every request with `hello from NAME`, or with the request itself where its path has
+/// `echo` in it, and remembers what came.
 #[derive(Debug, Clone)]
 pub struct Origin {
     requests: Arc<Mutex<Vec<String>>>,
@@ -116,7 +117,9 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, name: &str, req
             .push(String::from_utf8_lossy(bytes).into_owned());
     };
     remember(&request);
-    let body = format!("hello from {name}\n");
+    let text = String::from_utf8_lossy(&request);
+    let echo = text.lines().next().is_some_and(|line| line.contains("/echo"));
+    let body = if echo { text.into_owned() } else { format!("hello from {name}\n") };
     let said =
         format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
     let _ = stream.write_all(said.as_bytes()).await;
