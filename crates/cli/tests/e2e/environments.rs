@@ -97,13 +97,7 @@ async fn the_command_line_makes_edits_lists_and_archives() {
     let edited = server.cli(&["environments", "edit", "web", "--network", "none", "--cache"]).await.exits(0);
     assert!(edited.stderr.contains("looks like a secret"), "{}", edited.stderr);
     let shown = server.cli(&["environments", "show", "WEB"]).await.exits(0).text();
-    for words in [
-        "revision 2",
-        "network   none",
-        "2 GB memory, 1.5 cores",
-        "TZ=UTC",
-        "what setups leave",
-    ] {
+    for words in ["revision 2", "network   none", "2 GB memory, 1.5 cores", "TZ=UTC", "what setups leave"] {
         assert!(shown.contains(words), "`{words}` in {shown}");
     }
     server.cli(&["environments", "default", "web"]).await.exits(0);

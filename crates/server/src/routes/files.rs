@@ -1,5 +1,7 @@
 //! Files into a session's sandbox and out of it, as tar streams.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::{Body, BodyDataStream};
 use axum::extract::State;
@@ -18,6 +20,10 @@ use crate::state::AppState;
 
 /// The largest archive that is taken: 10 GB.
 const MAX_ARCHIVE: u64 = 10_000_000_000;
+
+/// How much is read on, and how long.
+const MAX_READ_ON: usize = 16 * 1024 * 1024;
+const READ_ON: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct FilesParams {
@@ -77,17 +83,40 @@ pub(crate) async fn put_files(
     Params(params): Params<FilesParams>,
     body: Body,
 ) -> Result<Json<FilesTaken>, Reply> {
-    let mut copy = state.sessions.copy_in(session, &params.path).await?;
-    match give(&mut copy, body.into_data_stream()).await {
-        Ok(bytes) => Ok(Json(FilesTaken { bytes, remarks: copy.finish().await? })),
-        Err(reply) => {
-            copy.abort().await;
-            Err(reply)
+    let mut body = body.into_data_stream();
+    let taken = async {
+        let mut copy = state.sessions.copy_in(session, &params.path).await?;
+        match give(&mut copy, &mut body).await {
+            Ok(bytes) => Ok(Json(FilesTaken { bytes, remarks: copy.finish().await? })),
+            Err(reply) => {
+                copy.abort().await;
+                Err(reply)
+            }
         }
+    };
+    let taken = taken.await;
+    if taken.is_err() {
+        read_on(&mut body).await;
     }
+    taken
 }
 
-async fn give(copy: &mut session::Copy, mut body: BodyDataStream) -> Result<u64, Reply> {
+/// Reads what still comes of a request that is refused, up to a point: who is still sending when the
+/// connection closes does not get to read why.
+async fn read_on(body: &mut BodyDataStream) {
+    let mut left = MAX_READ_ON;
+    let rest = async {
+        while let Some(Ok(piece)) = body.next().await {
+            match left.checked_sub(piece.len()) {
+                Some(less) => left = less,
+                None => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(READ_ON, rest).await;
+}
+
+async fn give(copy: &mut session::Copy, body: &mut BodyDataStream) -> Result<u64, Reply> {
     let mut bytes = 0;
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(|error| {
