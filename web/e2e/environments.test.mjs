@@ -159,6 +159,7 @@ describe("the dialog", () => {
       network: { level: "custom", domains: ["example.org", "*.a.org"], include_default: false },
       rendering: "compatible",
       variables: "A=1",
+      secrets: [],
       setup_script: "",
       limits: { memory_bytes: 536_870_912, cpu_millis: 500, pids: 4096, disk_bytes: 30_000_000_000, open_files: 65_536 },
       tier: { exactly: "gvisor" },
@@ -218,6 +219,16 @@ describe("the dialog", () => {
     await dialog().waitFor({ state: "detached" });
     const now = mock.environments.resolve(mock.environments.rust.id);
     assert.deepEqual([now.settings.variables, now.revision], ["MINE=1", 3]);
+  });
+
+  test("secrets are shown without their values, and kept", async () => {
+    await edit("Rust, with protobuf");
+    await page.locator("dialog li >> text=DEPLOY_TOKEN for deploy.example.org, only POST").waitFor();
+    await page.fill("#env-variables", "MINE=1");
+    await page.click("dialog >> button[type=submit]");
+    await dialog().waitFor({ state: "detached" });
+    const { secrets } = mock.environments.resolve(mock.environments.rust.id).settings;
+    assert.deepEqual(secrets.map((secret) => secret.name), ["DEPLOY_TOKEN"]);
   });
 
   test("warnings that nobody has seen keep it open", async () => {

@@ -17,6 +17,7 @@ const USUAL = {
   tier: { at_least: "container" },
   unenforced: "tell",
   nested_containers: false,
+  secrets: [],
   cache_setup: true,
 };
 
@@ -25,6 +26,7 @@ const RUST = {
   name: "Rust, with protobuf",
   image: "rust",
   network: { level: "custom", domains: ["crates.example.org", "*.static.example.org"], include_default: true },
+  secrets: [{ name: "DEPLOY_TOKEN", hosts: ["deploy.example.org"], methods: ["POST"], source: "sealed" }],
   variables: 'RUST_LOG=info\nCARGO_TERM_COLOR=always\nGREETING="hello"',
   setup_script: "#!/usr/bin/env bash\nset -euo pipefail\napt-get install -y protobuf-compiler\ncargo fetch --locked\n",
   limits: { ...USUAL.limits, cpu_millis: 8000, memory_bytes: 2 ** 35 },

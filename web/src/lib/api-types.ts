@@ -113,12 +113,22 @@ export type NetworkLevel =
   | { level: "full" }
   | { level: "custom"; domains: string[]; include_default: boolean };
 
+export interface SecretBinding {
+  /** The variable inside, which holds a placeholder. */
+  name: string;
+  hosts: string[];
+  methods?: string[];
+  paths?: string[];
+  source: "sealed" | { operator: string };
+}
+
 export interface EnvironmentSettings {
   name: string;
   image: string;
   network: NetworkLevel;
   rendering: Rendering;
   variables: string;
+  secrets: SecretBinding[];
   setup_script: string;
   limits: Limits;
   tier: TierRequest;

@@ -4,7 +4,7 @@
  *   settings ──► fields ──read()──► settings      wrong: what stands in the way, by field
  */
 
-import type { EnvironmentSettings, NetworkLevel, Rendering, Tier, TierRequest, Unenforced } from "./api-types.ts";
+import type { EnvironmentSettings, NetworkLevel, Rendering, SecretBinding, Tier, TierRequest, Unenforced } from "./api-types.ts";
 import { checkName, type Field, type LimitName, LIMITS, readDomains, readLimit, readVariables, wrongDomains } from "./environment.ts";
 
 export type Wrong = Partial<Record<Field, string[]>>;
@@ -24,6 +24,8 @@ export class EnvironmentForm {
   unenforced = $state<Unenforced>("tell");
   nested = $state(false);
   cache = $state(true);
+  /** Bound and set in a terminal; kept as they are. */
+  readonly secrets: SecretBinding[];
   readonly #before: string;
 
   constructor(settings: EnvironmentSettings) {
@@ -43,6 +45,7 @@ export class EnvironmentForm {
     this.unenforced = settings.unenforced;
     this.nested = settings.nested_containers;
     this.cache = settings.cache_setup;
+    this.secrets = settings.secrets;
     this.#before = JSON.stringify(this.#fields());
   }
 
@@ -82,6 +85,7 @@ export class EnvironmentForm {
       network: this.network,
       rendering: this.rendering,
       variables: this.variables,
+      secrets: this.secrets,
       setup_script: this.script,
       limits,
       tier,

@@ -5,7 +5,7 @@
  * the last word.
  */
 
-import type { EnvironmentSettings, Limits, NetworkLevel, Problem, Tier } from "./api-types.ts";
+import type { EnvironmentSettings, Limits, NetworkLevel, Problem, SecretBinding, Tier } from "./api-types.ts";
 import type { IconName } from "./icons.ts";
 
 export const MAX_NAME = 60;
@@ -18,6 +18,7 @@ export function usualSettings(image: string): EnvironmentSettings {
     network: { level: "trusted" },
     rendering: "compatible",
     variables: "",
+    secrets: [],
     setup_script: "",
     limits: {
       memory_bytes: 16_000_000_000,
@@ -275,6 +276,13 @@ export function differences(theirs: EnvironmentSettings, mine: EnvironmentSettin
   });
 }
 
+/** Where a secret may be used: `TOKEN for api.example.org, only GET, below /v1`. */
+export function secretWords(secret: SecretBinding): string {
+  const methods = secret.methods?.length ? `, only ${secret.methods.join(" ")}` : "";
+  const paths = secret.paths?.length ? `, below ${secret.paths.join(" ")}` : "";
+  return `${secret.name} for ${secret.hosts.join(", ")}${methods}${paths}`;
+}
+
 function described(settings: EnvironmentSettings): [string, string][] {
   const { network, tier } = settings;
   const domains = network.level === "custom" ? network.domains.join("\n") : "";
@@ -285,6 +293,7 @@ function described(settings: EnvironmentSettings): [string, string][] {
     ["Domains", domains],
     ["Default list", settings.rendering],
     ["Variables", settings.variables],
+    ["Secrets", settings.secrets.map(secretWords).join("\n")],
     ["Setup script", settings.setup_script],
     ["Image", settings.image],
     ...LIMITS.map(({ label, name, format }): [string, string] => [label, format(settings.limits[name])]),
