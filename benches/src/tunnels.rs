@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egress::client::{Egress, Listeners};
-use protocol::egress::{Chain, Door, Ground};
+use protocol::egress::{Budgets, Chain, Door, Ground};
 use protocol::environment::NetworkLevel;
 use protocol::ids::{SandboxId, SessionId};
 use protocol::network::{NetworkRules, Rendering};
@@ -149,7 +149,7 @@ async fn ours(patchyard: &Path, folder: &Path) -> Result<Proxy, Failure> {
         let (sandbox, session) = (SandboxId::from(Ulid::generate()), SessionId::from(Ulid::generate()));
         let rules = NetworkRules::of(level.clone(), Rendering::default());
         let authority = egress::make_authority(session)?;
-        let ground = Ground { rules, secrets: Vec::new() };
+        let ground = Ground { rules, secrets: Vec::new(), budgets: Budgets::default() };
         egress.bind(sandbox, session, (ground, authority), listeners).await?;
     }
     Ok(Proxy { name: "egress", child, doors, target: "echo.wild.test:8443", refused: Some("evil.test:8443") })

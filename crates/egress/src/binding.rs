@@ -12,15 +12,17 @@ use std::time::Instant;
 
 use policy::access::Access;
 use policy::host::Host;
-use policy::network::{Decision, NetworkPolicy};
-use protocol::egress::{Ground, Notice};
+use policy::network::{Decision, Grant, NetworkPolicy};
+use protocol::egress::{Budgets, Ground, Notice};
 use protocol::ids::{SandboxId, SessionId};
+use protocol::network::DenyReason;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
 use crate::authority::Signer;
 use crate::bucket::Bucket;
+use crate::budget::{Spending, Used};
 use crate::once::Once;
 use crate::own::Own;
 use crate::secrets::Secrets;
@@ -57,6 +59,7 @@ pub(crate) struct Binding {
     pub(crate) signer: Signer,
     pub(crate) upstream: Upstream,
     rules: RwLock<Rules>,
+    used: Used,
     places: Arc<Semaphore>,
     open: Mutex<HashMap<u64, Open>>,
     count: AtomicU64,
@@ -67,13 +70,18 @@ pub(crate) struct Binding {
 pub(crate) struct Rules {
     pub(crate) policy: Arc<NetworkPolicy>,
     pub(crate) secrets: Arc<Secrets>,
+    budgets: Budgets,
 }
 
 impl Rules {
     /// Reads what the server hands over.
     pub(crate) fn of(ground: Ground) -> Result<Self, String> {
         let policy = NetworkPolicy::compile(&ground.rules).map_err(|error| error.to_string())?;
-        Ok(Self { policy: Arc::new(policy), secrets: Arc::new(Secrets::of(ground.secrets)?) })
+        Ok(Self {
+            policy: Arc::new(policy),
+            secrets: Arc::new(Secrets::of(ground.secrets)?),
+            budgets: ground.budgets,
+        })
     }
 }
 
@@ -131,6 +139,7 @@ impl Binding {
             signer,
             upstream,
             rules: RwLock::new(rules),
+            used: Used::default(),
             places: Arc::new(Semaphore::new(CONNECTIONS)),
             open: Mutex::default(),
             count: AtomicU64::new(0),
@@ -145,6 +154,26 @@ impl Binding {
     /// The secrets that may be used.
     pub(crate) fn secrets(&self) -> Arc<Secrets> {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner).secrets)
+    }
+
+    /// What may be sent over a connection with this end.
+    pub(crate) fn spending(&self, host: &Host, access: Access, end: CancellationToken) -> Spending {
+        self.used.spending(host, access, &self.budgets(), end)
+    }
+
+    /// Why a connection that the rules allow is one too many.
+    pub(crate) fn budget(&self, host: &Host, grant: Option<&Grant>) -> Option<DenyReason> {
+        let access = grant.map_or(Access::Opaque, |grant| grant.access);
+        if self.spending(host, access, CancellationToken::new()).is_over() {
+            return Some(DenyReason::UploadBudget);
+        }
+        let wildcard = grant.map(|grant| &grant.rule).filter(|rule| rule.is_wildcard())?;
+        let may = self.used.may_name(&wildcard.to_string(), host, &self.budgets());
+        (!may).then_some(DenyReason::Rate)
+    }
+
+    fn budgets(&self) -> Budgets {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).budgets
     }
 
     /// A place among the connections, if there is one.
@@ -209,7 +238,7 @@ mod tests {
             session_deny: deny.iter().map(ToString::to_string).collect(),
             ..NetworkRules::of(level, Rendering::Compatible)
         };
-        Rules::of(Ground { rules, secrets: Vec::new() }).unwrap()
+        Rules::of(Ground { rules, secrets: Vec::new(), budgets: Budgets::default() }).unwrap()
     }
 
     fn binding() -> Binding {

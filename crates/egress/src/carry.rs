@@ -85,15 +85,15 @@ fn check_name(host: &Host, name: Named) -> Result<Named, (DenyReason, Named)> {
 async fn other(judged: Judged, begun: Begun) {
     let host = judged.host.clone();
     let Ok(permit) = judged.admit(None) else { return };
-    let counts = Counts::default();
+    let counts = permit.counts();
     let Some((begun, mut outside, address)) = reach(begun, &permit).await else {
-        return permit.close(None, counts.both(), None);
+        return permit.close(None, &counts, None);
     };
     match first_words(&host, begun, &outside, &permit).await {
-        Err(reason) => permit.close(Some(address), counts.both(), Some(reason)),
+        Err(reason) => permit.close(Some(address), &counts, Some(reason)),
         Ok(begun) => {
             relay(begun, &mut outside, &counts, &permit).await;
-            permit.close(Some(address), counts.both(), None);
+            permit.close(Some(address), &counts, None);
         }
     }
 }
@@ -131,12 +131,12 @@ async fn first_words(
 /// Dials, and relays.
 async fn pass(judged: Judged, begun: Begun, name: Option<&[u8]>) {
     let Ok(permit) = judged.admit(name) else { return };
-    let counts = Counts::default();
+    let counts = permit.counts();
     match reach(begun, &permit).await {
-        None => permit.close(None, counts.both(), None),
+        None => permit.close(None, &counts, None),
         Some((begun, mut outside, address)) => {
             relay(begun, &mut outside, &counts, &permit).await;
-            permit.close(Some(address), counts.both(), None);
+            permit.close(Some(address), &counts, None);
         }
     }
 }
@@ -154,7 +154,9 @@ async fn relay(mut begun: Begun, outside: &mut TcpStream, counts: &Counts, permi
     if outside.write_all(&begun.read).await.is_err() {
         return;
     }
-    counts.add_up(begun.read.len());
+    if counts.add_up(begun.read.len()).is_err() {
+        return;
+    }
     begun.read = Vec::new();
     relay::both(&mut begun.stream, outside, counts, &permit.end).await;
 }

@@ -120,9 +120,9 @@ async fn pass_on(judged: Judged, mut begun: Begun, head: &Head, path: &str) {
         Ok(permit) => permit,
         Err(refused) => return refused.over_http(&mut begun.stream).await,
     };
-    let counts = Counts::default();
+    let counts = permit.counts();
     let Some((mut outside, address)) = dial(&permit.addresses).await else {
-        permit.close(None, counts.both(), None);
+        permit.close(None, &counts, None);
         let text = "patchyard: the host does not answer.\n";
         return refusal::answer(&mut begun.stream, "502 Bad Gateway", &[], text).await;
     };
@@ -139,7 +139,7 @@ async fn pass_on(judged: Judged, mut begun: Begun, head: &Head, path: &str) {
             () = relay::idle(&counts) => None,
         }
     };
-    permit.close(Some(address), counts.both(), refused);
+    permit.close(Some(address), &counts, refused);
     stream::end(&mut inside).await;
 }
 
@@ -245,7 +245,7 @@ impl Body<'_> {
 
     async fn put(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         self.to.write_all(bytes).await?;
-        self.counts.add_up(bytes.len());
+        self.counts.add_up(bytes.len())?;
         Ok(())
     }
 

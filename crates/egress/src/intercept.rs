@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::body::Body;
 use crate::dial::dial;
 use crate::judge::{Judged, Permit, Refused};
-use crate::relay::{self, Counts};
+use crate::relay;
 use crate::secrets::{Asked, Look, Secrets, Way};
 use crate::stream::Begun;
 use crate::upstream::Upstream;
@@ -71,11 +71,11 @@ pub(crate) async fn open(judged: Judged, begun: Begun, name: Option<&[u8]>) {
         }
     };
     let Ok(permit) = judged.admit_opened(name) else { return };
-    let counts = Arc::new(Counts::default());
+    let counts = Arc::new(permit.counts());
     let accepted = TlsAcceptor::from(config).accept(begun.replayed(Arc::clone(&counts)));
     let Ok(Ok(inside)) = tokio::time::timeout(GREETING, accepted).await else {
         // Programs that do not trust the session's authority end here.
-        return permit.close(None, counts.both(), None);
+        return permit.close(None, &counts, None);
     };
     let opened = Opened { host, permit, outside: tokio::sync::Mutex::default(), reached: Mutex::default() };
     let opened = Arc::new(opened);
@@ -104,7 +104,7 @@ pub(crate) async fn open(judged: Judged, begun: Begun, name: Option<&[u8]>) {
     }
     // Nobody else holds it: the service ended with its connection.
     if let Some(opened) = Arc::into_inner(opened) {
-        opened.permit.close(reached.address, counts.both(), reached.cut);
+        opened.permit.close(reached.address, &counts, reached.cut);
     }
 }
 

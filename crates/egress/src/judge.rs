@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::Signer;
 use crate::binding::Binding;
+use crate::relay::Counts;
 use crate::secrets::Secrets;
 use crate::upstream::Upstream;
 
@@ -77,6 +78,7 @@ pub(crate) struct Permit {
     pub(crate) end: CancellationToken,
     attempt: Attempt,
     host: Host,
+    access: Access,
     /// Whether a person allowed it once against the rules.
     once: bool,
     rule: String,
@@ -101,6 +103,9 @@ pub(crate) async fn judge(binding: &Arc<Binding>, attempt: Attempt) -> Result<Ju
         }
     };
     let rule = grant.as_ref().map_or_else(|| ONCE.to_owned(), |grant| grant.rule.to_string());
+    if let Some(reason) = binding.budget(&host, grant.as_ref()) {
+        return Err(refuse(reason, Some(rule), false));
+    }
     let Ok(found) = binding.resolver.addresses(&host).await else {
         return Err(refuse(DenyReason::DnsError, Some(rule), false));
     };
@@ -189,7 +194,7 @@ impl Judged {
             self.binding.end(self.number);
             return Err(self.refuse(DenyReason::ProxyDown, sni));
         }
-        let port = self.attempt.port;
+        let (port, access) = (self.attempt.port, self.access());
         Ok(Permit {
             number: self.number,
             since: Instant::now(),
@@ -197,6 +202,7 @@ impl Judged {
             end,
             attempt: self.attempt,
             host: self.host,
+            access,
             once: self.grant.is_none(),
             rule: self.rule,
             binding: self.binding,
@@ -208,6 +214,11 @@ impl Permit {
     /// Where it goes.
     pub(crate) fn port(&self) -> u16 {
         self.attempt.port
+    }
+
+    /// Counts what goes over it, within what may be sent.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts::of(self.binding.spending(&self.host, self.access, self.end.clone()))
     }
 
     /// The secrets that may be used now.
@@ -250,12 +261,9 @@ impl Permit {
     }
 
     /// Puts the end on record.
-    pub(crate) fn close(
-        self,
-        dialed: Option<SocketAddr>,
-        (up, down): (u64, u64),
-        reason: Option<DenyReason>,
-    ) {
+    pub(crate) fn close(self, dialed: Option<SocketAddr>, counts: &Counts, reason: Option<DenyReason>) {
+        let (up, down) = counts.both();
+        let reason = reason.or_else(|| counts.reason());
         let duration = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let closed =
             AuditEvent::Closed { dialed, bytes_up: up, bytes_down: down, duration_ms: duration, reason };

@@ -19,6 +19,7 @@ mod authority;
 mod binding;
 mod body;
 mod bucket;
+mod budget;
 mod capture;
 mod carry;
 pub mod client;

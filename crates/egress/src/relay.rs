@@ -11,11 +11,14 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use protocol::network::DenyReason;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+
+use crate::budget::Spending;
 
 /// What is read at a time.
 const BUFFER: usize = 64 * 1024;
@@ -24,16 +27,28 @@ const BUFFER: usize = 64 * 1024;
 pub(crate) const IDLE: Duration = Duration::from_secs(600);
 
 /// What went over a connection: up, down.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counts {
     up: AtomicU64,
     down: AtomicU64,
+    spending: Spending,
 }
 
 impl Counts {
-    /// Adds to what went up.
-    pub(crate) fn add_up(&self, bytes: usize) {
+    /// Nothing yet; what goes up is spent.
+    pub(crate) fn of(spending: Spending) -> Self {
+        Self { up: AtomicU64::new(0), down: AtomicU64::new(0), spending }
+    }
+
+    /// Adds to what went up; an error where that was too much.
+    pub(crate) fn add_up(&self, bytes: usize) -> io::Result<()> {
         self.up.fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.spending.add(bytes) { Ok(()) } else { Err(io::ErrorKind::QuotaExceeded.into()) }
+    }
+
+    /// Why it had to end, where what it sent was too much.
+    pub(crate) fn reason(&self) -> Option<DenyReason> {
+        self.spending.is_over().then_some(DenyReason::UploadBudget)
     }
 
     /// Adds to what went down.
@@ -56,8 +71,11 @@ pub(crate) async fn both(
 ) {
     let (from_inside, to_inside) = inside.split();
     let (from_outside, to_outside) = outside.split();
-    let up = one(from_inside, to_outside, &counts.up);
-    let down = one(from_outside, to_inside, &counts.down);
+    let up = one(from_inside, to_outside, |bytes| counts.add_up(bytes));
+    let down = one(from_outside, to_inside, |bytes| {
+        counts.add_down(bytes);
+        Ok(())
+    });
     let either = async {
         // An error in one direction ends the other.
         let _ = tokio::try_join!(up, down);
@@ -71,10 +89,18 @@ pub(crate) async fn both(
 
 /// Relays what comes from outside until that ends.
 pub(crate) async fn down(from: ReadHalf<'_>, to: WriteHalf<'_>, counts: &Counts) -> io::Result<()> {
-    one(from, to, &counts.down).await
+    one(from, to, |bytes| {
+        counts.add_down(bytes);
+        Ok(())
+    })
+    .await
 }
 
-async fn one(from: ReadHalf<'_>, mut to: WriteHalf<'_>, count: &AtomicU64) -> io::Result<()> {
+async fn one(
+    from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    count: impl Fn(usize) -> io::Result<()>,
+) -> io::Result<()> {
     loop {
         from.readable().await?;
         let mut buffer = vec![0; BUFFER];
@@ -83,7 +109,7 @@ async fn one(from: ReadHalf<'_>, mut to: WriteHalf<'_>, count: &AtomicU64) -> io
                 Ok(0) => return to.shutdown().await,
                 Ok(length) => {
                     to.write_all(&buffer[..length]).await?;
-                    count.fetch_add(length as u64, Ordering::Relaxed);
+                    count(length)?;
                     // A full buffer rarely comes alone; after a part there is a pause.
                     if length < BUFFER {
                         break;

@@ -55,12 +55,12 @@ impl AsyncRead for Replayed {
             let part = this.read.len().min(buffer.remaining());
             buffer.put_slice(&this.read[..part]);
             this.read.drain(..part);
-            this.counts.add_up(part);
+            this.counts.add_up(part)?;
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         std::task::ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        this.counts.add_up(buffer.filled().len() - before);
+        this.counts.add_up(buffer.filled().len() - before)?;
         Poll::Ready(Ok(()))
     }
 }

@@ -134,6 +134,12 @@ impl RuleRef {
         self.list
     }
 
+    /// Whether it stands for more names than one.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.pattern.as_ref().is_some_and(|pattern| pattern.is_wildcard())
+    }
+
     /// A pattern of the included list.
     pub(crate) fn trusted(pattern: Arc<Pattern>) -> Self {
         Self { list: RuleList::Trusted, pattern: Some(pattern) }

@@ -105,6 +105,12 @@ impl Pattern {
         self.port.is_none_or(|only| only == port)
     }
 
+    /// Whether it stands for every host below a name.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        matches!(self.hosts, Hosts::Below(_))
+    }
+
     /// What is allowed but worth a second look: a sentence without its end.
     #[must_use]
     pub fn caution(&self) -> Option<&'static str> {

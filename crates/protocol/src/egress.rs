@@ -81,6 +81,33 @@ pub struct Ground {
     pub rules: NetworkRules,
     /// What it may use there.
     pub secrets: Vec<SecretUse>,
+    /// How much it may send.
+    pub budgets: Budgets,
+}
+
+/// How much one sandbox may send, from its binding on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budgets {
+    /// Bytes to one host that may only be read.
+    pub read_host_bytes: u64,
+    /// Bytes to any other host.
+    pub host_bytes: u64,
+    /// Bytes to all hosts together.
+    pub session_bytes: u64,
+    /// Names that one wildcard may stand for.
+    pub names_of_wildcard: u32,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            read_host_bytes: 10_000_000,
+            host_bytes: 1_000_000_000,
+            session_bytes: 5_000_000_000,
+            names_of_wildcard: 200,
+        }
+    }
 }
 
 /// The authority that signs for the hosts whose connections are opened, one per session. Its sandboxes

@@ -36,6 +36,12 @@
 //! name_servers = ["10.0.0.53"]            # else those of the system
 //! authorities = ["/etc/patchyard/corp.pem"]   # besides those of the system
 //!
+//! [network.budgets]                       # of one sandbox, from its binding on
+//! read_host_bytes = 10000000              # to a host that may only be read
+//! host_bytes = 1000000000
+//! session_bytes = 5000000000
+//! names_of_wildcard = 200
+//!
 //! [secrets.NAME]                          # a value that environments may bind, one of:
 //! file = "/etc/patchyard/token"
 //! variable = "REGISTRY_TOKEN"             # of the server's environment
@@ -51,6 +57,7 @@ use std::path::{Path, PathBuf};
 
 use policy::address::AddressException;
 use policy::network::PolicyError;
+use protocol::egress::Budgets;
 use protocol::network::PrivateException;
 use protocol::sandbox_spec::Limits;
 use serde::de::Error as _;
@@ -193,6 +200,8 @@ pub struct NetworkConfig {
     /// Files of certificates, PEM: authorities that hosts may be signed by, besides those that the machine
     /// trusts. Sandboxes trust them, too.
     pub authorities: Vec<PathBuf>,
+    /// How much one sandbox may send.
+    pub budgets: Budgets,
 }
 
 fn name_servers<'de, D: Deserializer<'de>>(given: D) -> Result<Vec<SocketAddr>, D::Error> {
@@ -291,8 +300,13 @@ impl Config {
     /// What the operator decides about every session's network.
     #[must_use]
     pub fn operator_network(&self) -> OperatorNetwork {
-        let NetworkConfig { allow, deny, private, .. } = &self.network;
-        OperatorNetwork { allow: allow.clone(), deny: deny.clone(), private: private.clone() }
+        let NetworkConfig { allow, deny, private, budgets, .. } = &self.network;
+        OperatorNetwork {
+            allow: allow.clone(),
+            deny: deny.clone(),
+            private: private.clone(),
+            budgets: *budgets,
+        }
     }
 
     /// What a sandbox of the default environment may use.

@@ -7,6 +7,7 @@
 
 use policy::host::Authority;
 use policy::network::{Decision, NetworkPolicy, PolicyError};
+use protocol::egress::Budgets;
 use protocol::environment::{EnvironmentSettings, MAX_DOMAINS, NetworkLevel};
 use protocol::ids::EnvironmentId;
 use protocol::network::{DenyReason, NetworkRules, NetworkTest, PrivateException, Rendering, TestNetwork};
@@ -27,6 +28,8 @@ pub struct OperatorNetwork {
     pub deny: Vec<String>,
     /// Private addresses that are open, by host and block.
     pub private: Vec<PrivateException>,
+    /// How much a sandbox may send.
+    pub budgets: Budgets,
 }
 
 impl OperatorNetwork {

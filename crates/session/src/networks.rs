@@ -98,13 +98,14 @@ impl Networks {
 
     /// The rules and secrets that a ground gives now.
     async fn rules(&self, ground: &Ground) -> Result<Rules, StoreError> {
+        let budgets = self.operator.budgets;
         match ground {
             Ground::Environment(id) => {
                 let settings = self.store.environment(*id).await?.settings;
                 let secrets = secrets::fetch(&self.store, &self.secrets, (*id, &settings)).await?;
-                Ok(Rules { rules: self.operator.rules(&settings), secrets })
+                Ok(Rules { rules: self.operator.rules(&settings), secrets, budgets })
             }
-            Ground::Tried(rules) => Ok(Rules { rules: rules.clone(), secrets: Vec::new() }),
+            Ground::Tried(rules) => Ok(Rules { rules: rules.clone(), secrets: Vec::new(), budgets }),
         }
     }
 
@@ -201,11 +202,11 @@ impl Networks {
         let held = self.egress.list().await?.contains(&sandbox);
         let Some((session, ground)) = self.ground(sandbox) else { return Ok(()) };
         // Read here, so that whoever is last has read all that was edited and decided before.
-        let Rules { rules, secrets } = self.rules(&ground).await?;
+        let Rules { rules, secrets, budgets } = self.rules(&ground).await?;
         let offline = is_offline(&rules);
         let rules = Decisions::read(&self.store, session).await?.over(rules);
         if held {
-            self.egress.rules(sandbox, Rules { rules, secrets }).await?;
+            self.egress.rules(sandbox, Rules { rules, secrets, budgets }).await?;
             return Ok(());
         }
         if offline {
@@ -215,7 +216,10 @@ impl Networks {
         let (segment, chain) = chain::open(&self.segments, session)?;
         let listeners = Listeners { doors, sockets, segment: segment.into(), chain };
         let trusted = self.authority(session).await?;
-        Ok(self.egress.bind(sandbox, session, (Rules { rules, secrets }, trusted), listeners).await?)
+        Ok(self
+            .egress
+            .bind(sandbox, session, (Rules { rules, secrets, budgets }, trusted), listeners)
+            .await?)
     }
 
     /// The authority of a session, which its sandboxes trust.

@@ -38,6 +38,9 @@ impl World {
         let readable = host(READ_ONLY);
         names.set("api.allowed.test", &["93.184.216.34"]);
         names.set("unsigned.test", &["93.184.216.35"]);
+        for number in 1..6 {
+            names.set(&format!("n{number}.wild.test"), &["93.184.216.34"]);
+        }
         names.set(&readable, &["93.184.216.66"]);
         let (known, unknown) = (Authority::make(), Authority::make());
         let folder = tempfile::tempdir().unwrap();
@@ -53,6 +56,7 @@ impl World {
         let model = ScriptedModel::start(Script::by_depth([turn, Turn::text("seen")])).await;
         let config = format!(
             "[network]\nname_servers = [\"93.184.216.53\"]\nauthorities = [{:?}]\n\
+             [network.budgets]\nhost_bytes = 200000\nnames_of_wildcard = 3\n\
              [secrets.operators]\ncommand = [\"printf\", \"{VALUE}\"]\n",
             authorities.display().to_string()
         );
@@ -269,6 +273,34 @@ fn a_host_that_may_only_be_read_is_only_read() {
         let events = world.server.events(session).await;
         assert!(events.iter().filter_map(told).all(|told| told == (DenyReason::Method, false)));
         assert!(events.iter().any(|event| told(event).is_some()));
+    });
+}
+
+/// Row X08 of the escape matrix.
+#[test]
+fn what_is_sent_ends_at_its_budget_and_so_do_names_below_a_wildcard() {
+    alone(|internet| async move {
+        let send = "head -c 3000000 /dev/zero | tr \\0 a | curl -sS --data-binary @-";
+        let commands = [
+            format!("{send} http://api.allowed.test/up 2>&1; true"),
+            "curl -sS http://api.allowed.test/again".to_owned(),
+            "curl -sS http://n1.wild.test/ http://n2.wild.test/ http://n3.wild.test/ http://n1.wild.test/"
+                .to_owned(),
+            "curl -sS http://n4.wild.test/".to_owned(),
+        ];
+        let world = World::start(internet, &commands.each_ref().map(String::as_str)).await;
+        let domains = json!({ "level": "custom", "domains": ["api.allowed.test", "*.wild.test"] });
+        world.edit(json!({ "network": domains })).await.is(200);
+        let (session, said) = world.run().await;
+        assert!(said[1].contains("has sent as much to this host as it may"), "{}", said[1]);
+        assert_eq!(said[2].matches("hello from plain").count(), 4, "{}", said[2]);
+        assert!(said[3].contains("too many connections"), "{}", said[3]);
+        let arrived: usize = world.plain.requests().iter().map(String::len).max().unwrap_or(0);
+        // A host that answers early sees less, and none sees more than a buffer over it.
+        assert!(arrived < 400_000, "{arrived}");
+        let decisions = world.decisions(session).await;
+        let refused = |reason| decisions.iter().filter(|decided| decided.reason == Some(reason)).count();
+        assert_eq!((refused(DenyReason::UploadBudget), refused(DenyReason::Rate)), (1, 1), "{decisions:#?}");
     });
 }
 
