@@ -1,0 +1,5 @@
+//! `egress` by its socket and its listeners.
+
+mod bound;
+mod dialled;
+mod door;
