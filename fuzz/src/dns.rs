@@ -44,7 +44,9 @@ pub fn run(data: &[u8]) {
     }
     match question.kind {
         Kind::A => address(data, &question, Answer::Address(Ipv4Addr::new(198, 18, 1, 2).into())),
-        Kind::Aaaa => address(data, &question, Answer::Address(Ipv6Addr::new(0xfd7a, 1, 2, 3, 4, 5, 6, 7).into())),
+        Kind::Aaaa => {
+            address(data, &question, Answer::Address(Ipv6Addr::new(0xfd7a, 1, 2, 3, 4, 5, 6, 7).into()))
+        }
         Kind::Other => {}
     }
 }

@@ -89,7 +89,9 @@ fn names(handshake: &[u8]) -> Vec<Vec<u8>> {
         // The extensions are last: one goes into them.
         rest = if width == 2 && behind.is_empty() { part } else { behind };
     }
-    while let Some((kind, (body, behind))) = rest.split_at_checked(2).and_then(|(kind, rest)| Some((kind, long(rest, 2)?))) {
+    while let Some((kind, (body, behind))) =
+        rest.split_at_checked(2).and_then(|(kind, rest)| Some((kind, long(rest, 2)?)))
+    {
         rest = behind;
         let mut list = if kind == [0, 0] { body.get(2..).unwrap_or_default() } else { &[] };
         while let Some((name, behind)) = list.get(1..).and_then(|list| long(list, 2)) {
@@ -128,7 +130,9 @@ fn same_name(name: Option<&[u8]>, second: Option<&str>) {
         }
         // It knows nothing but names of DNS, and so do we when names are compared.
         (Some(Host::Dns(host)), None) => panic!("{host} is no name to others"),
-        (_, Some(second)) => assert!(Host::parse(second.as_bytes()).is_err(), "{name:?} is {second} to others"),
+        (_, Some(second)) => {
+            assert!(Host::parse(second.as_bytes()).is_err(), "{name:?} is {second} to others")
+        }
         (_, None) => {}
     }
 }

@@ -6,9 +6,9 @@ use super::dice::Dice;
 
 /// What separates something for one reader or another.
 const INSIDE: [&[u8]; 32] = [
-    b"\r", b"\n", b"\r\n", b"\0", b" ", b"\t", b":", b"/", b"//", b"?", b"#", b"@", b"\\", b"%2e", b"%00", b"[",
-    b"]", b"[::1]", b"::ffff:", b"127.1", b"0x7f", b"+", b"-", b"0", b"1", b"a", b"f", b";", b",", b".", b"http://",
-    b"xn--",
+    b"\r", b"\n", b"\r\n", b"\0", b" ", b"\t", b":", b"/", b"//", b"?", b"#", b"@", b"\\", b"%2e", b"%00",
+    b"[", b"]", b"[::1]", b"::ffff:", b"127.1", b"0x7f", b"+", b"-", b"0", b"1", b"a", b"f", b";", b",",
+    b".", b"http://", b"xn--",
 ];
 
 /// Whole lines that mean something.

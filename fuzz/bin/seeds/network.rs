@@ -34,7 +34,8 @@ pub fn socks() -> Vec<Vec<u8>> {
         vec![5, 1, 2],
         [&[5, 1, 0][..], &[5, 2, 0, 1, 1, 1, 1, 1, 0, 1]].concat(),
         [&[5, 1, 0][..], &[5, 1, 0, 1, 93, 184, 216, 34, 0, 80]].concat(),
-        [&[5, 1, 0, 5, 1, 0, 4][..], &[0x26, 6, 0x28, 0, 2, 0x20, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x34, 1, 187]].concat(),
+        [&[5, 1, 0, 5, 1, 0, 4][..], &[0x26, 6, 0x28, 0, 2, 0x20, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x34, 1, 187]]
+            .concat(),
     ];
     for name in [&b"api.allowed.test"[..], b"API.allowed.test.", b"93.184.216.34", b"[::1]"] {
         all.push([&[5, 1, 0], by_name(name).as_slice()].concat());
@@ -57,7 +58,8 @@ fn named(name: &[u8]) -> Vec<u8> {
 
 fn handshake(extensions: &[Vec<u8>]) -> Vec<u8> {
     let suites = long(&[0x13, 1, 0x13, 2, 0xc0, 0x2f]);
-    let body = [vec![3, 3], vec![7; 32], vec![4, 1, 2, 3, 4], suites, vec![1, 0], long(&extensions.concat())].concat();
+    let body = [vec![3, 3], vec![7; 32], vec![4, 1, 2, 3, 4], suites, vec![1, 0], long(&extensions.concat())]
+        .concat();
     [&[1], &(body.len() as u32).to_be_bytes()[1..], &body].concat()
 }
 

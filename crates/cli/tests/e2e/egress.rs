@@ -240,7 +240,11 @@ fn other_edits_open_nothing_and_hosts_to_read_from_take_no_other_methods() {
         let session = world.server.create(&repo, "Try it").await;
         world.server.until(session, |events| !results(events).is_empty()).await;
         world.edit("setup_script", json!("true")).await;
-        world.server.cli(&["sessions", "shell", &session.to_string(), "--", "touch", "/tmp/go"]).await.exits(0);
+        world
+            .server
+            .cli(&["sessions", "shell", &session.to_string(), "--", "touch", "/tmp/go"])
+            .await
+            .exits(0);
         let events = world.server.until_rest(session, 1).await;
         let said: Vec<String> = results(&events).iter().map(|result| result.content.clone()).collect();
         assert!(said[1].contains("evil.test:80 was refused"), "{}", said[1]);

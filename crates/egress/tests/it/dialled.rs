@@ -206,7 +206,8 @@ impl World {
         let asked = self.names.asked();
         let mut state = self.state.lock().unwrap();
         for name in &asked[state.2..] {
-            let host = Host::parse(name.as_bytes()).map_err(|error| TestCaseError::fail(format!("{name}: {error}")))?;
+            let host = Host::parse(name.as_bytes())
+                .map_err(|error| TestCaseError::fail(format!("{name}: {error}")))?;
             prop_assert!((1..=u16::MAX).any(|port| self.allows(&host, port)), "{name} was asked for");
         }
         state.2 = asked.len();
@@ -257,7 +258,8 @@ fn spelled(host: &'static str, trick: usize, other: &'static str) -> (Vec<u8>, O
 /// A port and its spelling.
 fn port() -> impl Strategy<Value = (String, Option<u16>)> {
     let plain = prop::sample::select(&PORTS[..]).prop_map(|port| (port.to_string(), Some(port)));
-    let odd = prop::sample::select(&["", "0", "0443", "+443", "65979", "443 ", "443@evil.test", "80:443"][..]);
+    let odd =
+        prop::sample::select(&["", "0", "0443", "+443", "65979", "443 ", "443@evil.test", "80:443"][..]);
     prop_oneof![5 => plain, 1 => odd.prop_map(|text| (text.to_owned(), None))]
 }
 
