@@ -17,8 +17,9 @@ use protocol::ids::ExecId;
 mod seeds {
     pub mod archives;
     pub mod documents;
+    pub mod network;
 }
-use seeds::{archives, documents};
+use seeds::{archives, documents, network};
 
 fn main() -> io::Result<()> {
     let corpus = env::args().nth(1).map_or_else(|| PathBuf::from("fuzz/corpus"), PathBuf::from);
@@ -56,6 +57,23 @@ fn main() -> io::Result<()> {
     for (name, form, texts) in documents::all() {
         let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
         write(&corpus, "documents", name, &[vec![form], framed(&texts)].concat())?;
+    }
+    of_the_network(&corpus)
+}
+
+fn of_the_network(corpus: &Path) -> io::Result<()> {
+    let heads = network::HEADS.map(|head| head.as_bytes().to_vec());
+    let bodies = network::BODIES.map(|(early, body)| [&[early], body.as_bytes()].concat());
+    for (target, inputs) in [
+        ("head", heads.to_vec()),
+        ("body", bodies.to_vec()),
+        ("socks", network::socks()),
+        ("hello", network::greetings()),
+        ("dns", network::questions()),
+    ] {
+        for (number, input) in inputs.iter().enumerate() {
+            write(corpus, target, &format!("one-{number}"), input)?;
+        }
     }
     Ok(())
 }

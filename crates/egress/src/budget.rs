@@ -75,6 +75,13 @@ impl Used {
 }
 
 impl Spending {
+    /// One that ends nothing.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn unlimited() -> Self {
+        let (host, all) = (Arc::default(), Arc::default());
+        Self { host, all, host_limit: u64::MAX, all_limit: u64::MAX, end: CancellationToken::new() }
+    }
+
     /// Whether nothing may be sent any more.
     pub(crate) fn is_over(&self) -> bool {
         self.host.load(Ordering::Relaxed) >= self.host_limit

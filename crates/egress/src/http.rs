@@ -144,7 +144,7 @@ async fn pass_on(judged: Judged, mut begun: Begun, head: &Head, path: &str) {
 }
 
 /// The head as the host gets it.
-fn rewritten(head: &Head, host: &Host, port: u16, path: &str) -> Vec<u8> {
+pub(crate) fn rewritten(head: &Head, host: &Host, port: u16, path: &str) -> Vec<u8> {
     let name = match host {
         Host::V6(address) => format!("[{address}]"),
         host => host.to_string(),
@@ -182,17 +182,17 @@ fn check_secrets(head: &Head, path: &str, secrets: &Secrets, judged: &Judged) ->
 }
 
 /// A body on its way to the host.
-struct Body<'a> {
-    from: ReadHalf<'a>,
-    to: WriteHalf<'a>,
+pub(crate) struct Body<'a> {
+    pub(crate) from: ReadHalf<'a>,
+    pub(crate) to: WriteHalf<'a>,
     /// What of it was read already.
-    read: Vec<u8>,
-    counts: &'a Counts,
-    look: Look,
+    pub(crate) read: Vec<u8>,
+    pub(crate) counts: &'a Counts,
+    pub(crate) look: Look,
 }
 
 /// Why a body does not go on.
-enum Broken {
+pub(crate) enum Broken {
     /// The connection.
     Io,
     /// What was sent is no body of the kind that was promised.
@@ -250,7 +250,7 @@ impl Body<'_> {
     }
 
     /// Passes so many bytes on.
-    async fn pass(&mut self, mut length: u64) -> Result<(), Broken> {
+    pub(crate) async fn pass(&mut self, mut length: u64) -> Result<(), Broken> {
         while length > 0 {
             self.fill().await?;
             let part = usize::try_from(length).map_or(self.read.len(), |length| length.min(self.read.len()));
@@ -266,7 +266,7 @@ impl Body<'_> {
 
     /// Passes chunks on, each with a length that we write ourselves; extensions and fields behind the
     /// last one are left out.
-    async fn chunks(&mut self) -> Result<(), Broken> {
+    pub(crate) async fn chunks(&mut self) -> Result<(), Broken> {
         loop {
             let line = self.line(MAX_CHUNK_LINE).await?;
             let length = chunk_length(&line).ok_or(Broken::Framing)?;
@@ -275,9 +275,7 @@ impl Body<'_> {
             }
             self.put(format!("{length:x}\r\n").as_bytes()).await?;
             self.pass(length).await?;
-            if !self.line(2).await?.is_empty() {
-                return Err(Broken::Framing);
-            }
+            self.line(0).await?;
             self.put(b"\r\n").await?;
         }
         let mut left = MAX_TRAILERS;
@@ -291,15 +289,17 @@ impl Body<'_> {
         self.put(b"0\r\n\r\n").await
     }
 
-    /// The next line without its CR LF.
+    /// The next line without its CR LF; the limit holds however it comes.
     async fn line(&mut self, limit: usize) -> Result<Vec<u8>, Broken> {
         loop {
             if let Some(at) = self.read.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.read.drain(..=at).collect();
                 let line = line.strip_suffix(b"\r\n").ok_or(Broken::Framing)?;
-                return if line.contains(&b'\r') { Err(Broken::Framing) } else { Ok(line.to_vec()) };
+                let broken = line.contains(&b'\r') || line.len() > limit;
+                return if broken { Err(Broken::Framing) } else { Ok(line.to_vec()) };
             }
-            if self.read.len() > limit {
+            // The CR may be there already.
+            if self.read.len() > limit + 1 {
                 return Err(Broken::Framing);
             }
             self.fill_more().await?;

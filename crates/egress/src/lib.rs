@@ -29,6 +29,8 @@ mod dial;
 mod dns;
 mod doors;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod head;
 mod hello;
 mod http;

@@ -40,6 +40,12 @@ impl Counts {
         Self { up: AtomicU64::new(0), down: AtomicU64::new(0), spending }
     }
 
+    /// Nothing yet, and as much as one likes.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn unlimited() -> Self {
+        Self::of(Spending::unlimited())
+    }
+
     /// Adds to what went up; an error where that was too much.
     pub(crate) fn add_up(&self, bytes: usize) -> io::Result<()> {
         self.up.fetch_add(bytes as u64, Ordering::Relaxed);

@@ -10,18 +10,13 @@ const INSIDE: [&str; 12] =
 const NUMBERS: [&str; 9] =
     ["0", "1", "-1", "#1", "#2", "18446744073709551615", "18446744073709551616", "1e999", "null"];
 
-/// Changes one text, in a place or two.
+/// Changes one text, in one place: a second change would mostly hide what the first one does.
 pub fn text(content: &mut Vec<u8>, dice: &mut Dice) {
-    for _ in 0..=dice.below(2) {
-        change(content, dice);
-    }
-}
-
-fn change(content: &mut Vec<u8>, dice: &mut Dice) {
-    let (strings, numbers) = values(content);
-    match dice.below(5) {
-        0..=2 if !strings.is_empty() => {
-            let (from, to) = dice.pick(&strings);
+    let Values { keys, strings, numbers } = values(content);
+    match dice.below(8) {
+        kind @ 0..=5 if !strings.is_empty() => {
+            // Under another key, most of what a document says is not looked at.
+            let (from, to) = dice.pick(if kind == 0 && !keys.is_empty() { &keys } else { &strings });
             let word = dice.pick(&INSIDE).bytes();
             if dice.below(4) == 0 {
                 content.splice(from..to, word);
@@ -30,7 +25,7 @@ fn change(content: &mut Vec<u8>, dice: &mut Dice) {
                 content.splice(at..at, word);
             }
         }
-        3 if !numbers.is_empty() => {
+        6 if !numbers.is_empty() => {
             let (from, to) = dice.pick(&numbers);
             content.splice(from..to, dice.pick(&NUMBERS).bytes());
         }
@@ -38,9 +33,19 @@ fn change(content: &mut Vec<u8>, dice: &mut Dice) {
     }
 }
 
-/// Where the insides of strings are, and numbers.
-fn values(content: &[u8]) -> (Vec<(usize, usize)>, Vec<(usize, usize)>) {
-    let (mut strings, mut numbers, mut at) = (Vec::new(), Vec::new(), 0);
+/// From where to where.
+type Place = (usize, usize);
+
+/// The insides of strings, and numbers.
+#[derive(Default)]
+struct Values {
+    keys: Vec<Place>,
+    strings: Vec<Place>,
+    numbers: Vec<Place>,
+}
+
+fn values(content: &[u8]) -> Values {
+    let (mut found, mut at) = (Values::default(), 0);
     while at < content.len() {
         let from = at;
         at += 1;
@@ -49,15 +54,16 @@ fn values(content: &[u8]) -> (Vec<(usize, usize)>, Vec<(usize, usize)>) {
                 at += if content[at] == b'\\' { 2 } else { 1 };
             }
             if at < content.len() {
-                strings.push((from + 1, at));
+                let is_key = content.get(at + 1) == Some(&b':');
+                if is_key { &mut found.keys } else { &mut found.strings }.push((from + 1, at));
             }
             at += 1;
         } else if content[from].is_ascii_digit() || content[from] == b'#' {
             while at < content.len() && content[at].is_ascii_digit() {
                 at += 1;
             }
-            numbers.push((from, at));
+            found.numbers.push((from, at));
         }
     }
-    (strings, numbers)
+    found
 }

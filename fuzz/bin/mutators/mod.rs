@@ -4,5 +4,7 @@
 
 pub mod dice;
 pub mod frames;
+pub mod greeting;
 pub mod json;
+pub mod lines;
 pub mod tar;

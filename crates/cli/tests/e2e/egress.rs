@@ -59,10 +59,15 @@ impl World {
 
     /// Sets the network level of the default environment.
     async fn level(&self, network: Value) {
+        self.edit("network", network).await;
+    }
+
+    /// Changes one setting of the default environment.
+    async fn edit(&self, setting: &str, to: Value) {
         let all: Value = self.server.get("/environments").await.is(200).json();
         let usual = &all["environments"][0];
         let mut settings = usual["settings"].clone();
-        settings["network"] = network;
+        settings[setting] = to;
         let edit = json!({ "revision": usual["revision"], "settings": settings });
         let path = format!("/environments/{}", usual["id"].as_str().unwrap());
         Answer::to(self.server.request(Method::PUT, &path).json(&edit)).await.is(200);
@@ -153,6 +158,9 @@ fn nothing_else_leaves_by_any_spelling() {
         assert!(wrong.is_empty() && said[0].lines().count() > 60, "{}\n{said:?}", wrong.join("\n"));
         world.nothing_leaked();
         assert_eq!(world.other.requests().len(), 1, "the greeting for another host never came there");
+        let plain = world.plain.requests().concat();
+        assert!(plain.contains("GET /body ") && plain.contains("words"), "{plain}");
+        assert!(!plain.contains("BEHIND") && !plain.contains("/many"), "{plain}");
         // Every attempt is on record, and the record is whole.
         let page: Value =
             world.server.get(&format!("/sessions/{session}/network?limit=1000")).await.is(200).json();
@@ -201,6 +209,53 @@ fn a_sandbox_is_offline_while_egress_is_away_and_edits_end_open_connections() {
         let page: Value = world.server.get(&format!("/sessions/{session}/network")).await.is(200).json();
         assert_eq!(page.get("broken_after"), None, "the chain goes on over the death of egress");
         world.nothing_leaked();
+    });
+}
+
+/// Rows N03 and H10 of the escape matrix: other settings change nothing about the network, and a host that
+/// may be read from is asked by no other method.
+#[test]
+fn other_edits_open_nothing_and_hosts_to_read_from_take_no_other_methods() {
+    alone(|internet| async move {
+        // By its labels in reverse, as the included list has it.
+        let registry = "org.npmjs.registry".rsplit('.').collect::<Vec<_>>().join(".");
+        let ask = |method: &str| {
+            format!("curl -sS -o /dev/null -D - --max-time 10 -X {method} http://{registry}/x | tr -d '\\r'")
+        };
+        let mut commands = vec![
+            "touch /workspace/net/there".to_owned(),
+            "until [ -e /tmp/go ]; do sleep 0.1; done; curl -sS http://evil.test/ 2>&1".to_owned(),
+            "curl -sS http://api.allowed.test/".to_owned(),
+        ];
+        let reading = ["GET", "OPTIONS"];
+        let other = ["get", "GETX", "PATCH", "POST", "PUT", "DELETE", "TRACE"];
+        commands.extend(reading.iter().chain(&other).map(|method| ask(method)));
+        let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+        let world = World::start(internet, &commands).await;
+        world.names.set(&registry, &["93.184.216.34"]);
+        let domains = ["api.allowed.test"];
+        world.level(json!({ "level": "custom", "domains": domains, "include_default": true })).await;
+        world.edit("rendering", json!("strict")).await;
+        let repo = Repo::with("net", &[("ca.pem", world.authority.pem.as_str())]);
+        let session = world.server.create(&repo, "Try it").await;
+        world.server.until(session, |events| !results(events).is_empty()).await;
+        world.edit("setup_script", json!("true")).await;
+        world
+            .server
+            .cli(&["sessions", "shell", &session.to_string(), "--", "touch", "/tmp/go"])
+            .await
+            .exits(0);
+        let events = world.server.until_rest(session, 1).await;
+        let said: Vec<String> = results(&events).iter().map(|result| result.content.clone()).collect();
+        assert!(said[1].contains("evil.test:80 was refused"), "{}", said[1]);
+        assert!(said[2].contains("hello from plain"), "{}", said[2]);
+        for (method, said) in reading.iter().chain(&other).zip(&said[3..]) {
+            let passed = said.contains(" 200 ");
+            assert_eq!(passed, reading.contains(method), "{method}: {said}");
+            assert!(passed || said.contains("x-deny-reason: method"), "{method}: {said}");
+        }
+        world.nothing_leaked();
+        assert_eq!(world.plain.requests().len(), 1 + reading.len());
     });
 }
 

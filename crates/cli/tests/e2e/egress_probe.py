@@ -1,5 +1,5 @@
 """Tries to get past the proxy, one attempt a line: `ok NAME` where the outcome is the safe one."""
-import os, socket, struct
+import os, socket, struct, threading, time
 
 PROXY = ("127.0.0.1", 3128)
 
@@ -70,6 +70,23 @@ for target in (b"a" * 64 + b".wild.test:443", b"a." * 255 + b"wild.test:443", b"
 refused("N20", talk(b"GET https://api.allowed.test/ HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n"))
 refused("N22", talk(b"GET / HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n"))
 
+# N19: who asks by way of a program in the sandbox asks the same question.
+def relayed(data):
+    relay = socket.create_server(("127.0.0.1", 0))
+
+    def forward():
+        near, _ = relay.accept()
+        near.sendall(talk(near.recv(4096), close=True))
+        near.close()
+
+    threading.Thread(target=forward).start()
+    return talk(data, port=relay.getsockname()[1])
+
+
+refused("N19", relayed(b"CONNECT evil.test:443 HTTP/1.1\r\nHost: evil.test\r\n\r\n"), (b"403",))
+answer = relayed(b"GET http://api.allowed.test/relayed HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n")
+report("C9", b"hello from plain" in answer, answer[:60])
+
 # N04, N17, N18: SOCKS.
 def socks(body, greeting=b"\5\1\0"):
     with socket.create_connection(PROXY, timeout=5) as s:
@@ -125,6 +142,35 @@ for head in (b"Host: evil.test", b"Host: api.allowed.test:81"):
     s.sendall(b"GET / HTTP/1.1\r\n" + head + b"\r\n\r\n")
     refused("H07", s.recv(4096), (b"421",))
 
+# H06: bodies where there rarely are any, and what stands behind a body that is empty.
+answer = talk(b"GET http://api.allowed.test/body HTTP/1.1\r\nHost: api.allowed.test\r\nContent-Length: 5\r\n\r\nwords")
+report("H06", b"hello from plain" in answer, answer[:40])
+for fields in (b"Content-Length: 0", b"X: y"):
+    answer = talk(b"POST http://api.allowed.test/empty HTTP/1.1\r\nHost: api.allowed.test\r\n" + fields + b"\r\n\r\nBEHIND")
+    report("H06", answer.count(b"HTTP/1.1") == 1 and b"hello from plain" in answer, answer[:40])
+# H08: heads without end, in fields, in bytes and in time.
+for fields in (b"X: y\r\n" * 10000, b"X: " + b"y" * 1000000 + b"\r\n", b"X: y\r\n" * 101):
+    with socket.create_connection(PROXY, timeout=5) as s:
+        try:
+            s.sendall(b"GET http://api.allowed.test/many HTTP/1.1\r\nHost: api.allowed.test\r\n" + fields + b"\r\n")
+        except OSError:
+            pass
+        refused("H08", s.recv(4096), (b"431",))
+with socket.create_connection(PROXY, timeout=20) as s:
+    begun, got = time.monotonic(), b""
+    s.settimeout(0.5)
+    while not got and time.monotonic() - begun < 20:
+        # A byte now and then keeps nobody waiting for longer.
+        try:
+            s.sendall(b"G")
+            got = s.recv(4096)
+        except TimeoutError:
+            pass
+        except OSError:
+            break
+    refused("H08", got, (b"408",))
+    report("H08", time.monotonic() - begun < 15)
+
 # T02 to T04: what is sent over a tunnel that was allowed.
 def hello(name):
     extensions = b""
@@ -151,6 +197,9 @@ for name, first in (("T02", hello(b"evil.test")), ("T03", hello(None)), ("T04", 
                     ("T04", b"SSH-2.0-x\r\n"), ("T02", hello(b"api.allowed.test\0"))):
     answer = over_tunnel(first)
     report(name, answer == b"\x15\3\3\0\2\2\x31", answer)
+
+# N21: a tunnel is asked for within one.
+refused("N21", over_tunnel(b"CONNECT evil.test:443 HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n", b"api.allowed.test:80"), (b"405",))
 
 report("T02", over_tunnel(hello(b"evil.test"), b"tunnel.test:8443") == b"")
 answer = over_tunnel(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"tunnel.test:8443")

@@ -22,6 +22,9 @@ const ADDRESSES: [&str; 6] = [
     "2606:2800:220:1::66/128",
 ];
 
+/// Blocks of which every address is the internet's, for listeners on all of them: `0.0.0.0`, `[::]`.
+const BLOCKS: [&str; 2] = ["93.185.0.0/16", "2606:2800:221::/48"];
+
 /// A public address of the test's own machine.
 pub const OWN: &str = "93.184.216.99";
 
@@ -59,6 +62,9 @@ impl Internet {
         for address in ADDRESSES {
             let more = if address.contains(':') { " nodad" } else { "" };
             ip(&format!("address add {address} dev lo{more}"))?;
+        }
+        for block in BLOCKS {
+            ip(&format!("route add local {block} dev lo"))?;
         }
         unshare(CloneFlags::CLONE_NEWNET)?;
         let own = File::open("/proc/thread-self/ns/net")?;
