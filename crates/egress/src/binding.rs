@@ -21,6 +21,8 @@ use crate::audit::Audit;
 use crate::bucket::Bucket;
 use crate::once::Once;
 use crate::own::Own;
+use crate::person::Person;
+use crate::upstream::Upstream;
 use crate::{names, resolve};
 
 /// Connections of one sandbox at a time, and how many may begin.
@@ -49,6 +51,10 @@ pub(crate) struct Binding {
     pub(crate) once: Once,
     /// Ends everything of it.
     pub(crate) gone: CancellationToken,
+    /// Who is asked while a connection waits; nobody, where a server is told instead.
+    pub(crate) person: Option<Arc<Person>>,
+    /// Proxies that connections go through.
+    pub(crate) upstream: Upstream,
     policy: RwLock<Arc<NetworkPolicy>>,
     places: Arc<Semaphore>,
     open: Mutex<HashMap<u64, Open>>,
@@ -95,11 +101,20 @@ impl Binding {
             beginnings: Bucket::new(BURST, PER_SECOND),
             once: Once::default(),
             gone: CancellationToken::new(),
+            person: None,
+            upstream: Upstream::default(),
             policy: RwLock::new(Arc::new(policy)),
             places: Arc::new(Semaphore::new(CONNECTIONS)),
             open: Mutex::default(),
             count: AtomicU64::new(0),
         }
+    }
+
+    /// The same with a person instead of a server.
+    pub(crate) fn of_person(mut self, person: Arc<Person>, upstream: Upstream) -> Self {
+        self.person = Some(person);
+        self.upstream = upstream;
+        self
     }
 
     /// The rules that are in force.

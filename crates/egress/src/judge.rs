@@ -5,7 +5,7 @@
 //!                └────────┴──────────┴───────────┴─▶ refused, recorded, told
 //! ```
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,6 +17,7 @@ use protocol::network::DenyReason;
 use tokio_util::sync::CancellationToken;
 
 use crate::binding::Binding;
+use crate::dial::Addresses;
 
 /// The most characters of what a sandbox wrote that are recorded.
 const SHOWN: usize = 200;
@@ -60,7 +61,7 @@ pub(crate) struct Judged {
     /// What the rules allow; nothing where a person allowed it once against them.
     grant: Option<Grant>,
     rule: String,
-    addresses: Vec<IpAddr>,
+    addresses: Addresses,
 }
 
 /// A connection that may be made now, and is on record.
@@ -69,7 +70,7 @@ pub(crate) struct Permit {
     binding: Arc<Binding>,
     number: u64,
     since: Instant,
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Addresses,
     /// Ends it from outside.
     pub(crate) end: CancellationToken,
 }
@@ -79,6 +80,11 @@ pub(crate) async fn judge(binding: &Arc<Binding>, attempt: Attempt) -> Result<Ju
     let number = binding.next();
     let refuse = |reason, rule, askable| refused(binding, number, &attempt, None, (reason, rule, askable));
     let Ok(host) = attempt.host.clone() else { return Err(refuse(DenyReason::BadHost, None, false)) };
+    if let Some(person) = &binding.person
+        && let Err(reason) = person.consult(binding, &host, attempt.port).await
+    {
+        return Err(refuse(reason, None, false));
+    }
     let grant = match binding.policy().decide(&host, attempt.port) {
         Decision::Allow(grant) => Some(grant),
         // Whoever is admitted first takes it.
@@ -93,6 +99,10 @@ pub(crate) async fn judge(binding: &Arc<Binding>, attempt: Attempt) -> Result<Ju
         }
     };
     let rule = grant.as_ref().map_or_else(|| ONCE.to_owned(), |grant| grant.rule.to_string());
+    if let Some(hop) = binding.upstream.hop(&host, attempt.port) {
+        let addresses = Addresses::Behind(hop);
+        return Ok(Judged { binding: Arc::clone(binding), number, host, grant, rule, addresses, attempt });
+    }
     let Ok(found) = binding.resolver.addresses(&host).await else {
         return Err(refuse(DenyReason::DnsError, Some(rule), false));
     };
@@ -101,7 +111,7 @@ pub(crate) async fn judge(binding: &Arc<Binding>, attempt: Attempt) -> Result<Ju
     for address in found {
         match policy.may_dial(&host, attempt.port, address) {
             Ok(()) if binding.own.has(address) => why_not = DenyReason::AddrSelf,
-            Ok(()) => addresses.push(address),
+            Ok(()) => addresses.push(SocketAddr::new(address, attempt.port)),
             Err(reason) => why_not = reason,
         }
     }
@@ -109,6 +119,7 @@ pub(crate) async fn judge(binding: &Arc<Binding>, attempt: Attempt) -> Result<Ju
     if addresses.is_empty() || why_not != DenyReason::DnsError {
         return Err(refuse(why_not, Some(rule), false));
     }
+    let addresses = Addresses::Found(addresses);
     Ok(Judged { binding: Arc::clone(binding), number, host, grant, rule, addresses, attempt })
 }
 
@@ -148,7 +159,7 @@ impl Judged {
             return Err(refused(&self.binding, self.number, &self.attempt, sni, why));
         };
         let decided = Decided {
-            resolved: self.addresses.clone(),
+            resolved: self.addresses.found(),
             ..told(&self.attempt, sni, Some(self.rule.clone()), None, false)
         };
         if let Err(error) = self.binding.audit.decided(self.number, &decided) {
@@ -156,11 +167,10 @@ impl Judged {
             self.binding.end(self.number);
             return Err(self.refuse(DenyReason::ProxyDown, sni));
         }
-        let port = self.attempt.port;
         Ok(Permit {
             number: self.number,
             since: Instant::now(),
-            addresses: self.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect(),
+            addresses: self.addresses,
             end,
             binding: self.binding,
         })

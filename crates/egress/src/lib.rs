@@ -5,6 +5,7 @@
 //!                                 ├─ capture ──────────────────────────────┼─▶ judge ─▶ audit ─▶ dial ─▶ relay
 //!                                 └─ names: answered here                  │     └ no ─▶ audit, 403, alert
 //!   server ── control: Bind · Rules · Unbind · Watch ──────────────────────┘ policy
+//!   the local sandbox, without a server ── local: one binding, a person ───┘
 //! ```
 //!
 //! One canonical host is matched, logged, resolved, dialled and compared with what TLS and HTTP name.
@@ -29,9 +30,11 @@ mod head;
 mod hello;
 mod http;
 mod judge;
+pub mod local;
 mod names;
 mod once;
 mod own;
+mod person;
 pub mod process;
 mod proxy;
 mod refusal;
@@ -39,6 +42,8 @@ mod relay;
 mod resolve;
 mod socks;
 mod stream;
+mod upstream;
 
 pub use audit::digest_of;
 pub use confine::{ConfineError, confine};
+pub use upstream::Upstream;

@@ -1,7 +1,6 @@
 //! What a sandbox of a session is to be, decided before it is made.
 
 use policy::variables;
-use protocol::egress::PROXY_PORT;
 use protocol::environment::{EnvironmentSettings, NetworkLevel};
 use protocol::ids::LayerId;
 use protocol::sandbox_spec::SandboxSpec;
@@ -89,15 +88,7 @@ fn proxy_variables(settings: &EnvironmentSettings) -> Vec<(String, String)> {
     if matches!(settings.network, NetworkLevel::None {}) {
         return Vec::new();
     }
-    let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
-    let both =
-        |name: &str, value: &str| [name.to_owned(), name.to_lowercase()].map(|name| (name, value.to_owned()));
-    let mut all = Vec::new();
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
-        all.extend(both(name, &proxy));
-    }
-    all.extend(both("NO_PROXY", "localhost,127.0.0.1,::1"));
-    all
+    variables::of_the_proxy()
 }
 
 /// Decides what the next sandbox of a session is to be. With `fresh` nothing that was kept is used, and
