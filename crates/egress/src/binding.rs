@@ -147,6 +147,11 @@ impl Binding {
         Some(end)
     }
 
+    /// How many connections are open.
+    pub(crate) fn open_now(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Forgets a connection that ended.
     pub(crate) fn end(&self, number: u64) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);

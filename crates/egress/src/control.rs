@@ -4,6 +4,7 @@
 //!   server ── Bind + listeners ─▶ binding, doors open      a second Bind of a sandbox replaces the first
 //!          ── Rules ───────────▶ other policy, at once
 //!          ── AllowOnce ───────▶ one connection passes, if it comes within a minute
+//!          ── Count ───────────▶ counters since the start
 //!          ── Watch ───────────▶ notices, until one of both is gone
 //! ```
 //!
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use policy::host::Host;
 use policy::network::NetworkPolicy;
-use protocol::egress::{Chain, Door, EgressAnswer, EgressRequest, Notice};
+use protocol::egress::{Chain, Door, EgressAnswer, EgressCounts, EgressRequest, Notice};
 use protocol::ids::{SandboxId, SessionId};
 use protocol::network::NetworkRules;
 use tokio::net::UnixStream;
@@ -28,6 +29,7 @@ use tokio::sync::broadcast;
 use crate::audit::Audit;
 use crate::binding::Binding;
 use crate::own::Own;
+use crate::tally::Tally;
 use crate::{doors, frame, resolve};
 
 /// Records are on the disk within this time.
@@ -42,6 +44,7 @@ pub(crate) struct Control {
     bindings: Mutex<HashMap<SandboxId, Arc<Binding>>>,
     resolver: resolve::Names,
     own: Own,
+    tally: Arc<Tally>,
     notices: broadcast::Sender<Notice>,
 }
 
@@ -51,6 +54,7 @@ impl Control {
             bindings: Mutex::default(),
             resolver,
             own: Own::default(),
+            tally: Arc::default(),
             notices: broadcast::Sender::new(WAITING),
         }
     }
@@ -70,6 +74,7 @@ impl Control {
                 }
                 EgressRequest::AllowOnce { sandbox, host, port } => self.allow_once(sandbox, &host, port),
                 EgressRequest::List => Ok(EgressAnswer::Sandboxes { sandboxes: self.list() }),
+                EgressRequest::Count => Ok(EgressAnswer::Counts(self.counts())),
                 EgressRequest::Watch => return self.watch(stream).await,
             };
             let answer = answer.unwrap_or_else(|message| EgressAnswer::Failed { message });
@@ -89,7 +94,7 @@ impl Control {
         let policy = NetworkPolicy::compile(rules).map_err(|error| error.to_string())?;
         let segment = sockets.pop().map(File::from).filter(|_| sockets.len() == wanted.len());
         let segment = segment.ok_or("not as many descriptors came as were told of")?;
-        let audit = Audit::new(who.1, who.0, segment, chain);
+        let audit = Audit::new(who.1, who.0, segment, chain).counted_in(&self.tally);
         let (resolver, notices) = ((self.resolver.clone(), self.own.clone()), self.notices.clone());
         let binding = Arc::new(Binding::new(who, policy, audit, resolver, notices));
         // Whoever came before lets go first.
@@ -126,6 +131,11 @@ impl Control {
         if let Some(binding) = self.bindings().remove(&sandbox) {
             binding.gone.cancel();
         }
+    }
+
+    fn counts(&self) -> EgressCounts {
+        let bindings = self.bindings();
+        self.tally.counts(bindings.len(), bindings.values().map(|binding| binding.open_now()).sum())
     }
 
     fn list(&self) -> Vec<SandboxId> {

@@ -42,6 +42,7 @@ mod relay;
 mod resolve;
 mod socks;
 mod stream;
+mod tally;
 mod upstream;
 
 pub use audit::digest_of;

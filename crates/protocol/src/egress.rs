@@ -7,6 +7,7 @@
 //!  Watch ─▶ Watching ─▶ Notice, Notice, …      as they happen
 //! ```
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
@@ -63,6 +64,8 @@ pub enum EgressRequest {
     List,
     /// What happens from now on.
     Watch,
+    /// What happened so far.
+    Count,
 }
 
 /// An answer of `egress`.
@@ -84,8 +87,27 @@ pub enum EgressAnswer {
     Sandboxes { sandboxes: Vec<SandboxId> },
     /// To [`EgressRequest::Watch`]; notices follow.
     Watching,
+    /// To [`EgressRequest::Count`].
+    Counts(EgressCounts),
     /// To any of them: what happened and why.
     Failed { message: String },
+}
+
+/// What `egress` has done since it was started, for all sandboxes together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressCounts {
+    /// Sandboxes whose listeners are held now.
+    pub sandboxes: u64,
+    /// Connections that are open now.
+    pub open: u64,
+    /// Attempts that were let through.
+    pub allowed: u64,
+    /// Attempts that were refused, by reason.
+    pub denied: BTreeMap<DenyReason, u64>,
+    /// Bytes from sandboxes, of connections that have ended.
+    pub bytes_up: u64,
+    /// Bytes to sandboxes, of the same.
+    pub bytes_down: u64,
 }
 
 /// Something that a session's log tells of.

@@ -169,7 +169,7 @@ pub struct RepositoriesConfig {
 }
 
 /// `[network]`: what holds for every session, above its environment.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkConfig {
     /// Hosts that every level but none allows, as patterns.
@@ -182,6 +182,20 @@ pub struct NetworkConfig {
     /// where there are none.
     #[serde(deserialize_with = "name_servers")]
     pub name_servers: Vec<SocketAddr>,
+    /// How many days the record of a session's network stays when the session is deleted or archived.
+    pub audit_days: u32,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            deny: Vec::new(),
+            private: Vec::new(),
+            name_servers: Vec::new(),
+            audit_days: 90,
+        }
+    }
 }
 
 fn name_servers<'de, D: Deserializer<'de>>(given: D) -> Result<Vec<SocketAddr>, D::Error> {
@@ -248,7 +262,7 @@ impl Config {
     /// What the operator decides about every session's network.
     #[must_use]
     pub fn operator_network(&self) -> OperatorNetwork {
-        let NetworkConfig { allow, deny, private, name_servers: _ } = &self.network;
+        let NetworkConfig { allow, deny, private, name_servers: _, audit_days: _ } = &self.network;
         OperatorNetwork { allow: allow.clone(), deny: deny.clone(), private: private.clone() }
     }
 

@@ -15,6 +15,7 @@ mod chain;
 mod decisions;
 mod notices;
 mod records;
+pub(crate) mod retention;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use egress::client::{Egress, EgressClientError, Listeners};
+use protocol::egress::EgressCounts;
 use protocol::environment::NetworkLevel;
 use protocol::event::NetworkDenied;
 use protocol::ids::{EnvironmentId, SandboxId, SessionId};
@@ -205,6 +207,11 @@ impl Networks {
         let (segment, chain) = chain::open(&self.segments, session)?;
         let listeners = Listeners { doors, sockets, segment: segment.into(), chain };
         Ok(self.egress.bind(sandbox, session, rules, listeners).await?)
+    }
+
+    /// What `egress` counted.
+    pub(crate) async fn counts(&self) -> Result<EgressCounts, EgressClientError> {
+        self.egress.counts().await
     }
 
     fn ground(&self, sandbox: SandboxId) -> Option<(SessionId, Ground)> {
