@@ -520,6 +520,20 @@ describe("a refusal of the network", () => {
     await metrics.locator("text=Added to this environment").waitFor();
   });
 
+  test("of several hosts of a domain is one question with one answer", async () => {
+    await open("reused");
+    for (const host of ["a.example.com", "b.example.com"]) {
+      mock.world.append(mock.scenes.reused, "network.denied", { host, port: 443, via: "connect", reason: "not_allowed", askable: true, domain: "example.com" });
+    }
+    const both = refusal("b.example.com:443");
+    await both.waitFor();
+    assert.equal(await both.locator("text=a.example.com:443").count(), 1);
+    await both.getByRole("group", { name: "example.com" }).getByRole("button", { name: "Keep blocked" }).click();
+    await both.locator("text=Kept blocked").nth(1).waitFor();
+    assert.equal(await both.getByRole("button").count(), 0);
+    assert.deepEqual(decided().map(({ body }) => body.host), ["a.example.com", "b.example.com"]);
+  });
+
   test("that was decided elsewhere says so, too", async () => {
     await open("reused");
     mock.world.append(mock.scenes.reused, "network.allowed", { host: "metrics.example.net", port: 443, scope: "deny" });

@@ -327,7 +327,7 @@ export interface EventBodies {
   usage: { model: string; usage: Usage };
   "shell.opened": { shell: string; command: string[] };
   "shell.closed": { shell: string; duration_ms: number; code?: number; reason?: string };
-  "network.denied": { host: string; port: number; via: string; reason: string; rule?: string; askable: boolean };
+  "network.denied": { host: string; port: number; via: string; reason: string; rule?: string; askable: boolean; domain?: string };
   "network.allowed": { host: string; port: number; scope: NetworkScope };
   "files.copied": { path: string; direction: "in" | "out"; bytes: number };
   error: SessionError;
