@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn hosts_of_one_domain_are_one_question_and_three_wait_at_most() {
         let (mut told, start) = (Told::default(), Instant::now());
-        let mut ask = |told: &mut Told, host: &str, now| {
+        let ask = |told: &mut Told, host: &str, now| {
             let domain = Host::parse(host.as_bytes()).unwrap().registrable();
             told.may_ask(&domain, (host.to_owned(), 443), now)
         };
