@@ -74,6 +74,12 @@ test("decisions about the network", async () => {
   assert.deepEqual(offences("Problem", closed), []);
 });
 
+test("records of the network", async () => {
+  const own = `/sessions/${mock.scenes.reused.id}/network`;
+  for (const query of ["", "?after=3&limit=2"]) assert.deepEqual(offences("NetworkPage", await call("GET", own + query)), []);
+  assert.ok((await call("GET", own)).records.length > 20);
+});
+
 test("setup tests", async () => {
   const begun = await call("POST", `/environments/${mock.environments.rust.id}/test-setup`, {});
   assert.deepEqual(offences("SetupTest", begun), []);

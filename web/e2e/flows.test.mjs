@@ -520,6 +520,20 @@ describe("a refusal of the network", () => {
     await metrics.locator("text=Added to this environment").waitFor();
   });
 
+  test("of several hosts of a domain is one question with one answer", async () => {
+    await open("reused");
+    for (const host of ["a.example.com", "b.example.com"]) {
+      mock.world.append(mock.scenes.reused, "network.denied", { host, port: 443, via: "connect", reason: "not_allowed", askable: true, domain: "example.com" });
+    }
+    const both = refusal("b.example.com:443");
+    await both.waitFor();
+    assert.equal(await both.locator("text=a.example.com:443").count(), 1);
+    await both.getByRole("group", { name: "example.com" }).getByRole("button", { name: "Keep blocked" }).click();
+    await both.locator("text=Kept blocked").nth(1).waitFor();
+    assert.equal(await both.getByRole("button").count(), 0);
+    assert.deepEqual(decided().map(({ body }) => body.host), ["a.example.com", "b.example.com"]);
+  });
+
   test("that was decided elsewhere says so, too", async () => {
     await open("reused");
     mock.world.append(mock.scenes.reused, "network.allowed", { host: "metrics.example.net", port: 443, scope: "deny" });
@@ -597,4 +611,43 @@ test("the theme is chosen once and stands before the first paint", async () => {
   await page.reload();
   assert.equal(await page.evaluate(() => globalThis.early), "dark");
   assert.equal(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), "rgb(22, 22, 21)");
+});
+
+describe("the network of a session", () => {
+  const lines = () =>
+    page.$$eval("tbody tr", (rows) => rows.map((row) => [...row.cells].slice(1).map((cell) => cell.textContent.trim()).join(" | ")));
+
+  test("is shown by host, repeated ones as one, with a filter, by keys alone", async () => {
+    await open("reused");
+    await page.locator("header a.network").focus();
+    await page.keyboard.press("Enter");
+    await page.locator("tbody tr").first().waitFor();
+    assert.deepEqual(await lines(), [
+      "169.254.169.254:80 | ✕ denied | addr_metadata | 1 |  |  | ",
+      "metrics.example.net:443 | ✕ denied | not_allowed | 200 |  |  | ",
+      "git.example.org:443 | ✓ allowed | trusted list: git.example.org | 1 | 0 B | 0 B | open",
+      "crates.example.org:443 | ✓ allowed | environment: crates.example.org | 2 | 2.2 kB | 1.3 MB | 2 s",
+    ]);
+    const denied = page.locator("button:has-text('Denied')");
+    await denied.focus();
+    await page.keyboard.press("Space");
+    assert.equal(await denied.getAttribute("aria-pressed"), "true");
+    assert.equal((await lines()).length, 2);
+    assert.equal(await page.locator("[role=status]:has-text('2 rows shown')").count(), 1);
+    await page.keyboard.press("Escape");
+    await page.waitForURL(`${mock.url}/s/${mock.scenes.reused.id}`);
+  });
+
+  test("grows while it is looked at, and says when the record was changed", async () => {
+    await page.goto(`${mock.url}/s/${mock.scenes.reused.id}/network`);
+    await page.locator("tbody tr").first().waitFor();
+    assert.equal(await page.locator("[role=alert]").count(), 0);
+    const { network } = mock.scenes.reused;
+    const last = network.records.at(-1);
+    network.records.push({ ...last, seq: last.seq + 1, connection: 99, host: "late.example.net", reason: "denylist" });
+    network.broken_after = last.seq;
+    await page.locator("th:has-text('late.example.net')").waitFor();
+    await page.locator(`[role=alert]:has-text('broken after entry ${last.seq}')`).waitFor();
+    assert.equal((await lines()).length, 5);
+  });
 });

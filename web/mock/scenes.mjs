@@ -346,6 +346,31 @@ function reused(world, now, environment) {
   return scene.session;
 }
 
+/** The record of what a session tried to reach. */
+function record(session, what) {
+  session.network ??= { records: [], broken_after: undefined };
+  const { records } = session.network;
+  const seq = records.length + 1;
+  const at = new Date(session.clock + seq * 1000).toISOString();
+  const previous = seq === 1 ? "" : seq.toString(16).padStart(64, "0");
+  records.push({ at, seq, previous, session: session.id, sandbox: session.id.replace("ses_", "sbx_"), connection: seq, ...what });
+  return seq;
+}
+
+function networked(session) {
+  const decided = (host, port, more) => record(session, { event: "decided", via: "connect", host, port, ...more });
+  const closed = (connection, bytes_up, bytes_down, duration_ms) =>
+    record(session, { event: "closed", connection, dialed: "198.51.100.7:443", bytes_up, bytes_down, duration_ms });
+  const crates = { rule: "environment: crates.example.org", resolved: ["198.51.100.7"], askable: false };
+  closed(decided("crates.example.org", 443, crates), 1_204, 86_214, 412);
+  closed(decided("crates.example.org", 443, crates), 980, 1_204_000, 2_310);
+  decided("git.example.org", 443, { rule: "trusted list: git.example.org", askable: false });
+  for (let n = 0; n < 20; n += 1) decided("metrics.example.net", 443, { reason: "not_allowed", askable: true });
+  record(session, { event: "repeated", host: "metrics.example.net", reason: "not_allowed", count: 180, connection: 0 });
+  decided("169.254.169.254", 80, { via: "capture", reason: "addr_metadata", askable: false });
+  return session;
+}
+
 /** A setup script that ended with an error. */
 function setupFailed(world, now, environment) {
   const scene = new Scene(world, { title: "Port the service to tonic", at: now - 20 * MINUTE, environment });
@@ -385,7 +410,7 @@ export function scenes(world, environments, now = Date.now()) {
     huge: huge(world, now),
     done: done(world, now),
     failed: failed(world, now),
-    reused: reused(world, now, rust),
+    reused: networked(reused(world, now, rust)),
     setupFailed: setupFailed(world, now, rust),
     question: question(world, now),
     settingUp: settingUp(world, now, rust),

@@ -181,6 +181,12 @@ class Mock {
         world.append(session, "question.answered", { question: which, answer: { option: body.option, by_deadline: false } });
         world.status(session, "ready", "running");
         return send(response, 204);
+      case "GET network": {
+        const { records = [], broken_after } = session.network ?? {};
+        const after = Number(url.searchParams.get("after") ?? 0);
+        const limit = Number(url.searchParams.get("limit") ?? 200);
+        return send(response, 200, { records: records.slice(after, after + limit), last_seq: records.length, ...(broken_after ? { broken_after } : {}) });
+      }
       case "POST network": {
         const answer = this.environments.decide(session.view.environment?.id, body);
         world.append(session, "network.allowed", { host: body.host, port: body.port, scope: body.decision });

@@ -302,3 +302,21 @@ test("a decision is told by the refusals that it is about, and by a line where n
   const alone = Transcript.of([decided(1, 22, "deny")]).items()[0];
   expect(alone).toMatchObject({ type: "line", tone: "neutral", text: "Network: evil.test:22. Kept blocked." });
 });
+
+test("refused hosts of one domain are one question until all of them are decided about", () => {
+  const denied = (seq: number, host: string, domain: string) =>
+    event(seq, "network.denied", { host, port: 443, via: "connect", reason: "not_allowed", askable: true, domain });
+  const decided = (seq: number, host: string) => event(seq, "network.allowed", { host, port: 443, scope: "session" });
+  const seen = (log: Event[]) =>
+    Transcript.of(log).items().map((item) =>
+      item.type === "denied" ? [item, ...item.more].map(({ host, scope }) => `${host} ${scope}`).join(", ") : item.type,
+    );
+  const asked = [denied(1, "a.x.org", "x.org"), denied(2, "y.org", "y.org"), denied(3, "b.x.org", "x.org"), denied(4, "b.x.org", "x.org")];
+  expect(seen(asked)).toEqual(["a.x.org null, b.x.org null", "y.org null"]);
+  expect(seen([...asked, decided(5, "a.x.org"), denied(6, "c.x.org", "x.org")])).toEqual([
+    "a.x.org session, b.x.org null, c.x.org null",
+    "y.org null",
+  ]);
+  const over = [...asked, decided(5, "a.x.org"), decided(6, "b.x.org")];
+  expect(seen([...over, denied(7, "c.x.org", "x.org")])).toEqual(["a.x.org session, b.x.org session", "y.org null", "c.x.org null"]);
+});

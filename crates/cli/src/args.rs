@@ -99,7 +99,8 @@ pub(crate) enum Command {
     Logout,
     /// What works on this machine, what does not, and how to mend it
     Doctor(Doctor),
-    /// Run one command on this machine, sandboxed: it writes only below this folder, and has no network
+    /// Run one command on this machine, sandboxed: it writes only below this folder, and reaches only hosts
+    /// that your settings name
     Sandbox(Sandbox),
     /// Images of sandboxes: list, import, pull, build, remove, login
     Image(Image),

@@ -20,6 +20,8 @@ use protocol::ids::{SandboxId, SessionId};
 use protocol::network::DenyReason;
 use sha2::{Digest as _, Sha256};
 
+use crate::tally::Tally;
+
 /// How many denials of one kind are written one by one in a [`WINDOW`].
 const ONE_BY_ONE: u64 = 20;
 
@@ -38,6 +40,7 @@ pub(crate) struct Audit {
     sandbox: SandboxId,
     segment: Arc<File>,
     state: Mutex<State>,
+    tally: Arc<Tally>,
 }
 
 #[derive(Debug)]
@@ -58,12 +61,21 @@ impl Audit {
     /// Goes on with the chain in this segment.
     pub(crate) fn new(session: SessionId, sandbox: SandboxId, segment: File, chain: Chain) -> Self {
         let state = State { chain, dirty: false, repeated: HashMap::new() };
-        Self { session, sandbox, segment: Arc::new(segment), state: Mutex::new(state) }
+        Self { session, sandbox, segment: Arc::new(segment), state: Mutex::new(state), tally: Arc::default() }
+    }
+
+    /// The same, counted together with others.
+    pub(crate) fn counted_in(mut self, tally: &Arc<Tally>) -> Self {
+        self.tally = Arc::clone(tally);
+        self
     }
 
     /// Writes down a decision; whether it is worth telling anybody now. An allow that cannot be written
     /// is an error, and no allow.
     pub(crate) fn decided(&self, connection: u64, decided: &Decided) -> io::Result<bool> {
+        if decided.reason.is_some() {
+            self.tally.decided(decided.reason);
+        }
         let mut state = self.state();
         if let Some(reason) = decided.reason
             && !state.is_one_of_few(&decided.host, reason)
@@ -71,11 +83,18 @@ impl Audit {
             return Ok(false);
         }
         self.write(&mut state, connection, AuditEvent::Decided(decided.clone()))?;
+        // One that cannot be written is no allow.
+        if decided.is_allowed() {
+            self.tally.decided(None);
+        }
         Ok(true)
     }
 
     /// Writes down an end.
     pub(crate) fn closed(&self, connection: u64, closed: AuditEvent) {
+        if let AuditEvent::Closed { bytes_up, bytes_down, .. } = &closed {
+            self.tally.carried(*bytes_up, *bytes_down);
+        }
         if let Err(error) = self.write(&mut self.state(), connection, closed) {
             tracing::warn!(sandbox = %self.sandbox, %error, "the end of a connection could not be recorded");
         }
@@ -198,6 +217,7 @@ mod tests {
             }
         }
         assert_eq!(counted, 6000);
+        assert_eq!(audit.tally.counts(0, 0).denied[&DenyReason::NotAllowed], 6000);
         assert!(text.lines().count() < 1100, "{}", text.lines().count());
     }
 }

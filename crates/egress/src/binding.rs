@@ -12,10 +12,10 @@ use std::time::Instant;
 
 use policy::access::Access;
 use policy::host::Host;
-use policy::network::{Decision, Grant, NetworkPolicy};
+use policy::network::{Decision, Grant, NetworkPolicy, PolicyError};
 use protocol::egress::{Budgets, Ground, Notice};
 use protocol::ids::{SandboxId, SessionId};
-use protocol::network::DenyReason;
+use protocol::network::{DenyReason, NetworkRules};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +23,10 @@ use crate::audit::Audit;
 use crate::authority::Signer;
 use crate::bucket::Bucket;
 use crate::budget::{Spending, Used};
+use crate::host_tls::HostTls;
 use crate::once::Once;
 use crate::own::Own;
+use crate::person::Person;
 use crate::secrets::Secrets;
 use crate::upstream::Upstream;
 use crate::{names, resolve};
@@ -57,9 +59,13 @@ pub(crate) struct Binding {
     pub(crate) gone: CancellationToken,
     /// For hosts whose connections are opened: to the sandbox, and to them.
     pub(crate) signer: Signer,
-    pub(crate) upstream: Upstream,
+    pub(crate) host_tls: HostTls,
     rules: RwLock<Rules>,
     used: Used,
+    /// Who is asked while a connection waits; nobody, where a server is told instead.
+    pub(crate) person: Option<Arc<Person>>,
+    /// Proxies that connections go through.
+    pub(crate) upstream: Upstream,
     places: Arc<Semaphore>,
     open: Mutex<HashMap<u64, Open>>,
     count: AtomicU64,
@@ -83,6 +89,12 @@ impl Rules {
             budgets: ground.budgets,
         })
     }
+
+    /// Rules alone, without secrets and budgets.
+    pub(crate) fn alone(rules: &NetworkRules) -> Result<Self, PolicyError> {
+        let policy = Arc::new(NetworkPolicy::compile(rules)?);
+        Ok(Self { policy, secrets: Arc::default(), budgets: Budgets::UNLIMITED })
+    }
 }
 
 /// What all bindings of a process share.
@@ -90,7 +102,7 @@ impl Rules {
 pub(crate) struct Outside {
     pub(crate) resolver: resolve::Names,
     pub(crate) own: Own,
-    pub(crate) upstream: Upstream,
+    pub(crate) host_tls: HostTls,
     pub(crate) notices: broadcast::Sender<Notice>,
 }
 
@@ -123,7 +135,7 @@ impl Binding {
         signer: Signer,
         outside: Outside,
     ) -> Self {
-        let Outside { resolver, own, upstream, notices } = outside;
+        let Outside { resolver, own, host_tls, notices } = outside;
         Self {
             sandbox,
             session,
@@ -137,13 +149,22 @@ impl Binding {
             once: Once::default(),
             gone: CancellationToken::new(),
             signer,
-            upstream,
+            host_tls,
             rules: RwLock::new(rules),
             used: Used::default(),
+            person: None,
+            upstream: Upstream::default(),
             places: Arc::new(Semaphore::new(CONNECTIONS)),
             open: Mutex::default(),
             count: AtomicU64::new(0),
         }
+    }
+
+    /// The same with a person instead of a server.
+    pub(crate) fn of_person(mut self, person: Arc<Person>, upstream: Upstream) -> Self {
+        self.person = Some(person);
+        self.upstream = upstream;
+        self
     }
 
     /// The rules that are in force.
@@ -201,6 +222,11 @@ impl Binding {
         Some(end)
     }
 
+    /// How many connections are open.
+    pub(crate) fn open_now(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Forgets a connection that ended.
     pub(crate) fn end(&self, number: u64) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
@@ -226,7 +252,7 @@ impl Drop for Binding {
 mod tests {
     use protocol::egress::Chain;
     use protocol::environment::NetworkLevel;
-    use protocol::network::{NetworkRules, Rendering};
+    use protocol::network::Rendering;
     use ulid::Ulid;
 
     use super::*;
@@ -247,7 +273,7 @@ mod tests {
         let resolver = resolve::Names::of(&["192.0.2.53:53".parse().unwrap()]).unwrap();
         let (upstream, notices) =
             (Upstream::new(&Authorities::default()).unwrap(), broadcast::Sender::new(1));
-        let outside = Outside { resolver, own: Own::default(), upstream, notices };
+        let outside = Outside { resolver, own: Own::default(), host_tls, notices };
         let signer = Signer::new(who.1, &make_authority(who.1).unwrap()).unwrap();
         Binding::new(who, rules(&[], NetworkLevel::Trusted {}), audit, signer, outside)
     }

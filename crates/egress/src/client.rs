@@ -10,7 +10,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use protocol::egress::{AuthorityKey, Chain, Door, EgressAnswer, EgressRequest, Ground, Notice};
+use protocol::egress::{
+    AuthorityKey, Chain, Door, EgressAnswer, EgressCounts, EgressRequest, Ground, Notice,
+};
 use protocol::ids::{SandboxId, SessionId};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -145,6 +147,18 @@ impl Egress {
     pub async fn list(&self) -> Result<Vec<SandboxId>, EgressClientError> {
         match self.ask(&EgressRequest::List, &[]).await? {
             EgressAnswer::Sandboxes { sandboxes } => Ok(sandboxes),
+            _ => Err(EgressClientError::Nonsense),
+        }
+    }
+
+    /// What happened since it was started.
+    ///
+    /// # Errors
+    ///
+    /// When `egress` is not there.
+    pub async fn counts(&self) -> Result<EgressCounts, EgressClientError> {
+        match self.ask(&EgressRequest::Count, &[]).await? {
+            EgressAnswer::Counts(counts) => Ok(counts),
             _ => Err(EgressClientError::Nonsense),
         }
     }

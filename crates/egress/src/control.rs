@@ -4,6 +4,7 @@
 //!   server ── Bind + listeners ─▶ binding, doors open      a second Bind of a sandbox replaces the first
 //!          ── Rules ───────────▶ other policy, at once
 //!          ── AllowOnce ───────▶ one connection passes, if it comes within a minute
+//!          ── Count ───────────▶ counters since the start
 //!          ── Watch ───────────▶ notices, until one of both is gone
 //! ```
 //!
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use policy::host::Host;
-use protocol::egress::{AuthorityKey, Chain, Door, EgressAnswer, EgressRequest, Ground};
+use protocol::egress::{AuthorityKey, Chain, Door, EgressAnswer, EgressCounts, EgressRequest, Ground};
 use protocol::ids::{SandboxId, SessionId};
 use tokio::net::UnixStream;
 use tokio::sync::broadcast;
@@ -26,8 +27,9 @@ use tokio::sync::broadcast;
 use crate::audit::Audit;
 use crate::authority::Signer;
 use crate::binding::{Binding, Outside, Rules};
+use crate::host_tls::HostTls;
 use crate::own::Own;
-use crate::upstream::Upstream;
+use crate::tally::Tally;
 use crate::{doors, frame, resolve};
 
 /// Records are on the disk within this time.
@@ -41,13 +43,14 @@ const WAITING: usize = 1024;
 pub(crate) struct Control {
     bindings: Mutex<HashMap<SandboxId, Arc<Binding>>>,
     outside: Outside,
+    tally: Arc<Tally>,
 }
 
 impl Control {
-    pub(crate) fn new(resolver: resolve::Names, upstream: Upstream) -> Self {
+    pub(crate) fn new(resolver: resolve::Names, host_tls: HostTls) -> Self {
         let notices = broadcast::Sender::new(WAITING);
-        let outside = Outside { resolver, own: Own::default(), upstream, notices };
-        Self { bindings: Mutex::default(), outside }
+        let outside = Outside { resolver, own: Own::default(), host_tls, notices };
+        Self { bindings: Mutex::default(), outside, tally: Arc::default() }
     }
 
     /// Serves one connection of the server.
@@ -65,6 +68,7 @@ impl Control {
                 }
                 EgressRequest::AllowOnce { sandbox, host, port } => self.allow_once(sandbox, &host, port),
                 EgressRequest::List => Ok(EgressAnswer::Sandboxes { sandboxes: self.list() }),
+                EgressRequest::Count => Ok(EgressAnswer::Counts(self.counts())),
                 EgressRequest::Watch => return self.watch(stream).await,
             };
             let answer = answer.unwrap_or_else(|message| EgressAnswer::Failed { message });
@@ -85,7 +89,7 @@ impl Control {
         let signer = Signer::new(who.1, authority).map_err(|error| error.to_string())?;
         let segment = sockets.pop().map(File::from).filter(|_| sockets.len() == wanted.len());
         let segment = segment.ok_or("not as many descriptors came as were told of")?;
-        let audit = Audit::new(who.1, who.0, segment, chain);
+        let audit = Audit::new(who.1, who.0, segment, chain).counted_in(&self.tally);
         let binding = Arc::new(Binding::new(who, rules, audit, signer, self.outside.clone()));
         // Whoever came before lets go first.
         self.unbind(who.0);
@@ -121,6 +125,11 @@ impl Control {
         if let Some(binding) = self.bindings().remove(&sandbox) {
             binding.gone.cancel();
         }
+    }
+
+    fn counts(&self) -> EgressCounts {
+        let bindings = self.bindings();
+        self.tally.counts(bindings.len(), bindings.values().map(|binding| binding.open_now()).sum())
     }
 
     fn list(&self) -> Vec<SandboxId> {

@@ -339,6 +339,7 @@ fn chunk_length(line: &[u8]) -> Option<u64> {
 /// A connection that was refused at once, where a plain request is expected: the request is read so that
 /// its answer is.
 pub(crate) async fn refuse_origin(refused: &crate::judge::Refused, mut begun: Begun) {
+    begun.extend(HEAD);
     if next_head(&mut begun).await.is_some() {
         refused.over_http(&mut begun.stream).await;
     }

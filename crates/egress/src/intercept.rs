@@ -28,11 +28,11 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::body::Body;
 use crate::dial::dial;
+use crate::host_tls::HostTls;
 use crate::judge::{Judged, Permit, Refused};
 use crate::relay;
 use crate::secrets::{Asked, Look, Secrets, Way};
 use crate::stream::Begun;
-use crate::upstream::Upstream;
 
 /// How long a greeting may take, on either side.
 const GREETING: Duration = Duration::from_secs(10);
@@ -267,8 +267,8 @@ impl Opened {
         let (stream, address) =
             dial(&self.permit.addresses).await.ok_or(Failed::Host("the host does not answer"))?;
         self.reached.lock().unwrap_or_else(PoisonError::into_inner).address = Some(address);
-        let upstream: &Upstream = self.permit.upstream();
-        let greeted = tokio::time::timeout(GREETING, upstream.greet(&self.host, stream)).await;
+        let host_tls: &HostTls = self.permit.host_tls();
+        let greeted = tokio::time::timeout(GREETING, host_tls.greet(&self.host, stream)).await;
         let stream =
             greeted.map_err(|_| Failed::Host("the host's TLS takes too long"))?.map_err(|error| {
                 tracing::debug!(host = %self.host, %error, "the TLS of a host is not good");

@@ -5,7 +5,7 @@
 //!                └────────┴──────────┴───────────┴─▶ refused, recorded, told
 //! ```
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::Signer;
 use crate::binding::Binding;
+use crate::dial::Addresses;
+use crate::host_tls::HostTls;
 use crate::relay::Counts;
 use crate::secrets::Secrets;
-use crate::upstream::Upstream;
 
 /// The most characters of what a sandbox wrote that are recorded.
 const SHOWN: usize = 200;
@@ -64,7 +65,7 @@ pub(crate) struct Judged {
     /// What the rules allow; nothing where a person allowed it once against them.
     grant: Option<Grant>,
     rule: String,
-    addresses: Vec<IpAddr>,
+    addresses: Addresses,
 }
 
 /// A connection that may be made now, and is on record.
@@ -73,7 +74,7 @@ pub(crate) struct Permit {
     binding: Arc<Binding>,
     number: u64,
     since: Instant,
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Addresses,
     /// Ends it from outside.
     pub(crate) end: CancellationToken,
     attempt: Attempt,
@@ -89,6 +90,11 @@ pub(crate) async fn judge(binding: &Arc<Binding>, attempt: Attempt) -> Result<Ju
     let number = binding.next();
     let refuse = |reason, rule, askable| refused(binding, number, &attempt, None, (reason, rule, askable));
     let Ok(host) = attempt.host.clone() else { return Err(refuse(DenyReason::BadHost, None, false)) };
+    if let Some(person) = &binding.person
+        && let Err(reason) = person.consult(binding, &host, attempt.port).await
+    {
+        return Err(refuse(reason, None, false));
+    }
     let grant = match binding.policy().decide(&host, attempt.port) {
         Decision::Allow(grant) => Some(grant),
         // Whoever is admitted first takes it.
@@ -106,6 +112,10 @@ pub(crate) async fn judge(binding: &Arc<Binding>, attempt: Attempt) -> Result<Ju
     if let Some(reason) = binding.budget(&host, grant.as_ref()) {
         return Err(refuse(reason, Some(rule), false));
     }
+    if let Some(hop) = binding.upstream.hop(&host, attempt.port) {
+        let addresses = Addresses::Behind(hop);
+        return Ok(Judged { binding: Arc::clone(binding), number, host, grant, rule, addresses, attempt });
+    }
     let Ok(found) = binding.resolver.addresses(&host).await else {
         return Err(refuse(DenyReason::DnsError, Some(rule), false));
     };
@@ -114,7 +124,7 @@ pub(crate) async fn judge(binding: &Arc<Binding>, attempt: Attempt) -> Result<Ju
     for address in found {
         match policy.may_dial(&host, attempt.port, address) {
             Ok(()) if binding.own.has(address) => why_not = DenyReason::AddrSelf,
-            Ok(()) => addresses.push(address),
+            Ok(()) => addresses.push(SocketAddr::new(address, attempt.port)),
             Err(reason) => why_not = reason,
         }
     }
@@ -122,6 +132,7 @@ pub(crate) async fn judge(binding: &Arc<Binding>, attempt: Attempt) -> Result<Ju
     if addresses.is_empty() || why_not != DenyReason::DnsError {
         return Err(refuse(why_not, Some(rule), false));
     }
+    let addresses = Addresses::Found(addresses);
     Ok(Judged { binding: Arc::clone(binding), number, host, grant, rule, addresses, attempt })
 }
 
@@ -185,7 +196,7 @@ impl Judged {
             return Err(refused(&self.binding, self.number, &self.attempt, sni, why));
         };
         let decided = Decided {
-            resolved: self.addresses.clone(),
+            resolved: self.addresses.found(),
             intercepted,
             ..told(&self.attempt, sni, Some(self.rule.clone()), None, false)
         };
@@ -194,11 +205,11 @@ impl Judged {
             self.binding.end(self.number);
             return Err(self.refuse(DenyReason::ProxyDown, sni));
         }
-        let (port, access) = (self.attempt.port, self.access());
+        let access = self.access();
         Ok(Permit {
             number: self.number,
             since: Instant::now(),
-            addresses: self.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect(),
+            addresses: self.addresses,
             end,
             attempt: self.attempt,
             host: self.host,
@@ -227,8 +238,8 @@ impl Permit {
     }
 
     /// How hosts are greeted.
-    pub(crate) fn upstream(&self) -> &Upstream {
-        &self.binding.upstream
+    pub(crate) fn host_tls(&self) -> &HostTls {
+        &self.binding.host_tls
     }
 
     /// Whether the rules of this moment allow a request.

@@ -5,6 +5,7 @@
 //!                                 ├─ capture ──────────────────────────────┼─▶ judge ─▶ audit ─▶ dial ─┬▶ relay
 //!                                 └─ names: answered here                  │     └ no ─▶ audit, 403    └▶ intercept
 //!   server ── control: Bind · Rules · Unbind · Watch ──────────────────────┘ policy
+//!   the local sandbox, without a server ── local: one binding, a person ───┘
 //! ```
 //!
 //! One canonical host is matched, logged, resolved, dialled and compared with what TLS and HTTP name.
@@ -33,12 +34,15 @@ mod frame;
 pub mod fuzzing;
 mod head;
 mod hello;
+mod host_tls;
 mod http;
 mod intercept;
 mod judge;
+pub mod local;
 mod names;
 mod once;
 mod own;
+mod person;
 pub mod process;
 mod proxy;
 mod refusal;
@@ -47,9 +51,11 @@ mod resolve;
 mod secrets;
 mod socks;
 mod stream;
+mod tally;
 mod upstream;
 
 pub use audit::digest_of;
 pub use authorities::{Authorities, AuthoritiesError};
 pub use authority::{AuthorityError, make_authority};
 pub use confine::{ConfineError, confine};
+pub use upstream::Upstream;

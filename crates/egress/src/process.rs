@@ -15,8 +15,8 @@ use tokio::net::UnixListener;
 
 use crate::authorities::Authorities;
 use crate::control::Control;
+use crate::host_tls::HostTls;
 use crate::resolve::Names;
-use crate::upstream::Upstream;
 
 /// After a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -59,8 +59,8 @@ pub async fn run(config: EgressConfig) -> Result<(), EgressError> {
     config.listener.set_nonblocking(true).map_err(EgressError::Listen)?;
     let listener = UnixListener::from_std(config.listener).map_err(EgressError::Listen)?;
     let names = Names::of(&config.name_servers).map_err(EgressError::Names)?;
-    let upstream = Upstream::new(&config.authorities).map_err(EgressError::Tls)?;
-    let control = Arc::new(Control::new(names, upstream));
+    let host_tls = HostTls::new(&config.authorities).map_err(EgressError::Tls)?;
+    let control = Arc::new(Control::new(names, host_tls));
     let accepting = async {
         loop {
             match listener.accept().await {

@@ -100,6 +100,14 @@ impl HostError {
 }
 
 impl Host {
+    /// The name right below the public suffix, which one owner has registered; the host itself where there
+    /// is none.
+    #[must_use]
+    pub fn registrable(&self) -> String {
+        let name = self.name().map(|name| psl::domain_str(name.as_str()).unwrap_or(name.as_str()));
+        name.map_or_else(|| self.to_string(), str::to_owned)
+    }
+
     /// Reads a host. IPv6 may stand in brackets; one dot at the end of a name is taken off.
     ///
     /// # Errors

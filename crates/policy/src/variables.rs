@@ -9,6 +9,8 @@
 //! Anything else is refused with its line. What is allowed but rarely meant is told: quotes, which
 //! would be part of the value, and names that change programs rather than tell them something.
 
+use protocol::egress::PROXY_PORT;
+
 /// Names that the platform sets itself; it wins.
 const OURS: [&str; 8] = [
     "CLAUDECODE",
@@ -42,6 +44,18 @@ const POWERFUL_PREFIXES: [&str; 3] = ["LD_", "GIT_CONFIG", "BASH_FUNC_"];
 
 /// Parts of names that hold secrets.
 const SECRET_WORDS: [&str; 6] = ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "PRIVATE_KEY"];
+
+/// The variables by which programs find the proxy in their sandbox. Those that do not look at them are
+/// captured.
+#[must_use]
+pub fn of_the_proxy() -> Vec<(String, String)> {
+    let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
+    let own = "localhost,127.0.0.1,::1";
+    [("HTTP_PROXY", proxy.as_str()), ("HTTPS_PROXY", &proxy), ("ALL_PROXY", &proxy), ("NO_PROXY", own)]
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), name.to_lowercase()].map(|name| (name, value.to_owned())))
+        .collect()
+}
 
 /// Variables in order, and what their author should look at again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

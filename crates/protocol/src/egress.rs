@@ -7,6 +7,7 @@
 //!  Watch ─▶ Watching ─▶ Notice, Notice, …      as they happen
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -72,6 +73,8 @@ pub enum EgressRequest {
     List,
     /// What happens from now on.
     Watch,
+    /// What happened so far.
+    Count,
 }
 
 /// What decides about a sandbox's connections.
@@ -97,6 +100,16 @@ pub struct Budgets {
     pub session_bytes: u64,
     /// Names that one wildcard may stand for.
     pub names_of_wildcard: u32,
+}
+
+impl Budgets {
+    /// As much as one likes.
+    pub const UNLIMITED: Self = Self {
+        read_host_bytes: u64::MAX,
+        host_bytes: u64::MAX,
+        session_bytes: u64::MAX,
+        names_of_wildcard: u32::MAX,
+    };
 }
 
 impl Default for Budgets {
@@ -145,8 +158,27 @@ pub enum EgressAnswer {
     Sandboxes { sandboxes: Vec<SandboxId> },
     /// To [`EgressRequest::Watch`]; notices follow.
     Watching,
+    /// To [`EgressRequest::Count`].
+    Counts(EgressCounts),
     /// To any of them: what happened and why.
     Failed { message: String },
+}
+
+/// What `egress` has done since it was started, for all sandboxes together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressCounts {
+    /// Sandboxes whose listeners are held now.
+    pub sandboxes: u64,
+    /// Connections that are open now.
+    pub open: u64,
+    /// Attempts that were let through.
+    pub allowed: u64,
+    /// Attempts that were refused, by reason.
+    pub denied: BTreeMap<DenyReason, u64>,
+    /// Bytes from sandboxes, of connections that have ended.
+    pub bytes_up: u64,
+    /// Bytes to sandboxes, of the same.
+    pub bytes_down: u64,
 }
 
 /// Something that a session's log tells of.

@@ -9,6 +9,7 @@
 //!  guest                           what host and guest say to each other
 //!  sandbox_host · sandbox_spec     what the server may ask of the privileged process
 //!  egress                          what it may ask of the process that sandboxes reach the network through
+//!  local                           what the proxy of the local sandbox asks the person
 //!  api · shell · problem           what browsers and terminals see
 //! ```
 //!
@@ -26,6 +27,7 @@ pub mod event;
 pub mod guest;
 pub mod hands;
 pub mod ids;
+pub mod local;
 pub mod network;
 pub mod problem;
 pub mod sandbox_host;

@@ -298,6 +298,9 @@ pub struct NetworkDenied {
     pub rule: Option<String>,
     /// Whether a person may allow it.
     pub askable: bool,
+    /// The registrable domain of the host, where a person is asked: hosts with the same one are one question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
 }
 
 /// Body of `network.allowed`: the newest of a host and port counts.

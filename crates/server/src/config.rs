@@ -184,7 +184,7 @@ pub struct RepositoriesConfig {
 }
 
 /// `[network]`: what holds for every session, above its environment.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkConfig {
     /// Hosts that every level but none allows, as patterns.
@@ -202,6 +202,22 @@ pub struct NetworkConfig {
     pub authorities: Vec<PathBuf>,
     /// How much one sandbox may send.
     pub budgets: Budgets,
+    /// How many days the record of a session's network stays when the session is deleted or archived.
+    pub audit_days: u32,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            deny: Vec::new(),
+            private: Vec::new(),
+            name_servers: Vec::new(),
+            authorities: Vec::new(),
+            budgets: Budgets::default(),
+            audit_days: 90,
+        }
+    }
 }
 
 fn name_servers<'de, D: Deserializer<'de>>(given: D) -> Result<Vec<SocketAddr>, D::Error> {

@@ -8,8 +8,8 @@ use axum::response::Response;
 use axum::routing::{delete, get, post, put};
 
 use crate::routes::{
-    access, blobs, diff, environments, events, files, git, health, info, network, prompts, sessions, shells,
-    stream, uploads,
+    access, blobs, diff, environments, events, files, git, health, info, metrics, network, prompts, sessions,
+    shells, stream, uploads,
 };
 use crate::state::AppState;
 use crate::{assets, auth};
@@ -77,7 +77,11 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/{repository}/info/refs", get(git::info_refs))
         .route("/{repository}/git-upload-pack", post(git::upload_pack).layer(DefaultBodyLimit::max(64 << 20)))
         .route_layer(middleware::from_fn_with_state(state.clone(), auth::require_for_git));
+    let counters = Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .route_layer(middleware::from_fn_with_state(state.clone(), auth::require));
     Router::new()
+        .merge(counters)
         .nest(
             "/api/v1",
             signed_in

@@ -9,6 +9,7 @@ pub(crate) mod files;
 pub(crate) mod git;
 pub(crate) mod health;
 pub(crate) mod info;
+pub(crate) mod metrics;
 pub(crate) mod network;
 pub(crate) mod prompts;
 pub(crate) mod sessions;

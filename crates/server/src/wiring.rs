@@ -144,6 +144,7 @@ fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> Result<S
     Ok(SessionConfig {
         scratch,
         audit,
+        audit_days: config.network.audit_days,
         fetch: FetchRules {
             addresses: AddressRules { exceptions: config.repositories.allow.clone() },
             file_roots: config.repositories.file_roots.clone(),

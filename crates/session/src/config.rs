@@ -17,6 +17,8 @@ pub struct SessionConfig {
     pub scratch: PathBuf,
     /// Where audit segments are kept.
     pub audit: PathBuf,
+    /// How many days they stay when their session is deleted or archived.
+    pub audit_days: u32,
     /// What the server may fetch.
     pub fetch: FetchRules,
     /// What sessions may reach, besides their environments.

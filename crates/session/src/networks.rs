@@ -16,6 +16,7 @@ mod chain;
 mod decisions;
 mod notices;
 mod records;
+pub(crate) mod retention;
 
 use std::collections::HashMap;
 use std::io;
@@ -24,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use egress::client::{Egress, EgressClientError, Listeners};
-use protocol::egress::{AuthorityKey, Ground as Rules};
+use protocol::egress::{AuthorityKey, EgressCounts, Ground as Rules};
 use protocol::environment::NetworkLevel;
 use protocol::event::NetworkDenied;
 use protocol::ids::{EnvironmentId, SandboxId, SessionId};
@@ -227,6 +228,11 @@ impl Networks {
         let folder = self.segments.clone();
         let opened = tokio::task::spawn_blocking(move || authority::open(&folder, session)).await;
         opened.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    /// What `egress` counted.
+    pub(crate) async fn counts(&self) -> Result<EgressCounts, EgressClientError> {
+        self.egress.counts().await
     }
 
     fn ground(&self, sandbox: SandboxId) -> Option<(SessionId, Ground)> {

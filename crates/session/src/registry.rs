@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use egress::client::Egress;
+use egress::client::{Egress, EgressClientError};
 use git_proxy::Repositories;
+use protocol::egress::EgressCounts;
 use protocol::ids::{SandboxId, SessionId};
 use protocol::status::SandboxPhase;
 use protocol::view::SessionView;
@@ -115,7 +116,7 @@ impl Sessions {
             stopping: Arc::default(),
             shells: Shells::default(),
         };
-        // Neither of these tasks holds more than it needs, so that the store closes with the last handle
+        // None of these tasks holds more than it needs, so that the store closes with the last handle
         // to it.
         let parts =
             (Arc::downgrade(&this.shared), Arc::downgrade(&this.live), Arc::downgrade(&this.stopping));
@@ -126,6 +127,7 @@ impl Sessions {
                 Some(Self { shared, live, stopping: stopping.upgrade()?, shells: Shells::default() })
             }
         };
+        tokio::spawn(networks::retention::keep(Arc::downgrade(&this.shared)));
         tokio::spawn(networks::watch(Arc::downgrade(&this.shared), again.clone()));
         // A driver that died left its session as a crash would: a new one mends it.
         tokio::spawn(async move {
@@ -144,6 +146,20 @@ impl Sessions {
     #[must_use]
     pub fn agent_names(&self) -> Vec<String> {
         self.shared.agents.names()
+    }
+
+    /// How many sessions have a driver that runs.
+    pub async fn driven(&self) -> usize {
+        self.live.lock().await.values().filter(|handle| !handle.is_over()).count()
+    }
+
+    /// What `egress` counted since it was started.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there.
+    pub async fn egress_counts(&self) -> Result<EgressCounts, EgressClientError> {
+        self.shared.networks.counts().await
     }
 
     /// The live handle of a session that exists; its driver starts when it does not run.
@@ -170,6 +186,8 @@ impl Sessions {
     pub async fn delete(&self, id: SessionId) -> Result<(), SessionError> {
         let handle = self.handle(id).await?;
         handle.delete().await?;
+        let (audit, now) = (self.shared.config.audit.clone(), self.shared.store.clock().now().into());
+        let _ = tokio::task::spawn_blocking(move || networks::retention::deleted(&audit, id, now)).await;
         self.live.lock().await.remove(&id);
         Ok(())
     }
@@ -179,6 +197,7 @@ impl Sessions {
     pub async fn recover(&self) -> Result<(), SessionError> {
         self.shared.store.sweep().await?;
         caches::sweep(&self.shared).await;
+        networks::retention::sweep(&self.shared).await;
         let views = self.all_views().await?;
         let known: HashMap<SessionId, &SessionView> = views.iter().map(|view| (view.id, view)).collect();
         for view in &views {

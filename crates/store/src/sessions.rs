@@ -169,6 +169,18 @@ impl Store {
         .await
     }
 
+    /// How many sessions there are: in the list, and archived.
+    pub async fn count_sessions(&self) -> Result<(u64, u64), StoreError> {
+        self.read(|connection, _| {
+            let mut statement =
+                connection.prepare_cached("SELECT COUNT(*), COALESCE(SUM(archived), 0) FROM sessions")?;
+            let (all, archived) =
+                statement.query_row([], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?)))?;
+            Ok((all.saturating_sub(archived), archived))
+        })
+        .await
+    }
+
     /// Deletes a session: its key first of all, then events, blobs and what was answered for it.
     pub async fn delete_session(&self, session: SessionId) -> Result<(), StoreError> {
         self.write(move |write| {

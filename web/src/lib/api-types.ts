@@ -106,6 +106,28 @@ export interface NetworkTest {
   message: string;
 }
 
+// egress.rs
+interface AuditHead {
+  at: Timestamp;
+  seq: Seq;
+  sandbox: string;
+  connection: number;
+}
+
+/** One line of a session's record; what is left out here is for the export. */
+export type AuditRecord = AuditHead &
+  (
+    | { event: "decided"; host: string; port: number; rule?: string; reason?: string }
+    | { event: "closed"; bytes_up: number; bytes_down: number; duration_ms: number; reason?: string }
+    | { event: "repeated"; host: string; reason: string; count: number }
+  );
+
+export interface NetworkPage {
+  records: AuditRecord[];
+  last_seq: Seq;
+  broken_after?: Seq;
+}
+
 // environment.rs
 export type NetworkLevel =
   | { level: "none" }
@@ -315,7 +337,7 @@ export interface EventBodies {
   usage: { model: string; usage: Usage };
   "shell.opened": { shell: string; command: string[] };
   "shell.closed": { shell: string; duration_ms: number; code?: number; reason?: string };
-  "network.denied": { host: string; port: number; via: string; reason: string; rule?: string; askable: boolean };
+  "network.denied": { host: string; port: number; via: string; reason: string; rule?: string; askable: boolean; domain?: string };
   "network.allowed": { host: string; port: number; scope: NetworkScope };
   "files.copied": { path: string; direction: "in" | "out"; bytes: number };
   error: SessionError;

@@ -19,6 +19,7 @@ import type {
   EnvironmentSettings,
   EventPage,
   FileDiff,
+  NetworkPage,
   NetworkTest,
   Problem,
   PromptAccepted,
@@ -171,6 +172,8 @@ export const api = {
     const body: AnswerQuestion = { option };
     return done("POST", ["sessions", id, "questions", question], { body });
   },
+  network: (id: SessionId, query: { after: number; limit: number }) =>
+    json<NetworkPage>("GET", ["sessions", id, "network"], { query }),
   decideNetwork: (id: SessionId, body: DecideNetwork) =>
     json<NetworkTest>("POST", ["sessions", id, "network"], { body }),
   events: (id: SessionId, query: { after?: number; before?: number; tail?: number; limit?: number }) =>

@@ -100,15 +100,23 @@ export interface QuestionItem {
   closed: boolean;
 }
 
-/** Something that the network refused, and that a person may decide about. */
-export interface DeniedItem {
-  type: "denied";
-  key: string;
+/** A host and port that the network refused. */
+export interface DeniedPlace {
   host: string;
   port: number;
   text: string;
   /** What was decided since. */
   scope: NetworkScope | null;
+}
+
+/** Something that the network refused, and that a person may decide about. */
+export interface DeniedItem extends DeniedPlace {
+  type: "denied";
+  key: string;
+  /** What its hosts have in common: they are one question. */
+  domain: string | null;
+  /** What else of that domain was refused while nobody had decided. */
+  more: DeniedPlace[];
 }
 
 export interface LineItem {

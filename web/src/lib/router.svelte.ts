@@ -6,6 +6,7 @@ export type Route =
   | { name: "login"; code: string }
   | { name: "session"; id: string; diff: boolean; file: string | null }
   | { name: "log"; id: string; blob: string }
+  | { name: "network"; id: string }
   | { name: "missing"; path: string };
 
 /** The screen of an address. Parameter names of `/new` are those of other agents' pages. */
@@ -36,6 +37,7 @@ export function parseRoute(url: URL): Route {
     if (parts.length === 3 && third === "diff") {
       return { name: "session", id, diff: true, file: url.searchParams.get("file") };
     }
+    if (parts.length === 3 && third === "network") return { name: "network", id };
     if (parts.length === 4 && third === "log" && fourth) return { name: "log", id, blob: fourth };
   }
   return { name: "missing", path: url.pathname };
@@ -43,6 +45,10 @@ export function parseRoute(url: URL): Route {
 
 export function sessionPath(id: string): string {
   return `/s/${id}`;
+}
+
+export function networkPath(id: string): string {
+  return `/s/${id}/network`;
 }
 
 export function diffPath(id: string, file: string | null): string {

@@ -9,7 +9,7 @@
  */
 
 import type { Event, EventBodies, KnownEvent, LiveDelta, PlanEntry, Step, TurnEnded } from "./api-types.ts";
-import type { BlockItem, Item, LineItem, StepsItem, StepState, ToolState } from "./items.ts";
+import type { BlockItem, DeniedItem, DeniedPlace, Item, LineItem, StepsItem, StepState, ToolState } from "./items.ts";
 import {
   filesCopied,
   isExplore,
@@ -190,7 +190,7 @@ export class Transcript {
         const { host, port, askable } = known.body;
         const text = networkDenied(known.body);
         if (!askable) this.#line(known.seq, "warn", text);
-        else this.#add({ type: "denied", key: `e${known.seq}`, host, port, text, scope: null });
+        else this.#ask(known.seq, known.body.domain ?? null, { host, port, text, scope: null });
         break;
       }
       case "network.allowed":
@@ -309,14 +309,30 @@ export class Transcript {
     else this.#add(line);
   }
 
+  /** Hosts of a domain about which nobody has decided are one question. */
+  #ask(seq: number, domain: string | null, place: DeniedPlace): void {
+    const at = domain === null ? -1 : this.#items.findLastIndex((item) => item.type === "denied" && item.domain === domain && isOpen(item));
+    const item = this.#items[at];
+    if (item?.type !== "denied") {
+      this.#add({ type: "denied", key: `e${seq}`, ...place, domain, more: [] });
+      return;
+    }
+    const isThere = [item, ...item.more].some(({ host, port, scope }) => host === place.host && port === place.port && scope === null);
+    if (!isThere) this.#items = this.#items.with(at, { ...item, more: [...item.more, place] });
+  }
+
   /** All refusals that it is about say so; where none is shown, a line of its own does. */
   #decide(seq: number, decided: EventBodies["network.allowed"]): void {
     const { host, port, scope } = decided;
     let found = false;
     this.#items = this.#items.map((item) => {
-      if (item.type !== "denied" || item.scope !== null || item.host !== host || item.port !== port) return item;
-      found = true;
-      return { ...item, scope };
+      if (item.type !== "denied") return item;
+      const decide = <T extends DeniedPlace>(place: T): T => {
+        if (place.scope !== null || place.host !== host || place.port !== port) return place;
+        found = true;
+        return { ...place, scope };
+      };
+      return { ...decide(item), more: item.more.map(decide) };
     });
     if (!found) this.#line(seq, "neutral", networkAllowed(decided));
   }
@@ -418,4 +434,9 @@ export function sentence(text: string): string {
   const trimmed = text.trim();
   const head = trimmed.charAt(0).toUpperCase() + trimmed.slice(1);
   return /[.!?…]$/.test(head) ? head : `${head}.`;
+}
+
+/** Whether a host of it waits for a decision. */
+function isOpen(item: DeniedItem): boolean {
+  return [item, ...item.more].some(({ scope }) => scope === null);
 }

@@ -30,6 +30,7 @@ mod kept;
 mod lifecycle;
 mod log;
 mod manners;
+mod metrics;
 mod network;
 mod packages;
 mod repository;

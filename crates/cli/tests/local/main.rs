@@ -5,7 +5,7 @@
 //!    └──── looks from outside at what the script could do ────┘
 //! ```
 //!
-//! Needs bubblewrap. As root every test runs twice: as root, and as a user without an account.
+//! Needs bubblewrap, and for the network root. As root every test runs twice: as root, and as a user without an account.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail like tests do")]
@@ -13,6 +13,7 @@
 mod files;
 mod hostile;
 mod manners;
+mod network;
 mod protected;
 mod settings;
 mod world;

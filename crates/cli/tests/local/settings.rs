@@ -42,13 +42,11 @@ fn what_is_wrong_is_told_and_a_broken_file_stops() {
         let world = World::new(who);
         let said = world.with(
             &json!({ "sandbox": { "filesystem": { "denyRead": [7, world.path("outside/file")], "x": 1 },
-                                  "network": { "allowedDomains": ["example.org", "a b"], "httpProxyPort": 1 } } }),
+                                  "network": { "allowedDomains": ["example.org", "a b"], "httpProxyPort": 0 } } }),
             "cat ../outside/file; exit 0",
         );
         assert_eq!(said.out(), "");
-        for words in
-            ["entry 1 is no text", "filesystem.x", "httpProxyPort", "`a b` is no domain", "1 allowed hosts"]
-        {
+        for words in ["entry 1 is no text", "filesystem.x", "httpProxyPort", "`a b` is no domain"] {
             assert_eq!(said.err().matches(words).count(), 1, "{who:?}: {words}: {}", said.err());
         }
         world.write("project/.claude/settings.json", "{ broken");

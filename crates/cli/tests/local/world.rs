@@ -28,6 +28,8 @@ fn is_root() -> bool {
 pub(crate) struct World {
     dir: TempDir,
     who: Who,
+    /// Whether names are those of a test's internet.
+    has_names: bool,
 }
 
 impl World {
@@ -36,7 +38,7 @@ impl World {
         let dir = tempfile::Builder::new().prefix("local-").tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         fs::copy(env!("CARGO_BIN_EXE_patchyard"), dir.path().join("patchyard")).unwrap();
-        let world = Self { dir, who };
+        let world = Self { dir, who, has_names: false };
         for folder in ["project", "home", "outside"] {
             fs::create_dir(world.path(folder)).unwrap();
         }
@@ -46,6 +48,14 @@ impl World {
         assert!(
             world.outside("git init -q . && git config user.name x && git config user.email x@x").success()
         );
+        world
+    }
+
+    /// The same where the machine's name server is another one. Needs root.
+    pub(crate) fn asking(who: Who, name_server: &str) -> Self {
+        let mut world = Self::new(who);
+        fs::write(world.path("resolv.conf"), format!("nameserver {name_server}\n")).unwrap();
+        world.has_names = true;
         world
     }
 
@@ -83,14 +93,21 @@ impl World {
 
     /// A command of the caller's, started in the project.
     pub(crate) fn command(&self, program: &str) -> Command {
-        let mut command = if self.who == Who::User && is_root() {
-            let mut command = Command::new("setpriv");
+        let mut words = Vec::new();
+        if self.has_names {
+            let mount = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+            let names = self.path("resolv.conf").display().to_string();
+            words.extend(["unshare", "-m", "sh", "-c", mount, &names].map(str::to_owned));
+        }
+        if self.who == Who::User && is_root() {
             let id = USER.to_string();
-            command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--", program]);
-            command
-        } else {
-            Command::new(program)
-        };
+            words.extend(
+                ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--"].map(str::to_owned),
+            );
+        }
+        words.push(program.to_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.current_dir(self.path("project")).env("HOME", self.path("home")).stdin(Stdio::null());
         command.env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
         command.env_remove("XDG_RUNTIME_DIR").env_remove("CLAUDE_CONFIG_DIR").env_remove("TMPDIR");
@@ -111,10 +128,16 @@ impl World {
 
     /// With settings that the caller has given.
     pub(crate) fn with(&self, settings: &serde_json::Value, script: &str) -> Said {
+        Said(self.given(settings, script).output().unwrap())
+    }
+
+    /// The same, to be started.
+    pub(crate) fn given(&self, settings: &serde_json::Value, script: &str) -> Command {
         self.write("home/given.json", &settings.to_string());
         let mut command = self.sandbox();
         command.arg("--settings").arg(self.path("home/given.json"));
-        Said(command.args(["--", "sh", "-c", script]).output().unwrap())
+        command.args(["--", "sh", "-c", script]);
+        command
     }
 
     /// The same script without a sandbox.

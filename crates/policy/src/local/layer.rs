@@ -7,7 +7,7 @@
 use serde_json::{Map, Value};
 
 use super::command::CommandPattern;
-use super::domain::Domains;
+use super::domain::{DomainRule, Domains};
 use super::merge::{Hidden, PathEntry};
 use super::pattern::{Bases, PathPattern};
 use super::rule::Rule;
@@ -48,23 +48,17 @@ pub struct Layer {
     pub(super) domains: Domains,
     pub(super) sockets: Vec<PathEntry>,
     pub(super) all_sockets: Option<bool>,
+    pub(super) local_binding: Option<bool>,
+    pub(super) http_proxy: Option<u16>,
+    pub(super) socks_proxy: Option<u16>,
+    pub(super) strict_allowlist: Option<bool>,
+    pub(super) managed_domains_only: Option<bool>,
     pub(super) filesystem_disabled: Option<bool>,
     pub(super) excluded: Vec<(String, CommandPattern)>,
     pub(super) fail_if_unavailable: Option<bool>,
     pub(super) weaker_nested: Option<bool>,
     pub(super) bwrap: Option<String>,
 }
-
-/// Keys of `sandbox.network` that ask for the proxy.
-const OF_THE_PROXY: &[&str] = &[
-    "allowLocalBinding",
-    "httpProxyPort",
-    "socksProxyPort",
-    "strictAllowlist",
-    "allowManagedDomainsOnly",
-    "tlsTerminate",
-    "allowMachLookup",
-];
 
 /// Keys of `sandbox` that are about an agent's own tool, not about a command that is asked for here.
 const OF_THE_AGENT: &[&str] =
@@ -90,6 +84,11 @@ impl Layer {
             domains: Domains::default(),
             sockets: Vec::new(),
             all_sockets: None,
+            local_binding: None,
+            http_proxy: None,
+            socks_proxy: None,
+            strict_allowlist: None,
+            managed_domains_only: None,
             filesystem_disabled: None,
             excluded: Vec::new(),
             fail_if_unavailable: None,
@@ -108,6 +107,9 @@ impl Layer {
         Ok((reader.layer, reader.remarks))
     }
 }
+
+/// One of the lists of hosts.
+type List = fn(&mut Domains) -> &mut Vec<DomainRule>;
 
 struct Reader<'a> {
     layer: Layer,
@@ -131,6 +133,9 @@ impl Reader<'_> {
         for rule in self.texts("permissions.deny", map.get("deny"), true) {
             self.denied(&rule);
         }
+        for rule in self.texts("permissions.ask", map.get("ask"), true) {
+            self.asked(&rule);
+        }
         for rule in self.texts("permissions.allow", map.get("allow"), false) {
             self.allowed(&rule);
         }
@@ -152,7 +157,7 @@ impl Reader<'_> {
                 self.layer.deny_write.push(entry);
                 self.remark(text, "is denied as if it said Edit; write Edit");
             }
-            Rule::Fetch(host) => self.domain(text, &host, false),
+            Rule::Fetch(host) => self.domain(text, &host, |domains| &mut domains.denied),
             Rule::Bare => self.remark(text, "denies a tool, not a file; commands are not concerned"),
             Rule::Bad => self.remark(text, "is no rule; left out"),
             Rule::Other => {}
@@ -166,17 +171,25 @@ impl Reader<'_> {
                 self.layer.allow_write.push(entry);
             }
             Rule::Write(_) => self.remark(text, "opens nothing; write Edit"),
-            Rule::Fetch(host) => self.domain(text, &host, true),
+            Rule::Fetch(host) => self.domain(text, &host, |domains| &mut domains.allowed),
             Rule::Bad => self.remark(text, "is no rule; left out"),
             // Reading is open but for what is denied, which a rule that allows does not undo.
             Rule::Read(_) | Rule::Bare | Rule::Other => {}
         }
     }
 
-    fn domain(&mut self, key: &str, host: &str, allowed: bool) {
+    /// Hosts are asked about; whether a file may be read or written is not a question for later.
+    fn asked(&mut self, text: &str) {
+        match Rule::parse(text) {
+            Rule::Fetch(host) => self.domain(text, &host, |domains| &mut domains.asked),
+            Rule::Bad => self.remark(text, "is no rule; left out"),
+            Rule::Read(_) | Rule::Edit(_) | Rule::Write(_) | Rule::Bare | Rule::Other => {}
+        }
+    }
+
+    fn domain(&mut self, key: &str, host: &str, list: List) {
         match host.parse() {
-            Ok(rule) if allowed => self.layer.domains.allowed.push(rule),
-            Ok(rule) => self.layer.domains.denied.push(rule),
+            Ok(rule) => list(&mut self.layer.domains).push(rule),
             Err(error) => self.remark(key, &format!("{error}; left out")),
         }
     }
@@ -238,8 +251,12 @@ impl Reader<'_> {
             match key.as_str() {
                 "allowedDomains" | "deniedDomains" => {
                     let allowed = key == "allowedDomains";
+                    let list: List = match allowed {
+                        true => |domains| &mut domains.allowed,
+                        false => |domains| &mut domains.denied,
+                    };
                     for host in self.texts(&full, Some(value), !allowed) {
-                        self.domain(&full, &host, allowed);
+                        self.domain(&full, &host, list);
                     }
                 }
                 "allowUnixSockets" => {
@@ -247,9 +264,13 @@ impl Reader<'_> {
                     self.layer.sockets.extend(paths);
                 }
                 "allowAllUnixSockets" => self.layer.all_sockets = self.switch(&full, value),
-                key if OF_THE_PROXY.contains(&key) => {
-                    self.remark(&full, "needs the proxy, which comes later; the network stays closed");
-                }
+                "allowLocalBinding" => self.layer.local_binding = self.switch(&full, value),
+                "httpProxyPort" => self.layer.http_proxy = self.port(&full, value),
+                "socksProxyPort" => self.layer.socks_proxy = self.port(&full, value),
+                "strictAllowlist" => self.layer.strict_allowlist = self.switch(&full, value),
+                "allowManagedDomainsOnly" => self.layer.managed_domains_only = self.switch(&full, value),
+                "tlsTerminate" => self.remark(&full, "is not done here: TLS is passed on as it is"),
+                "allowMachLookup" => self.remark(&full, "is about another system; left out"),
                 _ => self.remark(&full, "is not known; left out"),
             }
         }
@@ -328,6 +349,14 @@ impl Reader<'_> {
             }
         }
         texts
+    }
+
+    fn port(&mut self, key: &str, value: &Value) -> Option<u16> {
+        let port = value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+        if port.is_none() {
+            self.remark(key, "is no port from 1 to 65535; left out");
+        }
+        port
     }
 
     fn switch(&mut self, key: &str, value: &Value) -> Option<bool> {

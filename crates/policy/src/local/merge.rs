@@ -54,8 +54,16 @@ pub struct LocalPolicy {
     pub masked_files: Vec<PathEntry>,
     /// Variables that are kept back.
     pub hidden_variables: Vec<(String, Hidden)>,
-    /// Which hosts are wished for. The network is closed all the same until there is a proxy.
+    /// Which hosts may be reached.
     pub domains: Domains,
+    /// What is on no list is refused without asking.
+    pub strict_allowlist: bool,
+    /// Whether the command may wait for connections of its own processes; not said: it may.
+    pub local_binding: Option<bool>,
+    /// The port on this machine of an HTTP proxy that connections are to go through.
+    pub http_proxy: Option<u16>,
+    /// The same of a SOCKS5 proxy.
+    pub socks_proxy: Option<u16>,
     /// Unix sockets.
     pub unix_sockets: UnixSockets,
     /// Files are not guarded at all.
@@ -76,9 +84,16 @@ impl LocalPolicy {
     pub fn merge(mut layers: Vec<Layer>, project: &Path) -> (Self, Vec<String>) {
         layers.sort_by_key(|layer| layer.scope);
         let mut merged = Merge { policy: Self::default(), sockets: Vec::new(), remarks: Vec::new() };
-        for layer in layers {
+        let managed_only = layers
+            .iter()
+            .any(|layer| layer.scope == Scope::Managed && layer.managed_domains_only == Some(true));
+        for mut layer in layers {
+            if managed_only && layer.scope != Scope::Managed {
+                layer.domains.allowed.clear();
+            }
             merged.add(layer, project);
         }
+        merged.policy.strict_allowlist |= managed_only;
         let Merge { mut policy, sockets, remarks } = merged;
         if policy.unix_sockets != UnixSockets::All && !sockets.is_empty() {
             policy.unix_sockets = UnixSockets::Listed(sockets);
@@ -118,8 +133,8 @@ impl Merge {
                 Hidden::Mask => self.policy.masked_files.push(entry),
             }
         }
-        self.policy.domains.allowed.extend(layer.domains.allowed);
         self.policy.domains.denied.extend(layer.domains.denied);
+        self.policy.domains.asked.extend(layer.domains.asked);
         for (from, to) in [
             (layer.allow_write, &mut self.policy.allow_write),
             (layer.allow_read, &mut self.policy.allow_read),
@@ -144,14 +159,24 @@ impl Merge {
                 (layer.bwrap.is_some(), "sandbox.bwrapPath"),
                 (!layer.sockets.is_empty(), "sandbox.network.allowUnixSockets"),
                 (layer.all_sockets == Some(true), "sandbox.network.allowAllUnixSockets"),
+                (!layer.domains.allowed.is_empty(), "sandbox.network.allowedDomains, WebFetch(domain:…)"),
+                (layer.http_proxy.is_some(), "sandbox.network.httpProxyPort"),
+                (layer.socks_proxy.is_some(), "sandbox.network.socksProxyPort"),
             ];
             for (_, key) in loosens.iter().filter(|(is_set, _)| *is_set) {
                 self.remarks.push(format!(
                     "{key}: not taken from a repository's settings; put it into your own settings"
                 ));
             }
+            self.policy.strict_allowlist |= layer.strict_allowlist == Some(true);
+            self.policy.local_binding = layer.local_binding.filter(|may| !may).or(self.policy.local_binding);
             return;
         }
+        self.policy.domains.allowed.extend(layer.domains.allowed);
+        self.policy.strict_allowlist = layer.strict_allowlist.unwrap_or(self.policy.strict_allowlist);
+        self.policy.local_binding = layer.local_binding.or(self.policy.local_binding);
+        self.policy.http_proxy = layer.http_proxy.or(self.policy.http_proxy);
+        self.policy.socks_proxy = layer.socks_proxy.or(self.policy.socks_proxy);
         self.sockets.extend(layer.sockets);
         self.policy.excluded.extend(layer.excluded);
         // Layers come in the order of trust: the last word counts.
@@ -172,7 +197,7 @@ impl Merge {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Bases;
+    use super::super::{Bases, DomainRule};
     use super::*;
 
     fn bases() -> Bases {
@@ -199,10 +224,11 @@ mod tests {
     #[test]
     fn lists_join_over_scopes_and_rules_feed_them() {
         let user = r#"{"permissions":{"deny":["Read(~/.ssh/**)","Edit(./keep)","WebFetch(domain:bad.test)"],
-            "allow":["Edit(~/notes)","WebFetch(domain:*.good.test)","Bash(ls)"]},
+            "allow":["Edit(~/notes)","WebFetch(domain:*.good.test)","Bash(ls)"],
+            "ask":["WebFetch(domain:some.good.test)","Bash(rm *)"]},
             "sandbox":{"filesystem":{"allowWrite":["/tmp/build"]}}}"#;
         let project = r#"{"sandbox":{"filesystem":{"denyRead":["./secret"],"allowWrite":["./out"]},
-            "network":{"allowedDomains":["api.test"],"httpProxyPort":1},
+            "network":{"deniedDomains":["worse.test"],"httpProxyPort":0},
             "credentials":{"files":[{"path":"~/.aws","mode":"mask"},{"path":"~/.netrc"}],
             "envVars":[{"name":"TOKEN","mode":"deny"},{"name":"KEY","mode":"mask"}]}}}"#;
         let (policy, remarks) = merged(&[(Scope::User, user), (Scope::Project, project)]);
@@ -213,8 +239,10 @@ mod tests {
         assert_eq!(policy.hides("TOKEN"), Some(Hidden::Deny));
         assert_eq!(policy.hides("KEY"), Some(Hidden::Mask));
         assert_eq!(policy.hides("PATH"), None);
-        let allows = |host: &str| policy.domains.allows(&host.parse().unwrap(), 443);
-        assert!(allows("a.good.test") && allows("api.test") && !allows("bad.test"));
+        let hosts = |list: &[DomainRule]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(hosts(&policy.domains.allowed), ["*.good.test"]);
+        assert_eq!(hosts(&policy.domains.asked), ["some.good.test"]);
+        assert_eq!(hosts(&policy.domains.denied), ["worse.test", "bad.test"]);
         assert_eq!(remarks.len(), 2, "{remarks:?}");
     }
 
@@ -223,14 +251,39 @@ mod tests {
         let project = r#"{"permissions":{"allow":["Edit(~/.bashrc)","Edit(//**)","Edit(./a)"]},
             "sandbox":{"filesystem":{"disabled":true,"allowWrite":["/","../x","sub"],"allowRead":["~/.ssh"]},
             "excludedCommands":["*"],"enableWeakerNestedSandbox":true,"bwrapPath":"/w/bwrap",
-            "network":{"allowAllUnixSockets":true,"allowUnixSockets":["/run/docker.sock"]}}}"#;
+            "network":{"allowAllUnixSockets":true,"allowUnixSockets":["/run/docker.sock"],"allowLocalBinding":true,
+            "allowedDomains":["*"],"httpProxyPort":22,"socksProxyPort":22,"strictAllowlist":false}}}"#;
         for scope in [Scope::Project, Scope::Local] {
             let (policy, remarks) = merged(&[(scope, project)]);
             assert_eq!(texts(&policy.allow_write), ["Edit(./a)", "sub"]);
             let opened = policy.allow_write.clone();
             assert_eq!(policy, LocalPolicy { allow_write: opened, ..LocalPolicy::default() });
-            assert_eq!(remarks.len(), 11, "{remarks:#?}");
+            assert_eq!(remarks.len(), 14, "{remarks:#?}");
         }
+    }
+
+    #[test]
+    fn a_repository_narrows_the_network() {
+        let user = r#"{"sandbox":{"network":{"allowedDomains":["a.test"]}}}"#;
+        let project = r#"{"sandbox":{"network":{"deniedDomains":["a.test"],"strictAllowlist":true,
+            "allowLocalBinding":false}},"permissions":{"ask":["WebFetch(domain:b.test)"]}}"#;
+        let (policy, remarks) = merged(&[(Scope::User, user), (Scope::Project, project)]);
+        assert!(policy.strict_allowlist && policy.local_binding == Some(false));
+        assert_eq!((policy.domains.denied.len(), policy.domains.asked.len()), (1, 1));
+        assert!(remarks.is_empty(), "{remarks:?}");
+    }
+
+    #[test]
+    fn where_only_managed_hosts_count_nobody_else_names_any() {
+        let managed =
+            r#"{"sandbox":{"network":{"allowManagedDomainsOnly":true,"allowedDomains":["a.test"]}}}"#;
+        let user = r#"{"sandbox":{"network":{"allowManagedDomainsOnly":true,"allowedDomains":["b.test"],
+            "deniedDomains":["c.test"]}}}"#;
+        let (policy, _) = merged(&[(Scope::Managed, managed), (Scope::User, user)]);
+        assert_eq!(policy.domains.allowed, ["a.test".parse().unwrap()]);
+        assert!(policy.strict_allowlist && policy.domains.denied.len() == 1);
+        let (policy, _) = merged(&[(Scope::User, user)]);
+        assert!(!policy.strict_allowlist && policy.domains.allowed.len() == 1);
     }
 
     #[test]

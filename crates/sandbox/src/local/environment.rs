@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use policy::local::{Hidden, LocalPolicy, UnixSockets};
+use policy::variables::of_the_proxy;
 
 /// Variables that name a socket of somebody who would act for the caller.
 const SOCKETS: &[&str] = &[
@@ -39,5 +40,9 @@ pub(crate) fn environment(policy: &LocalPolicy, temporary: &Path) -> Vec<(OsStri
         variables.push((name.into(), temporary.into()));
     }
     variables.push(("SANDBOX_RUNTIME".into(), "1".into()));
+    // The caller's own proxies are not within reach.
+    let proxy = of_the_proxy();
+    variables.retain(|(name, _)| !proxy.iter().any(|(own, _)| name == own.as_str()));
+    variables.extend(proxy.into_iter().map(|(name, value)| (name.into(), value.into())));
     variables
 }

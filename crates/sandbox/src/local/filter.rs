@@ -79,12 +79,23 @@ struct Rule {
     outcome: u32,
 }
 
-/// The program for a command. Without `unix_sockets` it can neither make one nor reach one: a pair of
-/// connected streams is all that it gets.
-pub(crate) fn program(unix_sockets: bool) -> Result<Vec<u8>, BadProfile> {
+/// What a command may do with sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sockets {
+    /// Make unix sockets and reach them. Without, a pair of connected streams is all that it gets.
+    pub(crate) unix: bool,
+    /// Wait for connections.
+    pub(crate) listening: bool,
+}
+
+/// The program for a command.
+pub(crate) fn program(sockets: Sockets) -> Result<Vec<u8>, BadProfile> {
     let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
-    if !unix_sockets {
-        let refuse = |tests| Rule { tests, outcome: ERRNO | NOT_PERMITTED };
+    let refuse = |tests| Rule { tests, outcome: ERRNO | NOT_PERMITTED };
+    if !sockets.listening {
+        rules.insert(number(Sysno::listen), vec![refuse(Vec::new())]);
+    }
+    if !sockets.unix {
         // First, so before what the profile allows.
         rules.insert(number(Sysno::socket), vec![refuse(vec![(0, Test::Masked(0xffff_ffff, UNIX))])]);
         // A datagram socket of a pair could be connected once more, elsewhere.
@@ -270,8 +281,12 @@ mod tests {
     use super::*;
 
     /// Runs the program as the kernel would.
-    fn outcome_of(unix_sockets: bool, architecture: u32, call: u32, arguments: [u64; 6]) -> u32 {
-        let code = program(unix_sockets).unwrap();
+    fn outcome_of(unix: bool, architecture: u32, call: u32, arguments: [u64; 6]) -> u32 {
+        run(Sockets { unix, listening: true }, architecture, call, arguments)
+    }
+
+    fn run(sockets: Sockets, architecture: u32, call: u32, arguments: [u64; 6]) -> u32 {
+        let code = program(sockets).unwrap();
         assert!(code.len() / 8 <= 4096);
         let mut data = Vec::new();
         data.extend(call.to_ne_bytes());
@@ -345,6 +360,10 @@ mod tests {
         assert_eq!(outcome(Sysno::socket, [16, 3, 9, 0, 0, 0]), ERRNO | 93);
         assert_eq!(outcome(Sysno::socketpair, [1, 0x80001, 0, 0, 0, 0]), ALLOW);
         assert_eq!(outcome(Sysno::socketpair, [1, 0x80002, 0, 0, 0, 0]), ERRNO | 1);
+        let deaf = Sockets { unix: true, listening: false };
+        assert_eq!(run(deaf, ARCHITECTURE, number(Sysno::listen), [0; 6]), ERRNO | 1);
+        assert_eq!(run(deaf, ARCHITECTURE, number(Sysno::connect), [0; 6]), ALLOW);
+        assert_eq!(outcome(Sysno::listen, [0; 6]), ALLOW);
         assert_eq!(outcome(Sysno::personality, with(0, 0x0040_0000)), ERRNO | 38);
     }
 }

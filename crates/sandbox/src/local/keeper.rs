@@ -1,8 +1,8 @@
 //! The process that stands between the caller and the sandbox, and outlives either.
 //!
 //! ```text
-//!   placeholders, TMPDIR ─▶ stage (a child) ─▶ wait ─┬─ it ended ────────────┬─▶ every process gone ─▶ clean up
-//!                                                    └─ the caller is gone ──┘      (all are ours to wait for)
+//!   proxy (a child) ─ placeholders, TMPDIR ─▶ stage (a child) ─▶ wait ─┬─ it ended ──────────┬─▶ every process
+//!                                                                      └─ the caller is gone ┘   gone ─▶ clean up
 //! ```
 //!
 //! Nothing is cleaned up before the last process of the sandbox has ended: a placeholder that goes takes
@@ -20,6 +20,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, setsid};
 
 use super::placeholders::Placeholders;
+use super::proxy::Proxy;
 use super::signals::{Signals, children, forward, wait};
 use super::stage::Stage;
 
@@ -34,6 +35,8 @@ pub(crate) struct Keeper {
     /// The command's own terminal, and whether its errors go there too.
     pub(crate) terminal: Option<(OwnedFd, bool)>,
     pub(crate) signals: Signals,
+    /// What the command's network goes through, until it runs.
+    pub(crate) proxy: Option<Proxy>,
 }
 
 impl Keeper {
@@ -41,6 +44,21 @@ impl Keeper {
     pub(crate) fn run(mut self) -> i32 {
         let _ = setsid();
         let _ = nix::sys::prctl::set_child_subreaper(true);
+        let Some(proxy) = self.proxy.take() else { return self.fail("there is no proxy") };
+        let (proxy, listeners) = match proxy.start() {
+            Ok(started) => started,
+            Err(error) => return self.fail(&format!("no process for the proxy: {error}")),
+        };
+        self.stage.proxy = listeners.try_clone().ok();
+        let status = self.guarded(proxy);
+        // It tells what is left to tell, and ends.
+        drop(listeners);
+        let _ = waitpid(proxy, None);
+        status
+    }
+
+    /// Runs the command among its placeholders.
+    fn guarded(mut self, proxy: Pid) -> i32 {
         let mut read_only = std::mem::take(&mut self.stage.plan.read_only);
         let begun = Placeholders::begin(&self.stage.folder, &self.stage.plan.absent, &mut read_only);
         self.stage.plan.read_only = read_only;
@@ -56,7 +74,7 @@ impl Keeper {
                     }
                 }
                 self.stage.temporary = temporary;
-                self.watch()
+                self.watch(proxy)
             }
             Err(error) => self.fail(&format!("a folder for temporary files: {error}")),
         };
@@ -71,7 +89,7 @@ impl Keeper {
         1
     }
 
-    fn watch(mut self) -> i32 {
+    fn watch(mut self, proxy: Pid) -> i32 {
         let terminal = self.terminal.take();
         // SAFETY: this process has one thread.
         let child = match unsafe { fork() } {
@@ -80,6 +98,7 @@ impl Keeper {
             Err(error) => return self.fail(&format!("no process: {error}")),
         };
         drop(terminal);
+        self.stage.proxy = None;
         let mut orders = self.orders.try_clone().ok().map(File::from);
         let mut status = None;
         while status.is_none() {
@@ -101,7 +120,7 @@ impl Keeper {
             }
             status = reap(child, status);
         }
-        end_all();
+        end_all_but(proxy);
         status.unwrap_or(1)
     }
 
@@ -139,14 +158,17 @@ fn reap(child: Pid, mut status: Option<i32>) -> Option<i32> {
 }
 
 /// Ends what is left of the sandbox and waits for all of it.
-fn end_all() {
+fn end_all_but(proxy: Pid) {
     let own = nix::unistd::getpid();
     loop {
-        for child in children(own) {
-            let _ = kill(child, Signal::SIGKILL);
-        }
-        if waitpid(None, None) == Err(Errno::ECHILD) {
+        let mut left = children(own);
+        left.retain(|child| *child != proxy);
+        if left.is_empty() {
             return;
         }
+        for child in left {
+            let _ = kill(child, Signal::SIGKILL);
+        }
+        let _ = waitpid(None, None);
     }
 }

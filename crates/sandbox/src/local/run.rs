@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,10 +21,12 @@ use policy::local::{LocalPolicy, UnixSockets};
 
 use super::environment::environment;
 use super::error::LocalError;
-use super::filter;
+use super::filter::{self, Sockets};
 use super::keeper::Keeper;
+use super::person::Person;
 use super::placeholders;
 use super::plan::Plan;
+use super::proxy::{Proxy, Serve};
 use super::settings;
 use super::signals::{FORWARDED, Signals, wait};
 use super::stage::Stage;
@@ -39,10 +42,12 @@ pub struct Request {
     pub settings: Option<PathBuf>,
     /// The program and its arguments.
     pub command: Vec<OsString>,
+    /// What serves its network.
+    pub serve: Serve,
 }
 
 /// Runs the command; its exit status, 128 and the number for a signal. `tell` gets what the person
-/// should know, line by line, before it starts.
+/// should know, line by line, before it starts and after it has ended.
 ///
 /// Only from a process of one thread: namespaces and fork demand it.
 ///
@@ -77,9 +82,12 @@ pub fn run(request: &Request, tell: &mut dyn FnMut(&str)) -> Result<u8, LocalErr
     if plan.writable.iter().any(|root| folder.starts_with(root)) {
         plan.read_only.insert(folder.clone());
     }
-    let filter = filter::program(policy.unix_sockets != UnixSockets::None)
-        .map_err(|error| LocalError::Stage(error.to_string()))?;
-    start(|has_terminal| Stage {
+    let sockets = Sockets {
+        unix: policy.unix_sockets != UnixSockets::None,
+        listening: policy.local_binding != Some(false),
+    };
+    let filter = filter::program(sockets).map_err(|error| LocalError::Stage(error.to_string()))?;
+    let stage = Stage {
         environment: environment(&policy, Path::new("")),
         plan,
         folder,
@@ -88,18 +96,27 @@ pub fn run(request: &Request, tell: &mut dyn FnMut(&str)) -> Result<u8, LocalErr
         shares_proc: policy.weaker_nested,
         filter,
         command: request.command.clone(),
-        has_terminal,
-    })
+        has_terminal: false,
+        proxy: None,
+    };
+    let proxy = |person, has_terminal| Proxy::new(request.serve, &policy, person, has_terminal);
+    start(stage, proxy, tell)
 }
 
-fn start(stage: impl FnOnce(bool) -> Stage) -> Result<u8, LocalError> {
+fn start(
+    mut stage: Stage,
+    proxy: impl FnOnce(UnixStream, bool) -> Proxy,
+    tell: &mut dyn FnMut(&str),
+) -> Result<u8, LocalError> {
     let terminal = Terminal::open().map_err(LocalError::io("opening a terminal"))?;
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|errno| LocalError::io("making a pipe")(errno.into()));
     let (orders_end, orders) = pipe()?;
     let (report, report_end) = pipe()?;
     let held = FORWARDED.iter().copied().chain([Signal::SIGCHLD, Signal::SIGWINCH]);
     let signals = Signals::hold(held).map_err(|errno| LocalError::io("holding signals")(errno.into()))?;
-    let stage = stage(terminal.is_some() && find(OsStr::new("setsid")).is_some());
+    stage.has_terminal = terminal.is_some() && find(OsStr::new("setsid")).is_some();
+    let (person, persons_end) = UnixStream::pair().map_err(LocalError::io("making a pair of sockets"))?;
+    let proxy = proxy(persons_end, terminal.is_some());
     let (terminal, slave) = match terminal {
         Some((terminal, slave)) => (Some(terminal), Some((slave, io::stderr().is_terminal()))),
         None => (None, None),
@@ -108,8 +125,9 @@ fn start(stage: impl FnOnce(bool) -> Stage) -> Result<u8, LocalError> {
     let keeper = match unsafe { fork() } {
         Ok(ForkResult::Parent { child }) => child,
         Ok(ForkResult::Child) => {
-            drop((orders, report));
-            let keeper = Keeper { stage, orders: orders_end, report: report_end, terminal: slave, signals };
+            drop((orders, report, person));
+            let (orders, report) = (orders_end, report_end);
+            let keeper = Keeper { stage, orders, report, terminal: slave, signals, proxy: Some(proxy) };
             let status = keeper.run();
             // The caller's terminal is the caller's to restore.
             std::mem::forget(terminal);
@@ -118,9 +136,11 @@ fn start(stage: impl FnOnce(bool) -> Stage) -> Result<u8, LocalError> {
         }
         Err(errno) => return Err(LocalError::io("starting a process")(errno.into())),
     };
-    drop((orders_end, report_end, slave));
-    let status = attend(keeper, orders, terminal.as_ref(), &signals);
+    drop((orders_end, report_end, slave, proxy, stage));
+    let mut person = Person::new(person);
+    let status = attend(keeper, orders, terminal.as_ref(), &signals, &mut person);
     drop(terminal);
+    person.remarks.iter().for_each(|remark| tell(remark));
     let mut reason = String::new();
     let _ = File::from(report).take(MAX_REPORT).read_to_string(&mut reason);
     match reason.as_str() {
@@ -131,26 +151,37 @@ fn start(stage: impl FnOnce(bool) -> Stage) -> Result<u8, LocalError> {
 }
 
 /// Passes signals on and joins the terminals until the keeper has ended; its exit status.
-fn attend(keeper: Pid, orders: OwnedFd, terminal: Option<&Terminal>, signals: &Signals) -> u8 {
+fn attend(
+    keeper: Pid,
+    orders: OwnedFd,
+    terminal: Option<&Terminal>,
+    signals: &Signals,
+    person: &mut Person,
+) -> u8 {
     let mut orders = File::from(orders);
     if let Some(terminal) = terminal {
         terminal.raw();
     }
     let input = io::stdin();
-    let (mut takes, mut gives) = (terminal.is_some(), terminal.is_some());
+    let (mut takes, mut gives, mut hears) = (terminal.is_some(), terminal.is_some(), true);
     loop {
-        let [signalled, from_command, from_caller] = wait([
+        let [signalled, from_command, from_caller, from_proxy] = wait([
             Some(signals.as_fd()),
-            terminal.filter(|_| gives).map(AsFd::as_fd),
+            // While there is a question, the command's output waits.
+            terminal.filter(|_| gives && !person.is_asked()).map(AsFd::as_fd),
             takes.then(|| input.as_fd()),
+            hears.then(|| person.as_fd()),
         ]);
         if let Some(terminal) = terminal {
             if from_command {
                 gives = terminal.give();
             }
             if from_caller {
-                takes = terminal.take();
+                takes = if person.is_asked() { person.keys(terminal) } else { terminal.take() };
             }
+        }
+        if from_proxy {
+            hears = person.hear(terminal);
         }
         while signalled && let Some(signal) = signals.next() {
             match signal {
@@ -170,6 +201,9 @@ fn attend(keeper: Pid, orders: OwnedFd, terminal: Option<&Terminal>, signals: &S
         // What the command has said is all in the terminal by now.
         while gives && let Some(terminal) = terminal {
             gives = terminal.give();
+        }
+        while hears {
+            hears = person.hear(None);
         }
         return u8::try_from(status).unwrap_or(1);
     }

@@ -43,12 +43,6 @@ pub(crate) fn load(
     }
     let (policy, said) = LocalPolicy::merge(layers, working);
     remarks.extend(said);
-    if !policy.domains.allowed.is_empty() {
-        remarks.push(format!(
-            "{} allowed hosts are noted, but the network stays closed until there is a proxy for it",
-            policy.domains.allowed.len()
-        ));
-    }
     if policy.fail_if_unavailable == Some(false) {
         remarks.push(
             "sandbox.failIfUnavailable is false, but what is asked to be sandboxed runs sandboxed or not at \

@@ -8,6 +8,8 @@
 //! Root's command is root of a range of ids that has no right on the host: what is the host's is
 //! guarded by more than namespaces, `/proc/sys` above all. The files look as they do outside, because
 //! the mounts shift them by as much.
+//!
+//! The network is made here, not by bubblewrap: its listeners have to be open before the command is.
 
 #![allow(unsafe_code)]
 
@@ -17,6 +19,7 @@ use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,6 +29,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
+use super::doors;
 use super::plan::{HiddenPlace, Plan};
 use super::tree::{Tree, memory, open, place};
 use crate::userns::{Shift, with_shift};
@@ -57,6 +61,8 @@ pub(crate) struct Stage {
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// It gets the terminal on its input as its own.
     pub(crate) has_terminal: bool,
+    /// Where the proxy waits for the listeners of the network.
+    pub(crate) proxy: Option<UnixStream>,
 }
 
 /// Whether this is root of the machine, not of some user namespace.
@@ -96,15 +102,28 @@ impl Stage {
         let root = self.tree(ids.as_ref().map(AsFd::as_fd))?;
         read_only_input(root.as_fd())?;
         let filter = self.filter_descriptor().map_err(|error| format!("the filter: {error}"))?;
+        let ids_are_roots = ids.is_some();
         if let Some(ids) = ids {
             become_root_of(&ids).map_err(|error| format!("the user namespace cannot be entered: {error}"))?;
         }
+        self.network(ids_are_roots)?;
         nix::unistd::chdir("/").map_err(|error| format!("/: {error}"))?;
         only_standard(filter.as_raw_fd());
         let command = self.bwrap_command(filter.as_raw_fd());
         // It has to outlive this function: bubblewrap reads it.
         std::mem::forget(filter);
         Ok(command)
+    }
+
+    /// Opens the listeners in a network of its own and hands them over. Nobody inside has a right on it:
+    /// it belongs to a user namespace outside of the command's, or to one that the command is root of
+    /// without the right to administer networks.
+    fn network(&mut self, is_root: bool) -> Result<(), String> {
+        if is_root {
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("no network namespace: {error}"))?;
+        }
+        let Some(proxy) = self.proxy.take() else { return Ok(()) };
+        doors::offer(&proxy).map_err(|error| format!("the network: {error}"))
     }
 
     /// Mounts the whole tree on `root`; gives back that place, opened.
@@ -225,7 +244,7 @@ impl Stage {
 
     fn bwrap_command(&self, filter: i32) -> Command {
         let mut command = Command::new(&self.bwrap);
-        command.args(["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]);
+        command.args(["--unshare-pid", "--unshare-ipc", "--unshare-uts"]);
         command.args(["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--bind"]);
         command.arg(self.folder.join("root")).arg("/").args(["--dev", "/dev"]);
         if self.shares_proc {
@@ -293,7 +312,7 @@ impl Source<'_> {
 
 fn own_namespaces() -> io::Result<()> {
     let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
     fs::write("/proc/self/gid_map", format!("{group} {group} 1"))

@@ -8,7 +8,7 @@
 
 #![allow(unsafe_code)]
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -71,6 +71,29 @@ impl Terminal {
     /// From the caller to the command; false when there will be no more.
     pub(crate) fn take(&self) -> bool {
         pass(io::stdin().as_fd(), self.master.as_fd())
+    }
+
+    /// What the caller has typed; nothing when there will be no more.
+    pub(crate) fn typed(&self) -> Option<Vec<u8>> {
+        let mut buffer = [0; 256];
+        match nix::unistd::read(io::stdin(), &mut buffer) {
+            Ok(0) => None,
+            Ok(length) => Some(buffer[..length].to_vec()),
+            Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => Some(Vec::new()),
+            Err(_) => None,
+        }
+    }
+
+    /// Throws away what was typed before a question could be read.
+    pub(crate) fn forget_typed(&self) {
+        // SAFETY: an open descriptor.
+        unsafe { libc::tcflush(0, libc::TCIFLUSH) };
+    }
+
+    /// Shows the caller something that is not the command's.
+    pub(crate) fn say(&self, text: &str) {
+        let mut out = io::stdout().lock();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
     /// From the command to the caller; false when there will be no more.

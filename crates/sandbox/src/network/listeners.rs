@@ -12,12 +12,15 @@ use protocol::egress::{CAPTURE_PORT, DNS_PORT, Door, PROXY_PORT};
 
 use super::{nft, route};
 
+/// Listeners, and what each is for.
+pub(crate) type Doors = Vec<(Door, OwnedFd)>;
+
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
 /// Prepares a network namespace and opens the listeners in it. A holder from before must have let go of
 /// its own.
-pub(crate) fn open(namespace: BorrowedFd<'_>) -> io::Result<Vec<(Door, OwnedFd)>> {
+pub(crate) fn open(namespace: BorrowedFd<'_>) -> io::Result<Doors> {
     // A thread of its own: it never comes back from there.
     std::thread::scope(|scope| {
         let inside = scope.spawn(|| {
@@ -30,7 +33,15 @@ pub(crate) fn open(namespace: BorrowedFd<'_>) -> io::Result<Vec<(Door, OwnedFd)>
     })
 }
 
-fn doors(ipv6: bool) -> io::Result<Vec<(Door, OwnedFd)>> {
+/// The same in the namespace of the caller. Where the kernel captures nothing, it says why, and what
+/// knows of no proxy reaches nobody.
+pub(crate) fn open_here() -> io::Result<(Doors, Option<io::Error>)> {
+    let ipv6 = route::everything_is_local()?;
+    let why_not = nft::capture(CAPTURE_PORT, ipv6).err();
+    Ok((doors(ipv6)?, why_not))
+}
+
+fn doors(ipv6: bool) -> io::Result<Doors> {
     let loopback = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
     let any = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))];
     let wanted = [

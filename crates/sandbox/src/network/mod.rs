@@ -16,4 +16,4 @@ mod netlink;
 mod nft;
 mod route;
 
-pub(crate) use listeners::open;
+pub(crate) use listeners::{Doors, open, open_here};

@@ -1,8 +1,9 @@
 //! What sandboxes were refused, told in the logs of their sessions: once for each host, not too often.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use policy::host::Host;
 use protocol::egress::{Notice, Via};
 use protocol::event::{EventBody, NetworkDenied};
 use protocol::network::DenyReason;
@@ -16,10 +17,11 @@ const QUIET: Duration = Duration::from_secs(600);
 /// The most refusals that are told of one sandbox in that time; all are on record.
 const MOST: usize = 60;
 
-/// How often people are asked about one sandbox within an hour; what is refused beyond that is told
-/// without asking.
+/// How often people are asked about one sandbox within an hour, and how many questions may wait for them;
+/// what is refused beyond that is told without asking.
 const MOST_ASKED: usize = 20;
 const HOUR: Duration = Duration::from_secs(3600);
+const MOST_WAITING: usize = 3;
 
 /// The most refusals that are remembered for the agent.
 const MOST_REMEMBERED: usize = 8;
@@ -29,6 +31,8 @@ const MOST_REMEMBERED: usize = 8;
 pub(super) struct Told {
     lately: HashMap<(String, u16, DenyReason), Instant>,
     asked: VecDeque<Instant>,
+    /// Questions without an answer, by domain: since when, and about which hosts.
+    waiting: HashMap<String, (Instant, HashSet<(String, u16)>)>,
     /// The newest of all refusals, also of those that are not told, for the agent.
     newest: VecDeque<(Instant, NetworkDenied)>,
 }
@@ -61,14 +65,21 @@ impl Told {
         newer.map(|(_, denied)| denied.clone()).collect()
     }
 
-    /// Whether a person may be asked once more.
-    fn may_ask(&mut self, now: Instant) -> bool {
+    /// Whether a person may be asked about this, too. Hosts of one domain are one question, which waits
+    /// until each is decided about, or is as old as what is told anew.
+    fn may_ask(&mut self, domain: &str, place: (String, u16), now: Instant) -> bool {
         while self.asked.front().is_some_and(|at| now.duration_since(*at) >= HOUR) {
             self.asked.pop_front();
         }
-        let may = self.asked.len() < MOST_ASKED;
+        self.waiting.retain(|_, (since, _)| now.duration_since(*since) < QUIET);
+        if let Some((_, places)) = self.waiting.get_mut(domain) {
+            places.insert(place);
+            return true;
+        }
+        let may = self.asked.len() < MOST_ASKED && self.waiting.len() < MOST_WAITING;
         if may {
             self.asked.push_back(now);
+            self.waiting.insert(domain.to_owned(), (now, HashSet::from([place])));
         }
         may
     }
@@ -76,6 +87,11 @@ impl Told {
     /// A person decided about this: the next refusal is news.
     pub(super) fn forget(&mut self, host: &str, port: u16) {
         self.lately.retain(|(known, at, _), _| known != host || *at != port);
+        let place = (host.to_owned(), port);
+        for (_, places) in self.waiting.values_mut() {
+            places.remove(&place);
+        }
+        self.waiting.retain(|_, (_, places)| !places.is_empty());
     }
 }
 
@@ -106,13 +122,16 @@ fn news(networks: &Networks, notice: &Notice, now: Instant) -> Option<NetworkDen
         reason: decided.reason?,
         rule: decided.rule.clone(),
         askable: decided.askable,
+        domain: None,
     };
     one.told.remember(&denied, now);
     if !one.told.is_new(notice, now) {
         return None;
     }
-    let askable = denied.askable && one.told.may_ask(now);
-    Some(NetworkDenied { askable, ..denied })
+    let host = Host::parse(denied.host.as_bytes()).ok().filter(|_| denied.askable);
+    let domain = host.map(|host| host.registrable());
+    let domain = domain.filter(|domain| one.told.may_ask(domain, (denied.host.clone(), denied.port), now));
+    Some(NetworkDenied { askable: domain.is_some(), domain, ..denied })
 }
 
 #[cfg(test)]
@@ -147,15 +166,46 @@ mod tests {
     #[test]
     fn people_are_asked_so_often_and_told_anew_after_they_decided() {
         let (mut told, start) = (Told::default(), Instant::now());
-        assert_eq!((0..50).filter(|_| told.may_ask(start)).count(), MOST_ASKED);
-        assert!(!told.may_ask(start + HOUR - QUIET));
-        assert_eq!((0..50).filter(|_| told.may_ask(start + HOUR)).count(), MOST_ASKED);
+        // Each is answered at once, so that none waits.
+        let ask = |told: &mut Told, number: usize, now| {
+            let host = format!("h{number}.test");
+            let may = told.may_ask(&host, (host.clone(), 443), now);
+            told.forget(&host, 443);
+            may
+        };
+        assert_eq!((0..50).filter(|number| ask(&mut told, *number, start)).count(), MOST_ASKED);
+        assert!(!ask(&mut told, 99, start + HOUR - QUIET));
+        assert_eq!((0..50).filter(|number| ask(&mut told, *number, start + HOUR)).count(), MOST_ASKED);
         assert!(told.is_new(&notice("a.test"), start));
         told.forget("a.test", 80);
         told.forget("b.test", 443);
         assert!(!told.is_new(&notice("a.test"), start));
         told.forget("a.test", 443);
         assert!(told.is_new(&notice("a.test"), start));
+    }
+
+    #[test]
+    fn hosts_of_one_domain_are_one_question_and_three_wait_at_most() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        let ask = |told: &mut Told, host: &str, now| {
+            let domain = Host::parse(host.as_bytes()).unwrap().registrable();
+            told.may_ask(&domain, (host.to_owned(), 443), now)
+        };
+        for host in ["a.example.com", "b.example.co.uk", "8.8.8.8"] {
+            assert!(ask(&mut told, host, start), "{host}");
+        }
+        assert!(!ask(&mut told, "other.org", start), "a fourth question");
+        assert!(ask(&mut told, "c.example.com", start) && ask(&mut told, "example.com", start));
+        assert_eq!((told.asked.len(), told.waiting.len()), (3, 3));
+        // A question waits until all of its hosts are decided about.
+        for host in ["a.example.com", "c.example.com"] {
+            told.forget(host, 443);
+        }
+        assert!(!ask(&mut told, "other.org", start));
+        told.forget("example.com", 443);
+        assert!(ask(&mut told, "other.org", start));
+        // Nobody answers: after a while it is asked again.
+        assert!(!ask(&mut told, "more.org", start + QUIET / 2) && ask(&mut told, "more.org", start + QUIET));
     }
 
     #[test]
@@ -168,6 +218,7 @@ mod tests {
             reason,
             rule: None,
             askable: true,
+            domain: None,
         };
         let later = start + Duration::from_secs(1);
         told.remember(&denied("a.test", DenyReason::NotAllowed), start);

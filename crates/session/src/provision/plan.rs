@@ -1,7 +1,6 @@
 //! What a sandbox of a session is to be, decided before it is made.
 
 use policy::variables;
-use protocol::egress::PROXY_PORT;
 use protocol::environment::{EnvironmentSettings, NetworkLevel};
 use protocol::ids::LayerId;
 use protocol::sandbox_spec::SandboxSpec;
@@ -93,14 +92,7 @@ fn proxy_variables(settings: &EnvironmentSettings) -> Vec<(String, String)> {
     if matches!(settings.network, NetworkLevel::None {}) {
         return Vec::new();
     }
-    let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
-    let both =
-        |name: &str, value: &str| [name.to_owned(), name.to_lowercase()].map(|name| (name, value.to_owned()));
-    let mut all = Vec::new();
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
-        all.extend(both(name, &proxy));
-    }
-    all.extend(both("NO_PROXY", "localhost,127.0.0.1,::1"));
+    let mut all = variables::of_the_proxy();
     all.extend(trust::VARIABLES.map(|name| (name.to_owned(), trust::AUTHORITIES.to_owned())));
     all
 }

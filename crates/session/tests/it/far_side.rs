@@ -89,6 +89,7 @@ impl FarSide {
                 }
                 HostRequest::Destroy { .. } => HostAnswer::Destroyed,
                 HostRequest::List => HostAnswer::Sandboxes { sandboxes: Vec::new() },
+                HostRequest::Layers => HostAnswer::Layers { layers: Vec::new() },
                 HostRequest::Images => {
                     HostAnswer::Images { images: vec![ImageInfo { name: "slim".into(), id: "1".into() }] }
                 }

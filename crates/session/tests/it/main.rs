@@ -6,13 +6,17 @@
 mod deadlines;
 mod endings;
 mod far_side;
+mod retention;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use egress::client::Egress;
 use git_proxy::{FetchRules, Repositories};
+use jiff::{SignedDuration, Timestamp};
 use protocol::environment::{EnvironmentSettings, NetworkLevel};
 use protocol::event::{Event, EventBody};
 use protocol::ids::SessionId;
@@ -52,19 +56,27 @@ struct World {
     store: Store,
     sessions: Sessions,
     far_side: FarSide,
+    /// How many days the clock is ahead.
+    ahead: Arc<AtomicI64>,
 }
 
 impl World {
     async fn new(silent: Silent, deadlines: Deadlines) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let far_side = FarSide::start(dir.path(), silent);
-        let store = Store::open(&dir.path().join("data"), Clock::system()).unwrap();
+        let ahead = Arc::new(AtomicI64::new(0));
+        let days = Arc::clone(&ahead);
+        let clock = Clock::new(move || {
+            Timestamp::now() + SignedDuration::from_hours(24 * days.load(Ordering::SeqCst))
+        });
+        let store = Store::open(&dir.path().join("data"), clock).unwrap();
         let repositories = Repositories::open(&dir.path().join("data")).await.unwrap();
         let host = SandboxHost::connect(&far_side.host_socket());
         let agent = AgentSpec { name: "other".into(), command: vec!["agent".into()] };
         let config = SessionConfig {
             scratch: dir.path().to_owned(),
             audit: dir.path().join("audit"),
+            audit_days: 90,
             fetch: FetchRules::default(),
             network: OperatorNetwork::default(),
             secrets: session::OperatorSecrets::new(),
@@ -84,7 +96,7 @@ impl World {
             ..EnvironmentSettings::named("default")
         };
         sessions.ensure_default_environment(default).await.unwrap();
-        Self { dir, store, sessions, far_side }
+        Self { dir, store, sessions, far_side, ahead }
     }
 
     async fn session(&self) -> SessionId {
@@ -130,7 +142,7 @@ fn bundle(dir: &Path) -> std::path::PathBuf {
     let script = r#"set -e
         git init -q -b main user; cd user
         git config user.name Ada; git config user.email ada@example.org; git config commit.gpgSign false
-        echo one > one.txt; git add -A; git commit -q -m one
+        echo one > one.txt; git add -A; git commit -q --allow-empty -m one
         git update-ref refs/patchyard/upload/head HEAD
         git bundle create -q ../upload.bundle --all"#;
     let status = Command::new("sh").args(["-c", script]).current_dir(dir).status().unwrap();
