@@ -113,7 +113,8 @@ fn name(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
             _ => return None,
         }
         let label = bytes.get(at..at + length)?;
-        if label.contains(&b'.') || name.len() > 255 {
+        // A name has 255 bytes with its last one, RFC 1035 section 2.3.4; nobody reads an answer to a longer one.
+        if label.contains(&b'.') || at + length >= 255 {
             return None;
         }
         if !name.is_empty() {
