@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use egress::client::Egress;
 use git_proxy::Repositories;
+use model_gateway::front::ModelGateway;
 use protocol::ids::{SandboxId, SessionId};
 use protocol::status::SandboxPhase;
 use protocol::view::SessionView;
@@ -22,6 +23,7 @@ use crate::environments::caches;
 use crate::environments::rebuild::Rebuilding;
 use crate::environments::setup_tests::SetupTests;
 use crate::error::SessionError;
+use crate::gateways::{self, Gateways};
 use crate::networks::{self, Networks};
 use crate::shells::Shells;
 use crate::warm::Warm;
@@ -33,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) host: SandboxHost,
     pub(crate) networks: Arc<Networks>,
     pub(crate) agents: Agents,
+    /// Whether agents in sandboxes are answered by a model.
+    pub(crate) has_model_gateway: bool,
     pub(crate) config: SessionConfig,
     pub(crate) setup_tests: SetupTests,
     pub(crate) rebuilding: Rebuilding,
@@ -91,10 +95,14 @@ impl Sessions {
         repositories: Repositories,
         host: SandboxHost,
         egress: Egress,
+        model: ModelGateway,
         agents: Agents,
         config: SessionConfig,
     ) -> Self {
-        let networks = Arc::new(Networks::new(egress, host.clone(), store.clone(), &config));
+        let (record, recorded) = mpsc::unbounded_channel();
+        let has_model_gateway = model.has_model();
+        let gateways = Gateways::new(host.clone(), store.clone(), model, record);
+        let networks = Arc::new(Networks::new(egress, host.clone(), store.clone(), gateways, &config));
         let (orphans, mut orphaned) = mpsc::unbounded_channel();
         let this = Self {
             shared: Arc::new(Shared {
@@ -103,6 +111,7 @@ impl Sessions {
                 host,
                 networks,
                 agents,
+                has_model_gateway,
                 config,
                 setup_tests: SetupTests::new(),
                 rebuilding: Rebuilding::default(),
@@ -115,7 +124,7 @@ impl Sessions {
             stopping: Arc::default(),
             shells: Shells::default(),
         };
-        // Neither of these tasks holds more than it needs, so that the store closes with the last handle
+        // None of these tasks holds more than it needs, so that the store closes with the last handle
         // to it.
         let parts =
             (Arc::downgrade(&this.shared), Arc::downgrade(&this.live), Arc::downgrade(&this.stopping));
@@ -127,6 +136,7 @@ impl Sessions {
             }
         };
         tokio::spawn(networks::watch(Arc::downgrade(&this.shared), again.clone()));
+        tokio::spawn(gateways::record(recorded, again.clone()));
         // A driver that died left its session as a crash would: a new one mends it.
         tokio::spawn(async move {
             while let Some(session) = orphaned.recv().await {
