@@ -130,7 +130,12 @@ describe("the dialog", () => {
     await page.keyboard.press("Enter");
     await page.locator("text=Give it a name.").waitFor();
     await page.keyboard.type("Tools");
+    const reaches = page.locator("dialog >> text=still goes to whoever provides its model");
+    assert.equal(await reaches.count(), 0);
+    await page.click(".card:has-text('None')");
+    await reaches.waitFor();
     await page.click(".card:has-text('Custom')");
+    await reaches.waitFor({ state: "detached" });
     await page.fill("#env-network", "example.org\nhttps://a.org\n*.org");
     await page.locator("#env-network-wrong >> text=leave the scheme and the path out").waitFor();
     await page.locator("#env-network-wrong >> text=a whole top-level domain").waitFor();

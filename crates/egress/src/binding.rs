@@ -271,8 +271,7 @@ mod tests {
         let who = (SandboxId::from(Ulid::from_parts(1, 1)), SessionId::from(Ulid::from_parts(1, 2)));
         let audit = Audit::new(who.1, who.0, tempfile::tempfile().unwrap(), Chain::default());
         let resolver = resolve::Names::of(&["192.0.2.53:53".parse().unwrap()]).unwrap();
-        let (upstream, notices) =
-            (Upstream::new(&Authorities::default()).unwrap(), broadcast::Sender::new(1));
+        let (host_tls, notices) = (HostTls::new(&Authorities::default()).unwrap(), broadcast::Sender::new(1));
         let outside = Outside { resolver, own: Own::default(), host_tls, notices };
         let signer = Signer::new(who.1, &make_authority(who.1).unwrap()).unwrap();
         Binding::new(who, rules(&[], NetworkLevel::Trusted {}), audit, signer, outside)

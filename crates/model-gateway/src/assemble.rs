@@ -219,7 +219,7 @@ fn append(raw: &mut Map<String, Value>, field: &str, more: &str) {
 }
 
 /// Takes the counts that are there; later events of a stream repeat or complete earlier ones.
-fn count(usage: &mut Usage, reported: &Value) {
+pub(crate) fn count(usage: &mut Usage, reported: &Value) {
     let take = |field: &str, to: &mut u64| {
         if let Some(tokens) = reported[field].as_u64() {
             *to = tokens;

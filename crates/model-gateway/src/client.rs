@@ -13,7 +13,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -44,29 +44,12 @@ impl ModelClient {
     pub fn new(config: ModelConfig) -> Result<Self, ModelError> {
         let mut headers = HeaderMap::new();
         headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
-        let (name, value) = match &config.auth {
-            Auth::ApiKey(key) => ("x-api-key", key.expose().to_owned()),
-            Auth::Bearer(token) => ("authorization", format!("Bearer {}", token.expose())),
-        };
-        let mut value = HeaderValue::from_str(&value).map_err(|_| {
-            ModelError::Config("the key holds characters that no header can carry; copy it again".into())
-        })?;
-        value.set_sensitive(true);
+        let (name, value) = credential(&config)?;
         headers.insert(name, value);
-        let mut builder = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .default_headers(headers)
-            .user_agent(concat!("patchyard/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(config.connect_timeout)
-            // A redirect would carry the key to wherever it points.
-            .redirect(redirect::Policy::none())
-            // Proxies are configured, not found in the environment.
-            .no_proxy();
-        if let Some(proxy) = &config.proxy {
-            // The address may hold a password, so it is not repeated.
-            let proxy = reqwest::Proxy::all(proxy)
-                .map_err(|_| ModelError::Config("the configured proxy is no URL".into()))?;
-            builder = builder.proxy(proxy);
-        }
+            .user_agent(concat!("patchyard/", env!("CARGO_PKG_VERSION")));
+        let builder = on_the_way(builder, &config)?;
         let http = builder.build().map_err(|error| ModelError::Config(error.to_string()))?;
         Ok(Self { http, config: Arc::new(config), retry: RetryPolicy::default() })
     }
@@ -226,6 +209,37 @@ impl ModelClient {
             assembler.map_or_else(|| Response::nothing(&self.config.model), Assembler::into_response);
         ModelError::Stopped { partial: Box::new(partial) }
     }
+}
+
+/// The header that says who asks.
+pub(crate) fn credential(config: &ModelConfig) -> Result<(HeaderName, HeaderValue), ModelError> {
+    let (name, value) = match &config.auth {
+        Auth::ApiKey(key) => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
+        Auth::Bearer(token) => (AUTHORIZATION, format!("Bearer {}", token.expose())),
+    };
+    let mut value = HeaderValue::from_str(&value).map_err(|_| {
+        ModelError::Config("the key holds characters that no header can carry; copy it again".into())
+    })?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// How connections to the model are made.
+pub(crate) fn on_the_way(
+    builder: reqwest::ClientBuilder,
+    config: &ModelConfig,
+) -> Result<reqwest::ClientBuilder, ModelError> {
+    let builder = builder
+        .connect_timeout(config.connect_timeout)
+        // A redirect would carry the key to wherever it points.
+        .redirect(redirect::Policy::none())
+        // Proxies are configured, not found in the environment.
+        .no_proxy();
+    let Some(proxy) = &config.proxy else { return Ok(builder) };
+    // The address may hold a password, so it is not repeated.
+    let proxy = reqwest::Proxy::all(proxy)
+        .map_err(|_| ModelError::Config("the configured proxy is no URL".into()))?;
+    Ok(builder.proxy(proxy))
 }
 
 /// The future's value, or `None` when the token was cancelled first.

@@ -117,9 +117,13 @@ impl ModelConfig {
     /// The address that requests go to. A base URL that already ends in `/v1` is taken as it is.
     #[must_use]
     pub fn messages_url(&self) -> String {
+        format!("{}/v1/messages", self.root())
+    }
+
+    /// What stands before `/v1`.
+    pub(crate) fn root(&self) -> &str {
         let base = self.base_url.trim().trim_end_matches('/');
-        let base = base.strip_suffix("/v1").unwrap_or(base);
-        format!("{base}/v1/messages")
+        base.strip_suffix("/v1").unwrap_or(base)
     }
 }
 

@@ -1,10 +1,12 @@
-//! The way to a model: a thin client of the streaming Messages API.
+//! The way to a model: a thin client of the streaming Messages API, and its front for agents in sandboxes.
 //!
 //! ```text
 //!  Request ── body() ──▶ ModelClient ── POST /v1/messages ──▶ any server of the Messages API
 //!                            │  ▲
 //!     deltas, retries ◀──────┤  └── bytes ── sse ── assembler ──▶ Response (only after message_stop)
 //!       (Observer)           └── RetryPolicy: which failures, how long
+//!
+//!  front: the same API for agents in sandboxes, without the key; passed on as it is, and counted
 //!
 //!  scripted: a real HTTP server on loopback that plays a model; `demo` drives the loop with it
 //! ```
@@ -19,6 +21,7 @@ mod block;
 mod client;
 mod config;
 mod error;
+pub mod front;
 mod observe;
 mod price;
 mod request;

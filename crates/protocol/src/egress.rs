@@ -33,6 +33,12 @@ pub const CAPTURE_PORT: u16 = 3129;
 /// Where names are asked for.
 pub const DNS_PORT: u16 = 53;
 
+/// Where a sandbox finds the gateway to the model, at every level. The server itself holds it.
+pub const MODEL_PORT: u16 = 3130;
+
+/// Where a sandbox finds the git proxy, at every level. The server itself holds it.
+pub const GIT_PORT: u16 = 3131;
+
 /// What a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -47,7 +53,17 @@ pub enum Door {
     DnsPacket,
 }
 
-/// The most listeners of one sandbox: each door, in IPv4 and in IPv6.
+/// What a listener is for that the server itself holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gateway {
+    /// The Messages API.
+    Model,
+    /// Repositories of forges.
+    Git,
+}
+
+/// The most listeners of one sandbox that `egress` holds: each door, in IPv4 and in IPv6.
 pub const MAX_DOORS: usize = 8;
 
 /// A request of the server.

@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::Attachment;
-use crate::egress::Door;
+use crate::egress::{Door, Gateway};
 use crate::ids::{LayerId, SandboxId, SessionId};
 use crate::sandbox_spec::{Limits, SandboxSpec, Tier};
 
@@ -36,6 +36,8 @@ pub enum HostRequest {
     /// Opens the listeners of a sandbox's network, inside of it. The answer is followed by one byte that
     /// carries their descriptors. Whoever held such listeners before has to have let go of them.
     Listen { sandbox: SandboxId },
+    /// Opens the listeners of a sandbox that the server itself holds, in the same way.
+    Gateways { sandbox: SandboxId },
     /// Ends a sandbox, and keeps what it wrote as a layer for later ones.
     Seal { sandbox: SandboxId, layer: LayerId },
     /// Takes a sandbox down; done also when there was none.
@@ -73,6 +75,8 @@ pub enum HostAnswer {
     Connected,
     /// To [`HostRequest::Listen`]: what each descriptor is for.
     Listening { doors: Vec<Door> },
+    /// To [`HostRequest::Gateways`]: what each descriptor is for.
+    GatewaysOpen { gateways: Vec<Gateway> },
     /// To [`HostRequest::Seal`].
     Sealed(SavedLayer),
     /// To [`HostRequest::Destroy`].

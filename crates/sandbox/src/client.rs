@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use protocol::egress::Door;
+use protocol::egress::{Door, Gateway};
 use protocol::hands::HandsError;
 use protocol::ids::{LayerId, SandboxId, SessionId};
 use protocol::sandbox_host::{
@@ -138,6 +138,16 @@ impl SandboxHost {
     pub async fn listen(&self, sandbox: SandboxId) -> Result<(Vec<Door>, Vec<OwnedFd>), SandboxHostError> {
         match self.ask_for_descriptors(&HostRequest::Listen { sandbox }).await? {
             (HostAnswer::Listening { doors }, handed) if doors.len() == handed.len() => Ok((doors, handed)),
+            _ => Err(SandboxHostError::Nonsense),
+        }
+    }
+
+    /// Opens the listeners of a sandbox that the server itself holds: what each is for, and the socket.
+    pub async fn gateways(&self, sandbox: SandboxId) -> Result<Vec<(Gateway, OwnedFd)>, SandboxHostError> {
+        match self.ask_for_descriptors(&HostRequest::Gateways { sandbox }).await? {
+            (HostAnswer::GatewaysOpen { gateways }, handed) if gateways.len() == handed.len() => {
+                Ok(gateways.into_iter().zip(handed).collect())
+            }
             _ => Err(SandboxHostError::Nonsense),
         }
     }

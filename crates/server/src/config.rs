@@ -8,6 +8,8 @@
 //! base_url = "https://…"                  # else ANTHROPIC_BASE_URL
 //! model = "…"                             # else ANTHROPIC_MODEL
 //! api_key_file = "/etc/patchyard/key"     # else ANTHROPIC_API_KEY
+//! allow = ["web_search"]                  # of what agents in sandboxes may ask beyond words
+//! max_tokens_per_session = 5000000        # then agents in its sandbox are refused
 //!
 //! [sandbox]
 //! image = "slim"
@@ -106,6 +108,11 @@ pub struct ModelSettings {
     pub api_key_file: Option<PathBuf>,
     /// The most tokens of one answer.
     pub max_tokens: Option<u32>,
+    /// What agents in sandboxes may ask of the API beyond an answer to their words, such as `web_search`,
+    /// `mcp_servers` or `url_sources`: nothing of it.
+    pub allow: Vec<String>,
+    /// The tokens that a session may have used before its agents in the sandbox are refused; no limit.
+    pub max_tokens_per_session: Option<u64>,
 }
 
 /// `[sandbox]`: image and limits are those of the default environment, which is made of them at the first

@@ -7,6 +7,7 @@ use std::time::Duration;
 use egress::Authorities;
 use egress::client::Egress;
 use git_proxy::{FetchRules, Repositories};
+use model_gateway::front::ModelGateway;
 use model_gateway::{Auth, ModelClient, ModelConfig, Secret};
 use policy::address::AddressRules;
 use sandbox::client::SandboxHost;
@@ -102,6 +103,7 @@ pub(crate) async fn wire(
             None
         }
     };
+    let gateway = model_gateway(&config.model, &model)?;
     let others = config
         .agents
         .iter()
@@ -111,6 +113,7 @@ pub(crate) async fn wire(
         repositories.clone(),
         host.clone(),
         Egress::connect(egress_socket),
+        gateway,
         Agents::new(model, others.collect()),
         session_config(config, scratch, dir("audit"))?,
     );
@@ -196,6 +199,17 @@ fn model(settings: &ModelSettings, environment: &ModelEnvironment) -> Result<Mod
     }
     let client = ModelClient::new(config).map_err(|error| WiringError::Model(error.to_string()))?;
     Ok(ModelSource::Ready(client))
+}
+
+/// The way to the same model for agents in sandboxes.
+fn model_gateway(settings: &ModelSettings, model: &ModelSource) -> Result<ModelGateway, WiringError> {
+    let config = match model {
+        ModelSource::Ready(client) => Some(client.config()),
+        ModelSource::Missing => None,
+    };
+    let allowed = settings.allow.iter().cloned().collect();
+    ModelGateway::new(config, allowed, settings.max_tokens_per_session)
+        .map_err(|error| WiringError::Model(error.to_string()))
 }
 
 #[cfg(test)]

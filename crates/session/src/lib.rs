@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `environments` is in what sessions work, and what their setups leave for later ones; `network` what
-//! they may reach.
+//! they may reach; `gateways` are the doors that each sandbox has whatever it may reach.
 //!
 //! The driver keeps nothing that the log does not hold: after a restart `recover` folds the log and
 //! re-attaches to the sandboxes that still live.
@@ -25,6 +25,7 @@ mod create;
 mod driver;
 mod environments;
 mod error;
+mod gateways;
 pub mod machine;
 mod names;
 mod network;

@@ -8,7 +8,8 @@
 //!   a person decides ─▶ `network.allowed` in the session's log ─▶ other rules, at once
 //! ```
 //!
-//! A sandbox that is not bound is offline. So is one at level none: for it nothing is opened at all.
+//! A sandbox that is not bound is offline. So is one at level none: for it nothing is opened but its
+//! gateways, which are there at every level and do not depend on `egress`.
 
 mod asking;
 mod authority;
@@ -35,6 +36,7 @@ use sandbox::client::SandboxHost;
 use store::{Store, StoreError};
 
 use crate::config::SessionConfig;
+use crate::gateways::Gateways;
 use crate::network::OperatorNetwork;
 use crate::registry::{Sessions, Shared};
 use crate::secrets::{self, OperatorSecrets};
@@ -74,6 +76,7 @@ pub(crate) struct Networks {
     egress: Egress,
     host: SandboxHost,
     store: Store,
+    gateways: Gateways,
     operator: OperatorNetwork,
     secrets: OperatorSecrets,
     segments: PathBuf,
@@ -84,11 +87,18 @@ pub(crate) struct Networks {
 
 impl Networks {
     /// Networks by way of this `egress`, under what the operator decided.
-    pub(crate) fn new(egress: Egress, host: SandboxHost, store: Store, config: &SessionConfig) -> Self {
+    pub(crate) fn new(
+        egress: Egress,
+        host: SandboxHost,
+        store: Store,
+        gateways: Gateways,
+        config: &SessionConfig,
+    ) -> Self {
         Self {
             egress,
             host,
             store,
+            gateways,
             operator: config.network.clone(),
             secrets: config.secrets.clone(),
             segments: config.audit.clone(),
@@ -126,9 +136,15 @@ impl Networks {
             return Ok((!is_offline(&rules)).then(|| {
                 format!(
                     "the network level `{level}` does not hold in the tier `{tier}`: its sandboxes are offline in \
-                     this version"
+                     this version, also for the model gateway"
                 )
             }));
+        }
+        match self.gateways.open(sandbox, session).await {
+            Err(reason) if new => return Err(failed(reason)),
+            // What lives on inside may have taken the port; the rest of it works.
+            Err(reason) => tracing::warn!(%sandbox, reason, "the gateways of a sandbox are closed"),
+            Ok(()) => {}
         }
         self.bound().insert(sandbox, Bound { session, ground, told: Told::default() });
         // Nobody can hold the listeners of one that is new.
@@ -149,6 +165,7 @@ impl Networks {
 
     /// Forgets a sandbox that is gone or about to be.
     pub(crate) async fn release(&self, sandbox: SandboxId) {
+        self.gateways.close(sandbox);
         let known = self.bound().remove(&sandbox).is_some();
         if known && let Err(error) = self.egress.unbind(sandbox).await {
             tracing::debug!(%sandbox, %error, "egress was not told of an end");

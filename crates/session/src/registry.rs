@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use egress::client::{Egress, EgressClientError};
 use git_proxy::Repositories;
+use model_gateway::front::ModelGateway;
 use protocol::egress::EgressCounts;
 use protocol::ids::{SandboxId, SessionId};
 use protocol::status::SandboxPhase;
@@ -23,6 +24,7 @@ use crate::environments::caches;
 use crate::environments::rebuild::Rebuilding;
 use crate::environments::setup_tests::SetupTests;
 use crate::error::SessionError;
+use crate::gateways::{self, Gateways};
 use crate::networks::{self, Networks};
 use crate::shells::Shells;
 use crate::warm::Warm;
@@ -34,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) host: SandboxHost,
     pub(crate) networks: Arc<Networks>,
     pub(crate) agents: Agents,
+    /// Whether agents in sandboxes are answered by a model.
+    pub(crate) has_model_gateway: bool,
     pub(crate) config: SessionConfig,
     pub(crate) setup_tests: SetupTests,
     pub(crate) rebuilding: Rebuilding,
@@ -92,10 +96,14 @@ impl Sessions {
         repositories: Repositories,
         host: SandboxHost,
         egress: Egress,
+        model: ModelGateway,
         agents: Agents,
         config: SessionConfig,
     ) -> Self {
-        let networks = Arc::new(Networks::new(egress, host.clone(), store.clone(), &config));
+        let (record, recorded) = mpsc::unbounded_channel();
+        let has_model_gateway = model.has_model();
+        let gateways = Gateways::new(host.clone(), store.clone(), model, record);
+        let networks = Arc::new(Networks::new(egress, host.clone(), store.clone(), gateways, &config));
         let (orphans, mut orphaned) = mpsc::unbounded_channel();
         let this = Self {
             shared: Arc::new(Shared {
@@ -104,6 +112,7 @@ impl Sessions {
                 host,
                 networks,
                 agents,
+                has_model_gateway,
                 config,
                 setup_tests: SetupTests::new(),
                 rebuilding: Rebuilding::default(),
@@ -129,6 +138,7 @@ impl Sessions {
         };
         tokio::spawn(networks::retention::keep(Arc::downgrade(&this.shared)));
         tokio::spawn(networks::watch(Arc::downgrade(&this.shared), again.clone()));
+        tokio::spawn(gateways::record(recorded, again.clone()));
         // A driver that died left its session as a crash would: a new one mends it.
         tokio::spawn(async move {
             while let Some(session) = orphaned.recv().await {

@@ -27,7 +27,7 @@ async fn nothing_of_the_host_is_in_reach() {
         "echo x > /proc/sys/kernel/core_pattern; echo \"status $?\"; cat /proc/sys/kernel/core_pattern | head -c 3 | wc -c".into(),
         "ls -A /root /home".into(),
         format!("ls -d {data} {} {} {} 2>/dev/null; echo end", repo.arg(), canary.path().display(), env!("CARGO_MANIFEST_DIR")),
-        "env | grep -i -E 'anthropic|api.?key|token|sk-test' ; echo end".into(),
+        "env | grep -i -E 'anthropic|api.?key|token|sk-test' | sort; echo end".into(),
         "cat /proc/self/uid_map | awk '{print $1, ($2 >= 65536), $3}'; id -u".into(),
         "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status".into(),
         "mount -t tmpfs none /mnt 2>&1; unshare -U true 2>&1; dmesg 2>&1 | head -1; cat /proc/kcore 2>&1 | head -c 1 | wc -c; echo c > /proc/sysrq-trigger".into(),
@@ -52,7 +52,9 @@ async fn nothing_of_the_host_is_in_reach() {
     let home = text(2);
     assert!(!home.contains("canary") && !home.contains(".cargo") && !home.contains(".ssh"), "{home}");
     assert_eq!(text(3), "end", "paths of the host");
-    assert_eq!(text(4), "end", "no secret in the environment");
+    // A word in the place of a key, and where the gateway puts the key in.
+    let gateway = "ANTHROPIC_API_KEY=set-by-the-model-gateway\nANTHROPIC_BASE_URL=http://127.0.0.1:3130";
+    assert_eq!(text(4), format!("{gateway}\nend"), "no secret in the environment");
     assert_eq!(text(5), "0 1 65536\n0", "root inside is somebody else outside");
     assert_eq!(text(6), "NoNewPrivs:\t1\nSeccomp:\t2");
     for refused in ["mount: ", "unshare: "] {

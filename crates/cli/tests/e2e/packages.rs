@@ -11,7 +11,7 @@ use std::net::{IpAddr, ToSocketAddrs as _};
 
 use policy::address::AddressRules;
 use serde_json::{Value, json};
-use testkit::harness::{Answer, Repo};
+use testkit::harness::{Answer, Repo, TestServer};
 use testkit::model::{Script, ScriptedModel, Turn};
 
 use crate::world::{completed, results, serve};
@@ -88,14 +88,14 @@ const TRIED: [(&str, &str); 15] = [
 ];
 
 /// Where every program of this machine finds the authorities that it trusts.
-const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(crate) const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 fn host(reversed: &str) -> String {
     reversed.rsplit('.').collect::<Vec<_>>().join(".")
 }
 
 /// Exceptions for registries that this machine reaches at addresses that are not public.
-fn private() -> String {
+pub(crate) fn private() -> String {
     let mut blocks = Vec::new();
     for host in REGISTRIES.map(host) {
         let found = (host.as_str(), 443).to_socket_addrs().into_iter().flatten();
@@ -110,15 +110,9 @@ fn private() -> String {
     format!("[network]\nprivate = [{}]\n", blocks.join(", "))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "fetches some 200 MB; run by `make test-packages`"]
-async fn c4_package_managers_work_at_level_trusted() {
-    let call = |turn: Turn, command: &str| {
-        turn.and_tool("Bash", json!({ "command": format!("{command} 2>&1 | tail -c 2000; exit ${{PIPESTATUS[0]}}"), "timeout": 600_000 }))
-    };
-    let turn = TRIED.iter().fold(Turn::empty(), |turn, (_, command)| call(turn, command));
-    let model = ScriptedModel::start(Script::turns([turn, Turn::text("seen")])).await;
-    let server = serve().model(&model).config(&private()).start().await;
+/// Puts the default environment at level trusted, and this machine's authorities, `authorities.pem` of the
+/// repository, where every program finds them.
+pub(crate) async fn trusted(server: &TestServer) {
     let all: Value = server.get("/environments").await.is(200).json();
     let (usual, mut settings) = (&all["environments"][0], all["environments"][0]["settings"].clone());
     settings["network"] = json!({ "level": "trusted" });
@@ -128,6 +122,18 @@ async fn c4_package_managers_work_at_level_trusted() {
     let edit = json!({ "revision": usual["revision"], "settings": settings });
     let path = format!("/environments/{}", usual["id"].as_str().unwrap());
     Answer::to(server.request(reqwest::Method::PUT, &path).json(&edit)).await.is(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "fetches some 200 MB; run by `make test-packages`"]
+async fn c4_package_managers_work_at_level_trusted() {
+    let call = |turn: Turn, command: &str| {
+        turn.and_tool("Bash", json!({ "command": format!("{command} 2>&1 | tail -c 2000; exit ${{PIPESTATUS[0]}}"), "timeout": 600_000 }))
+    };
+    let turn = TRIED.iter().fold(Turn::empty(), |turn, (_, command)| call(turn, command));
+    let model = ScriptedModel::start(Script::turns([turn, Turn::text("seen")])).await;
+    let server = serve().model(&model).config(&private()).start().await;
+    trusted(&server).await;
 
     let pem = std::fs::read_to_string(AUTHORITIES).unwrap();
     let repo = Repo::with("packages", &[("authorities.pem", pem.as_str())]);

@@ -4,4 +4,5 @@
 
 mod answers;
 mod failures;
+mod front;
 mod watch;

@@ -11,8 +11,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder};
-use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use protocol::attachment::Attachment;
-use protocol::egress::Door;
+use protocol::egress::{Door, Gateway};
 use protocol::guest::HELLO_TIMEOUT;
 use protocol::ids::{LayerId, SandboxId, SessionId};
 use protocol::sandbox_host::{HostReport, LimitReport, Made, REPOSITORY_MOUNT, SavedLayer};
@@ -336,6 +336,19 @@ impl Sandboxes {
 
     /// Opens the listeners of a sandbox's network, inside of it.
     pub(crate) fn listen(&self, sandbox: SandboxId) -> Result<Vec<(Door, OwnedFd)>, Refusal> {
+        self.within_network(sandbox, network::open)
+    }
+
+    /// Opens the listeners that the server itself holds.
+    pub(crate) fn gateways(&self, sandbox: SandboxId) -> Result<Vec<(Gateway, OwnedFd)>, Refusal> {
+        self.within_network(sandbox, network::open_gateways)
+    }
+
+    fn within_network<T>(
+        &self,
+        sandbox: SandboxId,
+        open: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> Result<T, Refusal> {
         let turn = self.turn(sandbox);
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let record = self.living(sandbox);
@@ -346,7 +359,7 @@ impl Sandboxes {
             return Err(Refusal::BadRequest(why));
         }
         let init = record.init().ok_or_else(|| Refusal::BadRequest(format!("{sandbox} ended")))?;
-        network::open(init.as_fd()).trying(|| format!("open the listeners of {sandbox}"))
+        open(init.as_fd()).trying(|| format!("open the listeners of {sandbox}"))
     }
 
     /// Gives a sandbox that waits to a session.

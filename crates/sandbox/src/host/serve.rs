@@ -210,6 +210,11 @@ fn as_able(sandboxes: &Sandboxes, request: HostRequest) -> Result<(HostAnswer, V
             handed = sockets;
             HostAnswer::Listening { doors }
         }
+        HostRequest::Gateways { sandbox } => {
+            let (gateways, sockets) = sandboxes.gateways(sandbox)?.into_iter().unzip();
+            handed = sockets;
+            HostAnswer::GatewaysOpen { gateways }
+        }
         HostRequest::Seal { sandbox, layer } => HostAnswer::Sealed(sandboxes.seal(sandbox, layer)?),
         HostRequest::Destroy { sandbox } => {
             sandboxes.destroy(sandbox)?;
@@ -245,6 +250,7 @@ fn powerless(images: &KnownImages, why: &str, request: &HostRequest) -> Result<H
         | HostRequest::Attach { .. }
         | HostRequest::Connect { .. }
         | HostRequest::Listen { .. }
+        | HostRequest::Gateways { .. }
         | HostRequest::Seal { .. } => {
             return Err(Refusal::NoRuntime(why.to_owned()));
         }

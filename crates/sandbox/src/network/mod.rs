@@ -6,7 +6,10 @@
 //!        │ UDP 53 ────────────────────────────────────────▶ :53    names
 //!        └ all else ──────────────────────────────────────▶ refused at once
 //!   127.0.0.1:3128, [::1]:3128 ──────────────────────────────────▶ the proxy, for who knows of it
+//!   127.0.0.1:3130 · :3131 ──────────────────────────────────────▶ the model · git; held by the server
 //! ```
+//!
+//! The last line is there at every level, the others only where something may be reached.
 //!
 //! There is no other device: whatever a sandbox does to routes and rules, nothing leaves but what the
 //! holder of the listeners lets through. The listeners are the sandbox's identity.
@@ -16,4 +19,4 @@ mod netlink;
 mod nft;
 mod route;
 
-pub(crate) use listeners::{Doors, open, open_here};
+pub(crate) use listeners::{Doors, open, open_gateways, open_here};

@@ -22,15 +22,22 @@ const LOCAL: u8 = 2;
 
 /// Makes it so in the network namespace of this thread, and says whether that has IPv6.
 pub(super) fn everything_is_local() -> io::Result<bool> {
+    lo_is_up()?;
     let mut messages = Messages::default();
-    // struct ifinfomsg: family, type, index, flags and which of them change: IFF_UP.
-    let up = [[0; 4], LO.to_ne_bytes(), 1_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat();
-    messages.push(NEW_LINK, ACK, &up, &Attributes::default());
     messages.push(NEW_ROUTE, ACK | CREATE, &whole(nix::libc::AF_INET), &through_lo());
     messages.send(SockProtocol::NetlinkRoute)?;
     let mut messages = Messages::default();
     messages.push(NEW_ROUTE, ACK | CREATE, &whole(nix::libc::AF_INET6), &through_lo());
     Ok(messages.send(SockProtocol::NetlinkRoute).is_ok())
+}
+
+/// Brings `lo` up in the network namespace of this thread.
+pub(super) fn lo_is_up() -> io::Result<()> {
+    let mut messages = Messages::default();
+    // struct ifinfomsg: family, type, index, flags and which of them change: IFF_UP.
+    let up = [[0; 4], LO.to_ne_bytes(), 1_u32.to_ne_bytes(), 1_u32.to_ne_bytes()].concat();
+    messages.push(NEW_LINK, ACK, &up, &Attributes::default());
+    messages.send(SockProtocol::NetlinkRoute)
 }
 
 /// `struct rtmsg` of a route for all addresses of a family.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use nix::sys::socket::{SockaddrIn, getsockopt, sockopt};
-use protocol::egress::Door;
+use protocol::egress::{Door, GIT_PORT, Gateway, MODEL_PORT};
 use sandbox::client::SandboxHostError;
 use sandbox::guest_link::GuestLink;
 
@@ -102,6 +102,43 @@ async fn ipv6_is_captured_too() {
     let original =
         nix::sys::socket::SockaddrIn6::from(getsockopt(&stream, sockopt::Ip6tOriginalDst).unwrap());
     assert_eq!((original.ip().to_string().as_str(), original.port()), ("2606:2800:220:1::1", 443));
+}
+
+#[tokio::test]
+async fn gateways_are_open_whatever_else_is_and_a_port_that_is_taken_inside_is_told() {
+    if !is_root() {
+        return;
+    }
+    let world = World::start();
+    let (made, link) = world.sandbox().await;
+    let mut open = world.host.gateways(made.sandbox).await.unwrap();
+    assert_eq!(open.iter().map(|(gateway, _)| *gateway).collect::<Vec<_>>(), [Gateway::Model, Gateway::Git]);
+    assert_eq!(dial(&link, "AF_INET", "127.0.0.1", MODEL_PORT).await, "OK");
+    assert_eq!(dial(&link, "AF_INET", "127.0.0.1", GIT_PORT).await, "OK");
+    assert_ne!(dial(&link, "AF_INET", "93.184.216.34", 443).await, "OK", "nothing else is opened by it");
+    // What captures leaves them alone, and they do not need it.
+    let captured = world.host.listen(made.sandbox).await.unwrap();
+    assert_eq!(dial(&link, "AF_INET", "127.0.0.1", MODEL_PORT).await, "OK");
+    drop(captured);
+    assert_eq!(dial(&link, "AF_INET", "127.0.0.1", MODEL_PORT).await, "OK");
+    let listener = TcpListener::from(open.remove(0).1);
+    assert_eq!(listener.local_addr().unwrap(), SocketAddr::from((Ipv4Addr::LOCALHOST, MODEL_PORT)));
+    drop((listener, open));
+    assert_eq!(dial(&link, "AF_INET", "127.0.0.1", MODEL_PORT).await, "ConnectionRefusedError");
+    let squat = format!(
+        "import socket; s = socket.create_server(('127.0.0.1', {MODEL_PORT})); print('mine', flush=True); s.accept()"
+    );
+    sh(
+        &link,
+        &format!(
+            "setsid python3 -c \"{squat}\" >/tmp/squat 2>&1 & until grep -q mine /tmp/squat; do :; done"
+        ),
+    )
+    .await;
+    let taken = world.host.gateways(made.sandbox).await.unwrap_err().to_string();
+    assert!(taken.contains("127.0.0.1:3130") && taken.contains("Address already in use"), "{taken}");
+    link.kill_all().await.unwrap();
+    assert_eq!(world.host.gateways(made.sandbox).await.unwrap().len(), 2);
 }
 
 /// Row E04 of the escape matrix, as far as a sandbox has the rights for it; and listeners that come again.

@@ -1,6 +1,7 @@
 //! What a sandbox of a session is to be, decided before it is made.
 
 use policy::variables;
+use protocol::egress::MODEL_PORT;
 use protocol::environment::{EnvironmentSettings, NetworkLevel};
 use protocol::ids::LayerId;
 use protocol::sandbox_spec::SandboxSpec;
@@ -14,6 +15,9 @@ use crate::environments::sandbox_spec;
 use crate::provision::trust;
 use crate::registry::Shared;
 use crate::secrets;
+
+/// What stands for a key where clients want one.
+const MODEL_KEY: &str = "set-by-the-model-gateway";
 
 /// A sandbox to be, and what happens in it.
 #[derive(Debug, Clone)]
@@ -76,14 +80,26 @@ pub(crate) async fn settings(shared: &Shared, facts: &SessionView) -> Result<Sto
     }
 }
 
-/// The way to the proxy, the variables of the server, then those of the environment; names of ours are
-/// left out.
+/// The ways to the proxy and to the model, the variables of the server, then those of the environment;
+/// names of ours are left out.
 pub(crate) fn own_variables(shared: &Shared, settings: &EnvironmentSettings) -> Vec<(String, String)> {
     let read = variables::parse(&settings.variables).map(|read| read.pairs).unwrap_or_default();
+    let theirs: Vec<_> = shared.config.environment.iter().cloned().chain(read).collect();
+    let model = if shared.has_model_gateway { model_variables(&theirs) } else { Vec::new() };
     let all =
-        proxy_variables(settings).into_iter().chain(shared.config.environment.iter().cloned()).chain(read);
-    let all = all.chain(secrets::variables(settings));
+        proxy_variables(settings).into_iter().chain(model).chain(theirs).chain(secrets::variables(settings));
     all.filter(|(name, _)| !variables::is_ours(name)).collect()
+}
+
+/// The variables by which agents in the sandbox find the model. Who sets one of them means another model,
+/// and has to mean all of it: a key of theirs must not go to ours, nor ours be asked by their names.
+fn model_variables(theirs: &[(String, String)]) -> Vec<(String, String)> {
+    let names = ["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"];
+    if theirs.iter().any(|(name, _)| names.contains(&name.as_str())) {
+        return Vec::new();
+    }
+    let url = format!("http://127.0.0.1:{MODEL_PORT}");
+    vec![(names[0].to_owned(), url), (names[1].to_owned(), MODEL_KEY.to_owned())]
 }
 
 /// The variables by which programs find the proxy, and the authority of what it opens. Those that do not
@@ -185,6 +201,19 @@ fn seconds(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn agents_inside_find_the_model_unless_somebody_names_another() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let ours = [
+            pair("ANTHROPIC_BASE_URL", "http://127.0.0.1:3130"),
+            pair("ANTHROPIC_API_KEY", "set-by-the-model-gateway"),
+        ];
+        assert_eq!(model_variables(&[pair("TZ", "UTC")]), ours);
+        for name in ["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"] {
+            assert_eq!(model_variables(&[pair(name, "theirs")]), []);
+        }
+    }
 
     #[test]
     fn times_are_told_in_one_unit() {

@@ -87,6 +87,7 @@ impl FarSide {
                     let (limits, unenforced) = (Limits::default(), Vec::new());
                     HostAnswer::Created(Made { attachment, tier, runtime, limits, unenforced })
                 }
+                HostRequest::Gateways { .. } => HostAnswer::GatewaysOpen { gateways: Vec::new() },
                 HostRequest::Destroy { .. } => HostAnswer::Destroyed,
                 HostRequest::List => HostAnswer::Sandboxes { sandboxes: Vec::new() },
                 HostRequest::Layers => HostAnswer::Layers { layers: Vec::new() },
@@ -96,7 +97,9 @@ impl FarSide {
                 request => panic!("nobody asks here for {request:?}"),
             };
             let bytes = serde_json::to_vec(&answer).unwrap();
-            let frame = [&u32::try_from(bytes.len()).unwrap().to_le_bytes()[..], &bytes].concat();
+            // The byte that would carry descriptors.
+            let last: &[u8] = if matches!(answer, HostAnswer::GatewaysOpen { .. }) { &[0] } else { &[] };
+            let frame = [&u32::try_from(bytes.len()).unwrap().to_le_bytes()[..], &bytes, last].concat();
             if stream.write_all(&frame).await.is_err() {
                 return;
             }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use egress::client::Egress;
 use git_proxy::{FetchRules, Repositories};
 use jiff::{SignedDuration, Timestamp};
+use model_gateway::front::{Allowed, ModelGateway};
 use protocol::environment::{EnvironmentSettings, NetworkLevel};
 use protocol::event::{Event, EventBody};
 use protocol::ids::SessionId;
@@ -89,7 +90,8 @@ impl World {
         // Nobody listens there: nothing may need it at level none.
         let egress = Egress::connect(&dir.path().join("egress.sock"));
         let agents = Agents::new(ModelSource::Missing, vec![agent]);
-        let sessions = Sessions::new(store.clone(), repositories, host, egress, agents, config);
+        let model = ModelGateway::new(None, Allowed::default(), None).unwrap();
+        let sessions = Sessions::new(store.clone(), repositories, host, egress, model, agents, config);
         let default = EnvironmentSettings {
             cache_setup: false,
             network: NetworkLevel::None {},

@@ -1,0 +1,102 @@
+//! The gateways of living sandboxes: doors that each has whatever its network level says.
+//!
+//! ```text
+//!   in the sandbox                     the server
+//!   127.0.0.1:3130 ── sandbox-host ──▶ model: the Messages API, with the server's key ─▶ usage in the log
+//!   127.0.0.1:3131 ── opens them  ───▶ git: refuses, and says what to do
+//! ```
+//!
+//! The listener is the identity: what comes in by it is of the session that the sandbox was made for.
+//! `egress` has no part in it. The listeners go with the server; the next one opens them again.
+
+mod account;
+mod git;
+mod serve;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(crate) use account::{Spent, record};
+use axum::extract::Request;
+use axum::response::Response;
+use model_gateway::front::{ModelDoor, ModelGateway};
+use protocol::egress::Gateway;
+use protocol::ids::{SandboxId, SessionId};
+use sandbox::client::SandboxHost;
+use store::{Store, StoreError};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use account::SessionAccount;
+
+/// The gateways of all living sandboxes.
+pub(crate) struct Gateways {
+    host: SandboxHost,
+    store: Store,
+    model: ModelGateway,
+    spent: mpsc::UnboundedSender<Spent>,
+    open: Mutex<HashMap<SandboxId, DropGuard>>,
+}
+
+/// What answers at a door.
+pub(crate) enum Answering {
+    Model(ModelDoor),
+    Git,
+}
+
+impl Answering {
+    pub(crate) async fn answer(&self, request: Request) -> Response {
+        match self {
+            Self::Model(door) => door.answer(request).await,
+            Self::Git => git::answer(request).await,
+        }
+    }
+}
+
+impl Gateways {
+    /// Gateways to this model; what is used there is told to `spent`.
+    pub(crate) fn new(
+        host: SandboxHost,
+        store: Store,
+        model: ModelGateway,
+        spent: mpsc::UnboundedSender<Spent>,
+    ) -> Self {
+        Self { host, store, model, spent, open: Mutex::default() }
+    }
+
+    /// Opens the gateways of a sandbox in the name of a session. One that has no log, such as that of a
+    /// setup test, has nobody to account to, and no gateways.
+    pub(crate) async fn open(&self, sandbox: SandboxId, session: SessionId) -> Result<(), String> {
+        match self.store.session(session).await {
+            Ok(_) => {}
+            Err(StoreError::NoSession(_)) => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        }
+        if self.doors().contains_key(&sandbox) {
+            return Ok(());
+        }
+        let listeners = self.host.gateways(sandbox).await.map_err(|error| error.to_string())?;
+        let gone = CancellationToken::new();
+        for (gateway, socket) in listeners {
+            let answering = match gateway {
+                Gateway::Model => {
+                    let (store, spent) = (self.store.clone(), self.spent.clone());
+                    Answering::Model(self.model.door(Arc::new(SessionAccount { session, store, spent })))
+                }
+                Gateway::Git => Answering::Git,
+            };
+            serve::open(socket, answering, gone.clone()).map_err(|error| error.to_string())?;
+        }
+        self.doors().insert(sandbox, gone.drop_guard());
+        Ok(())
+    }
+
+    /// Closes the gateways of a sandbox, and ends their connections.
+    pub(crate) fn close(&self, sandbox: SandboxId) {
+        self.doors().remove(&sandbox);
+    }
+
+    fn doors(&self) -> MutexGuard<'_, HashMap<SandboxId, DropGuard>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
