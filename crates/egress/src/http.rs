@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use policy::access::{Access, overrides_method};
 use policy::host::{Authority, Host};
 use protocol::egress::Via;
 use protocol::network::DenyReason;
@@ -108,7 +109,8 @@ pub(crate) async fn serve_origin(judged: Judged, mut begun: Begun) {
 }
 
 async fn pass_on(judged: Judged, mut begun: Begun, head: &Head, path: &str) {
-    if !judged.permits(&head.method, path) {
+    let overridden = head.fields.iter().any(|(name, _)| overrides_method(name));
+    if !judged.permits(&head.method, path) || (overridden && judged.access() == Access::Read) {
         return judged.refuse(DenyReason::Method, None).over_http(&mut begun.stream).await;
     }
     let secrets = judged.secrets();

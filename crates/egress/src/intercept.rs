@@ -21,6 +21,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use policy::access::overrides_method;
 use policy::host::{Authority, Host};
 use protocol::network::DenyReason;
 use tokio::task::AbortHandle;
@@ -172,7 +173,8 @@ impl Opened {
         let path = target.split('?').next().unwrap_or_default().to_owned();
         let refuse = |reason| self.permit.refuse_request(reason, &method, &target);
         self.check_shape(&request).map_err(refuse)?;
-        if !self.permit.permits(&method, &path) {
+        let overridden = request.headers().keys().any(|name| overrides_method(name.as_str()));
+        if !self.permit.permits(&method, &path) || (overridden && self.permit.is_read()) {
             return Err(refuse(DenyReason::Method).into());
         }
         let secrets = self.permit.secrets();

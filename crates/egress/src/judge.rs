@@ -242,6 +242,11 @@ impl Permit {
         &self.binding.host_tls
     }
 
+    /// Whether it is for reading only.
+    pub(crate) fn is_read(&self) -> bool {
+        self.access == Access::Read
+    }
+
     /// Whether the rules of this moment allow a request.
     pub(crate) fn permits(&self, method: &str, path: &str) -> bool {
         match self.binding.policy().decide(&self.host, self.attempt.port) {

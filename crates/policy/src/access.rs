@@ -38,6 +38,15 @@ impl Endpoints {
     }
 }
 
+/// Fields by which a request names another method than its own, and that many servers heed.
+const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// Whether a field of a request makes another method of it.
+#[must_use]
+pub fn overrides_method(field: &str) -> bool {
+    OVERRIDES.iter().any(|one| field.eq_ignore_ascii_case(one))
+}
+
 /// Whether every server reads the path in the same way: nothing encoded, no step up, no empty part.
 fn is_plain(path: &str) -> bool {
     path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte))

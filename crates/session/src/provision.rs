@@ -28,7 +28,7 @@ use protocol::sandbox_spec::SandboxSpec;
 use protocol::view::SessionView;
 use sandbox::client::SandboxHostError;
 
-use crate::agents::Place;
+use crate::agents::{self, Place};
 use crate::driver::LiveSandbox;
 use crate::environments::caches;
 use crate::networks::Ground;
@@ -163,14 +163,18 @@ pub(crate) async fn instructions(shared: &Shared, facts: &SessionView) -> Result
     crate::agents::instructions(&shared.repositories, facts).await.map_err(|error| error.to_string())
 }
 
-/// What every command of a session sees: the server's variables, then the environment's, then ours, by
-/// the names that hooks and scripts of repositories know.
+/// What every command of a session sees: the server's variables, then the environment's, the way to the model
+/// where the agent lives inside, then ours, by the names that hooks and scripts of repositories know.
 pub(crate) fn variables(
     shared: &Shared,
     facts: &SessionView,
     settings: &EnvironmentSettings,
 ) -> Vec<(String, String)> {
     let mut all = plan::own_variables(shared, settings);
+    // Our own agent asks from outside: a test suite that it runs shall not find a key and spend by it.
+    if shared.has_model_gateway && facts.agent != agents::OURS {
+        all.extend(plan::model_variables(&all));
+    }
     all.extend(ours(&facts.id.to_string(), &workspace_path(facts)));
     all
 }

@@ -52,9 +52,7 @@ async fn nothing_of_the_host_is_in_reach() {
     let home = text(2);
     assert!(!home.contains("canary") && !home.contains(".cargo") && !home.contains(".ssh"), "{home}");
     assert_eq!(text(3), "end", "paths of the host");
-    // A word in the place of a key, and where the gateway puts the key in.
-    let gateway = "ANTHROPIC_API_KEY=set-by-the-model-gateway\nANTHROPIC_BASE_URL=http://127.0.0.1:3130";
-    assert_eq!(text(4), format!("{gateway}\nend"), "no secret in the environment");
+    assert_eq!(text(4), "end", "no secret in the environment, nor a word that looks like one");
     assert_eq!(text(5), "0 1 65536\n0", "root inside is somebody else outside");
     assert_eq!(text(6), "NoNewPrivs:\t1\nSeccomp:\t2");
     for refused in ["mount: ", "unshare: "] {

@@ -80,20 +80,18 @@ pub(crate) async fn settings(shared: &Shared, facts: &SessionView) -> Result<Sto
     }
 }
 
-/// The ways to the proxy and to the model, the variables of the server, then those of the environment;
-/// names of ours are left out.
+/// The way to the proxy, the variables of the server, then those of the environment, and what stands for
+/// its secrets; names of ours are left out.
 pub(crate) fn own_variables(shared: &Shared, settings: &EnvironmentSettings) -> Vec<(String, String)> {
     let read = variables::parse(&settings.variables).map(|read| read.pairs).unwrap_or_default();
-    let theirs: Vec<_> = shared.config.environment.iter().cloned().chain(read).collect();
-    let model = if shared.has_model_gateway { model_variables(&theirs) } else { Vec::new() };
-    let all =
-        proxy_variables(settings).into_iter().chain(model).chain(theirs).chain(secrets::variables(settings));
+    let theirs = shared.config.environment.iter().cloned().chain(read);
+    let all = proxy_variables(settings).into_iter().chain(theirs).chain(secrets::variables(settings));
     all.filter(|(name, _)| !variables::is_ours(name)).collect()
 }
 
 /// The variables by which agents in the sandbox find the model. Who sets one of them means another model,
 /// and has to mean all of it: a key of theirs must not go to ours, nor ours be asked by their names.
-fn model_variables(theirs: &[(String, String)]) -> Vec<(String, String)> {
+pub(super) fn model_variables(theirs: &[(String, String)]) -> Vec<(String, String)> {
     let names = ["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"];
     if theirs.iter().any(|(name, _)| names.contains(&name.as_str())) {
         return Vec::new();
