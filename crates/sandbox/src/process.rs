@@ -128,12 +128,13 @@ pub(crate) fn run<S: AsRef<OsStr>>(
     let [input, output] = [away(input.as_fd())?, away(output.as_fd())?];
     let pass = pass.map(away).transpose()?;
     let raw = [input.as_raw_fd(), output.as_raw_fd(), pass.as_ref().map_or(-1, AsRawFd::as_raw_fd)];
+    let parent = nix::unistd::getpid().as_raw();
     // SAFETY: the child only makes system calls on values that were prepared above, then executes the
     // program or ends.
     let child = unsafe { libc::fork() };
     if child == 0 {
         // SAFETY: as above; all pointers live, because the child has its own copy of this memory.
-        unsafe { become_program(raw, &argv, &environment) }
+        unsafe { become_program(parent, raw, &argv, &environment) }
     }
     if child < 0 {
         return Err(io::Error::last_os_error());
@@ -172,15 +173,22 @@ fn wait_for(pid: Pid, at_most: Duration) -> io::Result<Outcome> {
 
 /// # Safety
 ///
-/// Only in a forked child, with open descriptors above 3 (the last one may be -1 for none), and with
+/// Only in a forked child of `parent`, with open descriptors above 3 (the last one may be -1 for none), and with
 /// arrays of valid strings that end in a null pointer.
 unsafe fn become_program(
+    parent: libc::pid_t,
     [input, output, pass]: [RawFd; 3],
     argv: &[*const libc::c_char],
     environment: &[*const libc::c_char],
 ) -> ! {
     // SAFETY: system calls on open descriptors and valid pointers.
     unsafe {
+        // It does not outlive who runs it: gVisor's `run` that lost its parent half way waits for ever, and
+        // holds the lock that the next `delete` of that container needs.
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != parent {
+            libc::_exit(127);
+        }
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::dup2(input, 0);
         libc::dup2(output, 1);
