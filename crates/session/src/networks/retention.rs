@@ -1,11 +1,12 @@
-//! How long audit segments stay.
+//! How long audit segments stay, and the authorities of sessions.
 //!
 //! ```text
 //!   living session ─ archived or deleted ─▶ its segment stays for so many days ─▶ removed
 //!                        └─ taken out of the archive: the days begin anew with the next time
 //! ```
 //!
-//! A file's time is that of its last record, or of the deletion of its session.
+//! A file's time is that of its last record, or of the deletion of its session. The authority of a session
+//! that was deleted goes at once.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use protocol::ids::SessionId;
 use store::StoreError;
 
+use super::authority::authority_of;
 use super::chain::segment_of;
 use crate::registry::Shared;
 
@@ -33,6 +35,12 @@ enum Fate {
 
 /// The days of a deleted session's segment begin.
 pub(crate) fn deleted(folder: &Path, session: SessionId, now: SystemTime) {
+    match fs::remove_file(authority_of(folder, session)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%session, %error, "the authority of a deleted session could not be removed");
+        }
+        _ => {}
+    }
     let path = segment_of(folder, session);
     let touched = File::options().append(true).open(&path).and_then(|file| file.set_modified(now));
     match touched {
@@ -95,7 +103,7 @@ async fn fate(shared: &Shared, session: SessionId) -> Result<Fate, StoreError> {
     }
 }
 
-/// All segments, with the time of each. What is no segment is left alone.
+/// All segments and authorities, with the time of each. What is neither is left alone.
 fn segments(folder: &Path) -> io::Result<Vec<(SessionId, PathBuf, SystemTime)>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -104,8 +112,8 @@ fn segments(folder: &Path) -> io::Result<Vec<(SessionId, PathBuf, SystemTime)>> 
     let mut found = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let name =
-            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".jsonl"));
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.and_then(|name| name.strip_suffix(".jsonl").or(name.strip_suffix(".authority")));
         let Some(session) = name.and_then(|name| name.parse().ok()) else { continue };
         let about = fs::symlink_metadata(&path)?;
         if about.is_file() {
@@ -135,6 +143,9 @@ mod tests {
         let (old, now) = (SystemTime::UNIX_EPOCH + DAY, SystemTime::UNIX_EPOCH + DAY * 100);
         File::options().append(true).open(&path).unwrap().set_modified(old).unwrap();
         assert_eq!(segments(folder.path()).unwrap(), [(session, path.clone(), old)]);
+        let authority = authority_of(folder.path(), session);
+        fs::write(&authority, "{}").unwrap();
+        assert!(segments(folder.path()).unwrap().iter().any(|(_, path, _)| *path == authority));
         deleted(folder.path(), session, now);
         assert_eq!(segments(folder.path()).unwrap(), [(session, path.clone(), now)]);
         assert_eq!(fs::read(&path).unwrap(), b"line\n");
