@@ -16,11 +16,11 @@ use policy::host::{Authority, Host};
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
 
 /// The most fields.
-const MAX_FIELDS: usize = 100;
+pub(crate) const MAX_FIELDS: usize = 100;
 
 /// Fields that are between us and who asks, RFC 9110 section 7.6.1, and those that would make something
 /// else of the connection.
-const OURS: [&str; 8] = [
+pub(crate) const OURS: [&str; 8] = [
     "connection",
     "proxy-connection",
     "keep-alive",

@@ -29,6 +29,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::body::Body;
 use crate::dial::dial;
+use crate::head::{MAX_FIELDS, MAX_HEAD, OURS};
 use crate::host_tls::HostTls;
 use crate::judge::{Judged, Permit, Refused};
 use crate::relay;
@@ -41,24 +42,8 @@ const GREETING: Duration = Duration::from_secs(10);
 /// How long the next head may take to come.
 const NEXT: Duration = Duration::from_secs(60);
 
-/// The longest head, and the most fields of one.
-const MAX_HEAD: usize = 64 * 1024;
-const MAX_FIELDS: usize = 100;
-
 /// The port that a Host field need not name.
 const USUAL_PORT: u16 = 443;
-
-/// Fields that are between two neighbours, RFC 9110 section 7.6.1.
-const NEIGHBOURS: [&str; 8] = [
-    "connection",
-    "proxy-connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "upgrade",
-    "proxy-authorization",
-    "proxy-authenticate",
-];
 
 /// Opens a connection whose greeting was looked at.
 pub(crate) async fn open(judged: Judged, begun: Begun, name: Option<&[u8]>) {
@@ -100,9 +85,6 @@ pub(crate) async fn open(judged: Judged, begun: Begun, name: Option<&[u8]>) {
         () = relay::idle(&counts) => {}
     }
     let reached = opened.reached();
-    if let Some(outside) = opened.outside.lock().await.take() {
-        outside.task.abort();
-    }
     // Nobody else holds it: the service ended with its connection.
     if let Some(opened) = Arc::into_inner(opened) {
         opened.permit.close(reached.address, &counts, reached.cut);
@@ -338,7 +320,7 @@ fn strip(headers: &mut HeaderMap) {
         .flat_map(|names| names.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in named.iter().map(HeaderName::as_str).chain(NEIGHBOURS) {
+    for name in named.iter().map(HeaderName::as_str).chain(OURS) {
         // Host is no neighbour's business, whatever Connection says.
         if name != "host" {
             headers.remove(name);
