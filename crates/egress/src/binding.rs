@@ -207,13 +207,20 @@ impl Binding {
         self.count.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Counts a connection among the open ones; none under rules that came in between, or when another
-    /// one took what was allowed once.
-    pub(crate) fn begin(&self, number: u64, host: &Host, port: u16) -> Option<CancellationToken> {
+    /// Counts a connection that was judged to have this access among the open ones; none under rules that came
+    /// in between, or when another one took what was allowed once.
+    pub(crate) fn begin(
+        &self,
+        number: u64,
+        (host, port): (&Host, u16),
+        judged: Access,
+    ) -> Option<CancellationToken> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: whoever changes the rules looks at the open ones after that.
         let access = match self.policy().decide(host, port) {
-            Decision::Allow(grant) => Some(grant.access),
+            // It is carried as it was judged: unseen, where all was allowed.
+            Decision::Allow(grant) if grant.access == judged => Some(grant.access),
+            Decision::Allow(_) => return None,
             Decision::Deny(denial) if denial.askable && self.once.take(host, port, Instant::now()) => None,
             Decision::Deny(_) => return None,
         };
@@ -259,6 +266,9 @@ mod tests {
     use crate::authorities::Authorities;
     use crate::authority::make_authority;
 
+    /// Of the included list, and written to by anyone.
+    const READ_ONLY: &str = "bucket.amazonaws.com";
+
     fn rules(deny: &[&str], level: NetworkLevel) -> Rules {
         let rules = NetworkRules {
             session_deny: deny.iter().map(ToString::to_string).collect(),
@@ -278,17 +288,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_judged_to_be_unseen_does_not_begin_where_it_may_only_be_read() {
+        let (binding, host) = (binding(), Host::parse(READ_ONLY.as_bytes()).unwrap());
+        let rendered = |rendering| {
+            let rules = NetworkRules::of(NetworkLevel::Trusted {}, rendering);
+            Rules::of(Ground { rules, secrets: Vec::new(), budgets: Budgets::default() }).unwrap()
+        };
+        let unseen = binding.begin(1, (&host, 443), Access::Opaque).unwrap();
+        assert_eq!(binding.change(rendered(Rendering::Strict)), 1);
+        assert!(unseen.is_cancelled());
+        assert!(binding.begin(2, (&host, 443), Access::Opaque).is_none());
+        assert!(binding.begin(3, (&host, 443), Access::Read).is_some());
+    }
+
+    #[tokio::test]
     async fn what_is_allowed_once_begins_once_and_lives_until_its_host_is_denied() {
         let (binding, evil) = (binding(), Host::parse(b"evil.test").unwrap());
-        assert!(binding.begin(1, &evil, 443).is_none());
+        assert!(binding.begin(1, (&evil, 443), Access::Opaque).is_none());
         binding.once.allow(evil.clone(), 443, Instant::now());
-        assert!(binding.begin(2, &evil, 80).is_none());
+        assert!(binding.begin(2, (&evil, 80), Access::Opaque).is_none());
         let begun: Vec<_> = std::thread::scope(|scope| {
             let tries: Vec<_> = (3..13)
                 .map(|number| {
                     scope.spawn({
                         let (binding, evil) = (&binding, &evil);
-                        move || binding.begin(number, evil, 443)
+                        move || binding.begin(number, (evil, 443), Access::Opaque)
                     })
                 })
                 .collect();
@@ -302,10 +326,10 @@ mod tests {
         assert!(begun[0].is_cancelled());
         // A denial stands against what was allowed once, too.
         binding.once.allow(evil.clone(), 443, Instant::now());
-        assert!(binding.begin(20, &evil, 443).is_none());
+        assert!(binding.begin(20, (&evil, 443), Access::Opaque).is_none());
         binding.change(rules(&[], NetworkLevel::None {}));
-        assert!(binding.begin(21, &evil, 443).is_none());
+        assert!(binding.begin(21, (&evil, 443), Access::Opaque).is_none());
         binding.change(rules(&[], NetworkLevel::Trusted {}));
-        assert!(binding.begin(22, &evil, 443).is_some());
+        assert!(binding.begin(22, (&evil, 443), Access::Opaque).is_some());
     }
 }

@@ -190,7 +190,8 @@ impl Judged {
     }
 
     fn let_through(self, sni: Option<&[u8]>, intercepted: bool) -> Result<Permit, Refused> {
-        let Some(end) = self.binding.begin(self.number, &self.host, self.attempt.port) else {
+        let Some(end) = self.binding.begin(self.number, (&self.host, self.attempt.port), self.access())
+        else {
             // What was allowed once went to another one: a person may be asked again.
             let why = (DenyReason::NotAllowed, None, self.grant.is_none());
             return Err(refused(&self.binding, self.number, &self.attempt, sni, why));
