@@ -32,6 +32,7 @@ use protocol::event::NetworkDenied;
 use protocol::ids::{EnvironmentId, SandboxId, SessionId};
 use protocol::network::NetworkRules;
 use protocol::sandbox_spec::Tier;
+use protocol::secret::SecretUse;
 use sandbox::client::SandboxHost;
 use store::{Store, StoreError};
 
@@ -107,16 +108,22 @@ impl Networks {
         }
     }
 
-    /// The rules and secrets that a ground gives now.
-    async fn rules(&self, ground: &Ground) -> Result<Rules, StoreError> {
-        let budgets = self.operator.budgets;
+    /// The rules that a ground gives now.
+    async fn rules(&self, ground: &Ground) -> Result<NetworkRules, StoreError> {
+        match ground {
+            Ground::Environment(id) => Ok(self.operator.rules(&self.store.environment(*id).await?.settings)),
+            Ground::Tried(rules) => Ok(rules.clone()),
+        }
+    }
+
+    /// The secrets that a ground gives now; a command of the operator's may run for each.
+    async fn secrets(&self, ground: &Ground) -> Result<Vec<SecretUse>, StoreError> {
         match ground {
             Ground::Environment(id) => {
                 let settings = self.store.environment(*id).await?.settings;
-                let secrets = secrets::fetch(&self.store, &self.secrets, (*id, &settings)).await?;
-                Ok(Rules { rules: self.operator.rules(&settings), secrets, budgets })
+                secrets::fetch(&self.store, &self.secrets, (*id, &settings)).await
             }
-            Ground::Tried(rules) => Ok(Rules { rules: rules.clone(), secrets: Vec::new(), budgets }),
+            Ground::Tried(_) => Ok(Vec::new()),
         }
     }
 
@@ -130,7 +137,7 @@ impl Networks {
         ground: Ground,
     ) -> Result<Option<String>, String> {
         let failed = |reason: String| format!("the network of the sandbox could not be bound: {reason}");
-        let Rules { rules, .. } = self.rules(&ground).await.map_err(|error| failed(error.to_string()))?;
+        let rules = self.rules(&ground).await.map_err(|error| failed(error.to_string()))?;
         if tier != Tier::Container {
             let level = rules.level.name();
             return Ok((!is_offline(&rules)).then(|| {
@@ -220,24 +227,24 @@ impl Networks {
         let held = self.egress.list().await?.contains(&sandbox);
         let Some((session, ground)) = self.ground(sandbox) else { return Ok(()) };
         // Read here, so that whoever is last has read all that was edited and decided before.
-        let Rules { rules, secrets, budgets } = self.rules(&ground).await?;
+        let rules = self.rules(&ground).await?;
         let offline = is_offline(&rules);
-        let rules = Decisions::read(&self.store, session).await?.over(rules);
-        if held {
-            self.egress.rules(sandbox, Rules { rules, secrets, budgets }).await?;
+        if offline && !held {
             return Ok(());
         }
-        if offline {
+        // At level none nobody can use one.
+        let secrets = if offline { Vec::new() } else { self.secrets(&ground).await? };
+        let rules = Decisions::read(&self.store, session).await?.over(rules);
+        let rules = Rules { rules, secrets, budgets: self.operator.budgets };
+        if held {
+            self.egress.rules(sandbox, rules).await?;
             return Ok(());
         }
         let (doors, sockets) = self.host.listen(sandbox).await?;
         let (segment, chain) = chain::open(&self.segments, session)?;
         let listeners = Listeners { doors, sockets, segment: segment.into(), chain };
         let trusted = self.authority(session).await?;
-        Ok(self
-            .egress
-            .bind(sandbox, session, (Rules { rules, secrets, budgets }, trusted), listeners)
-            .await?)
+        Ok(self.egress.bind(sandbox, session, (rules, trusted), listeners).await?)
     }
 
     /// The authority of a session, which its sandboxes trust.
