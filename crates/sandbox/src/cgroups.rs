@@ -84,7 +84,8 @@ pub(crate) fn delegated() -> Option<Group> {
         // What is not there shows in the probe.
         let _ = fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
     }
-    let reports = probe(&parent);
+    // Nobody else makes groups here: what a killed predecessor left is used again.
+    let reports = probe(&parent, "probe");
     let [memory, pids, cpu] = ["memory", "pids", "cpu"]
         .map(|name| reports.iter().any(|report| report.name == name && report.enforced));
     Some(Group { path: parent, memory, pids, cpu, devices: false })
@@ -211,13 +212,12 @@ pub(crate) fn not_delegated() -> Vec<LimitReport> {
     LIMITS.iter().map(report).collect()
 }
 
-/// Makes a group in this one, sets each limit, reads it back, and removes the group.
-pub(crate) fn probe(parent: &str) -> Vec<LimitReport> {
-    let unique = format!("probe-{}", std::process::id());
+/// Makes a group of this name in the parent, sets each limit, reads it back, and removes the group.
+pub(crate) fn probe(parent: &str, unique: &str) -> Vec<LimitReport> {
     LIMITS
         .iter()
         .map(|limit| {
-            let (enforced, note) = match try_limit(limit, parent, &unique) {
+            let (enforced, note) = match try_limit(limit, parent, unique) {
                 Ok(note) => (true, note),
                 Err(error) => (
                     false,

@@ -79,11 +79,8 @@ pub(crate) async fn run(command: InternalCommand, settled: Settled) -> Result<Ex
         ) => {
             let guest = GuestProgram::Embedded;
             let config = HostConfig { data_dir: data, socket, server_uid, server_gid, guest, rights };
-            let stop = stop_signal()?;
-            tokio::select! {
-                ended = sandbox::host::run(config) => ended.map_err(|error| Failure::Failed(error.to_string()))?,
-                () = stop => {}
-            }
+            let ended = sandbox::host::run(config, stop_signal()?).await;
+            ended.map_err(|error| Failure::Failed(error.to_string()))?;
             Ok(ExitCode::SUCCESS)
         }
         (InternalCommand::Egress { server_uid, name_servers, .. }, Settled::Egress(authorities)) => {

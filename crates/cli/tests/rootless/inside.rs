@@ -115,13 +115,9 @@ impl World {
     /// The folders of sandboxes.
     pub fn folders(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.data.join("workspaces")).unwrap().flatten();
-        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        // A living host may be trying a disk just now.
-        let tried = |path: &PathBuf| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("spare-"))
-        };
-        paths.retain(|path| path.is_dir() && !tried(path));
-        paths
+        // A living host may be trying a runtime or a disk just now, which has a folder for so long.
+        let of_sandboxes = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("sbx_"));
+        of_sandboxes.map(|entry| entry.path()).collect()
     }
 }
 

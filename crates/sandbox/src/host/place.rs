@@ -46,8 +46,8 @@ const MACHINE: &str = "/run/patchyard";
 /// it becomes another program.
 const LET_GO: Duration = Duration::from_secs(3);
 
-/// What the names of folders begin with that hold ids and are no sandbox's.
-const STAND_IN: &str = "try-";
+/// What the names of folders begin with that are a trial's and no sandbox's.
+const TRIAL: &str = "try-";
 
 /// The folders, opened.
 #[derive(Debug)]
@@ -133,19 +133,24 @@ impl Place {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
-    /// Makes a folder that can hold ids without being a sandbox's.
-    pub(crate) fn stand_in(&self, name: &str) -> io::Result<PathBuf> {
-        make_folder(self.workspaces.as_fd(), &format!("{STAND_IN}{name}"), 0o700)?;
-        Ok(self.data_path.join("workspaces").join(format!("{STAND_IN}{name}")))
+    /// Makes a folder for what is tried under this name. It can hold ids, and tells a successor what was
+    /// being tried should this process be killed meanwhile.
+    pub(crate) fn begin_trial(&self, name: &str) -> io::Result<PathBuf> {
+        make_folder(self.workspaces.as_fd(), &format!("{TRIAL}{name}"), 0o700)?;
+        Ok(self.data_path.join("workspaces").join(format!("{TRIAL}{name}")))
     }
 
-    /// Removes the folders that a killed predecessor made for its own use.
-    pub(crate) fn remove_stand_ins(&self) {
-        for entry in fs::read_dir(mounts::path_of(&self.workspaces)).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(STAND_IN) {
-                let _ = fs::remove_dir(entry.path());
-            }
-        }
+    /// Removes it.
+    pub(crate) fn end_trial(&self, name: &str) {
+        let _ = fs::remove_dir(mounts::path_of(&self.workspaces).join(format!("{TRIAL}{name}")));
+    }
+
+    /// The names of what was being tried and is not ended: by us, or by a killed predecessor.
+    pub(crate) fn trials(&self) -> Vec<String> {
+        let entries = fs::read_dir(mounts::path_of(&self.workspaces)).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix(TRIAL)?.to_owned()))
+            .collect()
     }
 
     /// The folder of the saved layers, for our own use.

@@ -4,6 +4,9 @@
 //!   a sandbox of some tier is asked for ─▶ tiers that will do, the weakest first
 //!        └─▶ runtimes of that tier, in order ─▶ tried once ─▶ the first that works
 //! ```
+//!
+//! What is being tried has a folder by its name for so long: who is killed meanwhile leaves a container or
+//! a group to a successor, who finds the name there and takes them away.
 
 use std::fs;
 use std::io;
@@ -11,7 +14,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use protocol::sandbox_host::{GUEST_BIN, RuntimeReport, TierReport};
+use protocol::sandbox_host::{GUEST_BIN, LimitReport, RuntimeReport, TierReport};
 use protocol::sandbox_spec::{Limits, Tier, TierRequest};
 
 use super::place::Place;
@@ -171,27 +174,59 @@ fn attempt(place: &Place, runtime: &Runtime) -> Result<(), String> {
         return Err("this build is without the guest program; run scripts/build-guest and build again".into());
     }
     let name = format!("probe-{}-{}", runtime.name(), std::process::id());
+    let prepared = |error: io::Error| format!("its bundle could not be prepared: {error}");
+    let holder = place.begin_trial(&name).map_err(prepared)?;
     let bench = place.workbench(&name);
-    let outcome = container(place, runtime, &name, &bench);
+    let outcome = container(place, runtime, &name, &bench, &holder);
     runtime.forget(&name);
-    if let Some(parent) = &place.runtimes.groups {
-        let _ = cgroups::remove(&parent.below(&name).path);
-    }
+    remove_group(place, &name);
     let _ = fs::remove_dir_all(&bench);
+    place.end_trial(&name);
     outcome
 }
 
-fn container(place: &Place, runtime: &Runtime, name: &str, bench: &Path) -> Result<(), String> {
+/// Takes away what a killed predecessor left of what it was trying.
+pub(crate) fn forget_trials(place: &Place) {
+    for name in place.trials() {
+        let runtimes = KINDS.iter().filter_map(|kind| Runtime::find(kind, &place.runtimes));
+        runtimes.for_each(|runtime| runtime.forget(&name));
+        remove_group(place, &name);
+        place.end_trial(&name);
+    }
+}
+
+fn remove_group(place: &Place, name: &str) {
+    if let Some(parent) = &place.runtimes.groups {
+        let _ = cgroups::remove(&parent.below(name).path);
+    }
+}
+
+/// Tries which limits of control groups hold.
+pub(crate) fn limits(place: &Place) -> Vec<LimitReport> {
+    let Some(parent) = &place.runtimes.groups else { return cgroups::not_delegated() };
+    let name = format!("probe-limits-{}", std::process::id());
+    // Without it a group could be left for good, which is no reason to know less.
+    let _ = place.begin_trial(&name);
+    let reports = cgroups::probe(&parent.path, &name);
+    place.end_trial(&name);
+    reports
+}
+
+fn container(
+    place: &Place,
+    runtime: &Runtime,
+    name: &str,
+    bench: &Path,
+    holder: &Path,
+) -> Result<(), String> {
     let prepared = |error: io::Error| format!("its bundle could not be prepared: {error}");
     fs::create_dir_all(bench.join("root")).map_err(prepared)?;
     let Some(ids) = place.slots.trial() else {
-        let holder = place.stand_in(name).map_err(prepared)?;
-        let slot = place.slots.take(&holder, 1).map_err(prepared)?;
+        let slot = place.slots.take(holder, 1).map_err(prepared)?;
         let no_range = || prepared(io::Error::other("its range of ids is gone"));
         let ids = place.slots.range(slot, 1).ok_or_else(no_range);
         let outcome = ids.and_then(|ids| run(place, runtime, name, bench, ids));
-        let _ = place.slots.give_back(slot, 1, &holder);
-        let _ = fs::remove_dir(&holder);
+        let _ = place.slots.give_back(slot, 1, holder);
         return outcome;
     };
     run(place, runtime, name, bench, ids)

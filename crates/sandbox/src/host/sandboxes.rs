@@ -32,7 +32,7 @@ use super::known_images::KnownImages;
 use super::layers::{Layers, Lower};
 use super::place::Place;
 use super::plan::{GUEST_SOCKET, Plan};
-use super::probe::Runtimes;
+use super::probe::{self, Runtimes};
 use super::record::{Init, Record, slots_of};
 use super::rights::Rights;
 use super::workbench::Workbench;
@@ -101,7 +101,7 @@ impl Sandboxes {
             busy,
             ended,
         };
-        all.place.remove_stand_ins();
+        probe::forget_trials(&all.place);
         for sandbox in all.place.sandboxes() {
             if all.living(sandbox).is_some() {
                 continue;
@@ -134,10 +134,7 @@ impl Sandboxes {
     }
 
     fn limits(&self) -> &[LimitReport] {
-        self.limits.get_or_init(|| match &self.place.runtimes.groups {
-            Some(parent) => cgroups::probe(&parent.path),
-            None => cgroups::not_delegated(),
-        })
+        self.limits.get_or_init(|| probe::limits(&self.place))
     }
 
     fn disk_limit(&self) -> LimitReport {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   run ─▶ thread ─▶ own mount namespace ─▶ adopt ─▶ listen ─▶ request ─▶ blocking thread ─▶ answer
-//!    └── dropped: it stops listening; sandboxes go on
+//!    └── told to stop: it stops listening, and finishes what it is doing; sandboxes go on
 //! ```
 //!
 //! A sandbox's process 1 is not our child: its runtime ends once it runs, and the host's own process 1
@@ -32,21 +32,27 @@ use crate::{cgroups, mounts, sockets};
 /// Requests that are worked on at a time; more wait.
 const AT_A_TIME: usize = 16;
 
-/// Runs `sandbox-host` until it fails or this future is dropped; running sandboxes go on in both cases.
+/// Runs `sandbox-host` until it fails or `stop` is ready, when it finishes what it is doing first; running
+/// sandboxes go on in both cases.
 ///
 /// Without the rights for sandboxes it answers what it can: a probe says what is missing.
-pub async fn run(config: HostConfig) -> Result<(), HostError> {
+pub async fn run(config: HostConfig, stop: impl Future<Output = ()>) -> Result<(), HostError> {
     // The mount namespace belongs to a thread and those that it starts, so nothing of this may run on
     // a thread of the caller's.
     let (keep, dropped) = oneshot::channel::<()>();
-    let (done, outcome) = oneshot::channel();
+    let (done, mut outcome) = oneshot::channel();
     let thread = std::thread::Builder::new().name("sandbox-host".into());
     thread
         .spawn(move || done.send(on_own_thread(&config, dropped)))
         .map_err(|source| HostError::Io { what: "start a thread".into(), source })?;
-    let outcome = outcome.await.unwrap_or(Err(HostError::Panicked));
-    drop(keep);
-    outcome
+    let outcome = tokio::select! {
+        outcome = &mut outcome => outcome,
+        () = stop => {
+            drop(keep);
+            outcome.await
+        }
+    };
+    outcome.unwrap_or(Err(HostError::Panicked))
 }
 
 fn on_own_thread(config: &HostConfig, stop: oneshot::Receiver<()>) -> Result<(), HostError> {

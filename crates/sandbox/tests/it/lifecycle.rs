@@ -1,6 +1,7 @@
 //! Making, ending, adopting.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,28 +16,32 @@ use crate::world::{Setting, World, eventually, is_root, limits, run, sandbox_id,
 
 /// Everything on this machine that bears the name of a sandbox.
 fn traces(world: &World, sandbox: SandboxId) -> Vec<String> {
-    let name = sandbox.to_string();
+    traces_of(world, &sandbox.to_string())
+}
+
+/// Everything on this machine that bears this name.
+fn traces_of(world: &World, name: &str) -> Vec<String> {
     let mut traces: Vec<String> = Vec::new();
     for place in [world.data.path(), Path::new("/run/patchyard/runtime")] {
         traces.extend(
-            tree(place).iter().map(|path| path.display().to_string()).filter(|path| path.contains(&name)),
+            tree(place).iter().map(|path| path.display().to_string()).filter(|path| path.contains(name)),
         );
     }
     for tree in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        let group = tree.path().join("patchyard").join(&name);
+        let group = tree.path().join("patchyard").join(name);
         if group.exists() {
             traces.push(group.display().to_string());
         }
     }
     for slot in fs::read_dir("/run/patchyard/ids").into_iter().flatten().flatten() {
-        if fs::read_to_string(slot.path()).is_ok_and(|holder| holder.contains(&name)) {
+        if fs::read_to_string(slot.path()).is_ok_and(|holder| holder.contains(name)) {
             traces.push(slot.path().display().to_string());
         }
     }
     for process in fs::read_dir("/proc").unwrap().flatten() {
         for file in ["mountinfo", "cgroup", "cmdline"] {
             if fs::read(process.path().join(file))
-                .is_ok_and(|text| String::from_utf8_lossy(&text).contains(&name))
+                .is_ok_and(|text| String::from_utf8_lossy(&text).contains(name))
             {
                 traces.push(process.path().join(file).display().to_string());
             }
@@ -301,6 +306,50 @@ async fn debris_of_the_dead_is_removed_at_the_next_start() {
     world.start_host();
     assert!(world.host.list().await.unwrap().is_empty());
     assert_eq!(traces(&world, attachment.sandbox), Vec::<String>::new());
+}
+
+/// A crun that, tried, leaves the container as it is made, and goes on when it is let.
+const STUCK: &str = r#"#!/bin/sh
+set -eu
+here=$(dirname "$0")
+crun=$(PATH=${PATH#*:} command -v crun)
+case "$*" in *\ run\ *probe-*) ;; *) exec "$crun" "$@" ;; esac
+for word do shift; [ "$word" != run ] || word=create; set -- "$@" "$word"; done
+"$crun" "$@"
+touch "$here/made"
+read -r _ <"$here/go"
+"#;
+
+#[tokio::test]
+async fn a_host_that_ends_while_it_tries_a_runtime_leaves_no_container() {
+    if !is_root() {
+        return;
+    }
+    for killed in [true, false] {
+        let mut world = World::start();
+        world.kill_host();
+        let programs = world.data.path().join("programs");
+        fs::create_dir(&programs).unwrap();
+        fs::write(programs.join("crun"), STUCK).unwrap();
+        fs::set_permissions(programs.join("crun"), fs::Permissions::from_mode(0o755)).unwrap();
+        nix::unistd::mkfifo(&programs.join("go"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        world.programs = Some(programs.clone());
+        world.start_host();
+        let tried = format!("probe-crun-{}", world.host_pid());
+        eventually("it tries a runtime", || programs.join("made").exists()).await;
+        assert_ne!(traces_of(&world, &tried), Vec::<String>::new());
+        if killed {
+            world.kill_host();
+            world.programs = None;
+            world.start_host();
+            assert!(world.attachments().await.is_empty());
+        } else {
+            world.tell_host_to_end();
+            fs::write(programs.join("go"), "\n").unwrap();
+            assert!(world.wait_for_host().success());
+        }
+        assert_eq!(traces_of(&world, &tried), Vec::<String>::new(), "killed: {killed}");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use protocol::attachment::Attachment;
 use protocol::hands::{ExecEnd, ExecEvent, ExecSpec, Execution, Hands};
@@ -14,6 +14,7 @@ use sandbox::client::SandboxHost;
 use sandbox::guest_link::GuestLink;
 use sandbox::host::{GuestProgram, HostConfig, Rights};
 use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The variable by which this binary knows that it is to be `sandbox-host`.
 const DATA: &str = "PATCHYARD_TEST_DATA";
@@ -36,7 +37,11 @@ fn sandbox_host_process() {
     let guest = GuestProgram::Embedded;
     let config = HostConfig { data_dir: data, socket, server_uid, server_gid, guest, rights };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.block_on(sandbox::host::run(config)).unwrap();
+    let run = async {
+        let mut told = signal(SignalKind::terminate()).unwrap();
+        sandbox::host::run(config, async { _ = told.recv().await }).await
+    };
+    runtime.block_on(run).unwrap();
 }
 
 /// Whether sandboxes can be tested at all; says so when not.
@@ -77,6 +82,8 @@ pub struct World {
     pub host: SandboxHost,
     child: Option<Child>,
     setting: Setting,
+    /// A folder of programs that `sandbox-host` finds before those of the machine.
+    pub programs: Option<PathBuf>,
 }
 
 /// What is special about a world.
@@ -113,7 +120,7 @@ impl World {
         let data = tempfile::Builder::new().prefix("py-").tempdir_in(folder).unwrap();
         let host = SandboxHost::connect(&data.path().join("host.sock"));
         std::os::unix::fs::chown(data.path(), Some(setting.server), Some(setting.server)).unwrap();
-        let mut world = Self { data, host, child: None, setting };
+        let mut world = Self { data, host, child: None, setting, programs: None };
         world.start_host();
         world
     }
@@ -130,6 +137,10 @@ impl World {
             .stdout(Stdio::null());
         if let Some(runtime) = self.setting.runtime {
             command.env("PATCHYARD_RUNTIME", runtime);
+        }
+        if let Some(programs) = &self.programs {
+            let path = std::env::var("PATH").unwrap();
+            command.env("PATH", format!("{}:{path}", programs.display()));
         }
         if let Some(disk) = self.setting.disk {
             command.env("PATCHYARD_DISK", disk);
@@ -159,9 +170,15 @@ impl World {
     /// Kills `sandbox-host` as nothing else can.
     pub fn kill_host(&mut self) {
         if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
+            let _ = child.kill();
             child.wait().unwrap();
         }
+    }
+
+    /// Asks `sandbox-host` to end.
+    pub fn tell_host_to_end(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.host_pid().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     }
 
     pub fn host_pid(&self) -> u32 {
@@ -226,6 +243,12 @@ impl Drop for World {
             });
         })
         .join();
+        // Killed while it tries a runtime it would leave a container to nobody.
+        let until = Instant::now() + Duration::from_secs(20);
+        while self.child.as_mut().unwrap().try_wait().unwrap().is_none() && Instant::now() < until {
+            self.tell_host_to_end();
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.kill_host();
         if !std::thread::panicking() {
             ended.unwrap();
