@@ -58,7 +58,7 @@ async fn new_session(client: &Client, bundle: &Path) -> Result<CreateSession, Fa
 }
 
 /// Waits until nothing runs in the session any more.
-async fn rest(client: &Client, session: SessionId, after: u64) -> Result<(), Failure> {
+pub(crate) async fn rest(client: &Client, session: SessionId, after: u64) -> Result<(), Failure> {
     let mut follow = client.follow(session, after);
     loop {
         if let Followed::Event(event) = follow.next().await?

@@ -35,7 +35,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<(), Failure> {
     Ok(())
 }
 
-fn rss_kib(pid: i32) -> Result<f64, Failure> {
+pub(crate) fn rss_kib(pid: i32) -> Result<f64, Failure> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
     Ok(line.split_ascii_whitespace().nth(1).ok_or("no size")?.parse()?)

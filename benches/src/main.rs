@@ -1,7 +1,7 @@
 //! Figures for `docs/PERFORMANCE.md`.
 //!
 //! ```text
-//!  cargo run --release -p benches -- --patchyard target/release/patchyard [--runs 30] [--only neighbours|tunnels]
+//!  cargo run --release -p benches -- --patchyard target/release/patchyard [--runs 30] [--only PROGRAM]
 //! ```
 //!
 //! Prints one JSON line per figure: its median and 95th percentile, the budget, and where there is a
@@ -9,13 +9,17 @@
 
 #![forbid(unsafe_code)]
 
+mod density;
 mod figure;
 mod first_request;
+mod host;
 mod idle;
 mod neighbours;
+mod peers;
 mod sandbox_start;
 mod tool_call;
 mod tunnels;
+mod workspace;
 
 use std::path::PathBuf;
 
@@ -44,18 +48,33 @@ async fn main() -> Result<(), Failure> {
         }
     }
     bench.patchyard = std::fs::canonicalize(&bench.patchyard)?;
-    match bench.only.as_deref() {
-        None => {}
-        Some("neighbours") => return neighbours::run(&bench).await,
-        Some("tunnels") => return tunnels::run(&bench).await,
-        Some(other) => {
-            return Err(format!("there is no program {other}; there are neighbours and tunnels").into());
+    let mut found = false;
+    for program in PROGRAMS {
+        if bench.only.as_deref().is_none_or(|only| only == program) {
+            found = true;
+            run(&bench, program).await?;
         }
     }
-    sandbox_start::run(&bench).await?;
-    tool_call::run(&bench).await?;
-    first_request::run(&bench).await?;
-    idle::run(&bench).await?;
-    tunnels::run(&bench).await?;
-    neighbours::run(&bench).await
+    if found {
+        Ok(())
+    } else {
+        Err(format!("there is no such program; there are {}", PROGRAMS.join(", ")).into())
+    }
+}
+
+/// In the order in which they run.
+const PROGRAMS: [&str; 8] =
+    ["start", "tool-call", "first-request", "idle", "workspace", "density", "tunnels", "neighbours"];
+
+async fn run(bench: &Bench, program: &str) -> Result<(), Failure> {
+    match program {
+        "start" => sandbox_start::run(bench).await,
+        "tool-call" => tool_call::run(bench).await,
+        "first-request" => first_request::run(bench).await,
+        "idle" => idle::run(bench).await,
+        "workspace" => workspace::run(bench).await,
+        "density" => density::run(bench).await,
+        "tunnels" => tunnels::run(bench).await,
+        _ => neighbours::run(bench).await,
+    }
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 use ulid::Ulid;
 
 use crate::figure::{Samples, line, round};
-use crate::sandbox_start::Host;
+use crate::host::Host;
 use crate::{Bench, Failure};
 
 /// Between two probes.

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use protocol::hands::{ExecEvent, ExecSpec, Hands as _};
 use protocol::ids::ExecId;
+use sandbox::guest_link::GuestLink;
 use ulid::Ulid;
 
 use crate::figure::{Samples, print, print_beside};
-use crate::sandbox_start::Host;
+use crate::host::Host;
 use crate::{Bench, Failure};
 
 pub(crate) async fn run(bench: &Bench) -> Result<(), Failure> {
@@ -17,8 +18,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<(), Failure> {
     let (mut command, mut stat, mut local) = (Samples::default(), Samples::default(), Samples::default());
     for _ in 0..bench.runs * 10 {
         let start = Instant::now();
-        let mut execution = link.start(spec()).await?;
-        while !matches!(execution.next().await?, ExecEvent::Exited(_)) {}
+        run_true(&link).await?;
         command.add(start.elapsed());
 
         let start = Instant::now();
@@ -35,6 +35,10 @@ pub(crate) async fn run(bench: &Bench) -> Result<(), Failure> {
     Ok(())
 }
 
-fn spec() -> ExecSpec {
-    ExecSpec::new(ExecId::from(Ulid::generate()), vec!["/bin/true".into()], "/")
+/// Runs the shortest command.
+pub(crate) async fn run_true(link: &GuestLink) -> Result<(), Failure> {
+    let spec = ExecSpec::new(ExecId::from(Ulid::generate()), vec!["/bin/true".into()], "/");
+    let mut execution = link.start(spec).await?;
+    while !matches!(execution.next().await?, ExecEvent::Exited(_)) {}
+    Ok(())
 }

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egress::client::{Egress, Listeners};
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
 use protocol::egress::{Budgets, Chain, Door, Ground};
 use protocol::environment::NetworkLevel;
 use protocol::ids::{SandboxId, SessionId};
@@ -237,14 +239,11 @@ async fn tunnel(door: SocketAddr, target: &str) -> Result<TcpStream, String> {
     Ok(stream)
 }
 
-/// Seconds of CPU that a process and its children used.
+/// Seconds of CPU that a process and its children used, threads that have ended included.
 fn cpu_of(pid: u32) -> f64 {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let own: f64 = tasks
-        .filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok())
-        .filter_map(|text| text.split(' ').next()?.parse::<f64>().ok())
-        .sum();
-    own / 1e9 + children_of(pid).into_iter().map(cpu_of).sum::<f64>()
+    let clock = clock_getcpuclockid(Pid::from_raw(pid.cast_signed()));
+    let own = clock.and_then(ClockId::now).map_or(0.0, |used| Duration::from(used).as_secs_f64());
+    own + children_of(pid).into_iter().map(cpu_of).sum::<f64>()
 }
 
 /// Resident memory of a process and its children, in kB.
