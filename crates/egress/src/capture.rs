@@ -40,7 +40,7 @@ pub(crate) async fn serve(binding: &Arc<Binding>, mut begun: Begun) {
     let attempt =
         Attempt { via: Via::Capture, host: Ok(host), port, original: Some(original), request: None };
     match judge(binding, attempt).await {
-        Ok(judged) => carry(judged, begun).await,
+        Ok(judged) => Box::pin(carry(judged, begun)).await,
         Err(refused) if port == 80 => http::refuse_origin(&refused, begun).await,
         Err(_) if port == 443 => last_words(&mut begun.stream, &ACCESS_DENIED).await,
         // There are no words that every protocol has.

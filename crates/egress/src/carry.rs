@@ -33,7 +33,7 @@ pub(crate) async fn carry(judged: Judged, mut begun: Begun) {
     match judged.port() {
         80 => {
             begun.extend(http::HEAD);
-            http::serve_origin(judged, begun).await;
+            Box::pin(http::serve_origin(judged, begun)).await;
         }
         port if port == 443 || judged.is_to_be_opened() => {
             begun.extend(HELLO);
@@ -48,7 +48,7 @@ pub(crate) async fn carry(judged: Judged, mut begun: Begun) {
             };
             tls(judged, begun, first).await;
         }
-        _ => other(judged, begun).await,
+        _ => Box::pin(other(judged, begun)).await,
     }
 }
 
@@ -59,7 +59,9 @@ async fn tls(judged: Judged, mut begun: Begun, first: Greeting) {
         Greeting::Half | Greeting::NotTls => Err((DenyReason::NotTls, None)),
     };
     match outcome {
-        Ok(name) if judged.is_to_be_opened() => intercept::open(judged, begun, name.as_deref()).await,
+        Ok(name) if judged.is_to_be_opened() => {
+            Box::pin(intercept::open(judged, begun, name.as_deref())).await;
+        }
         Ok(name) => pass(judged, begun, name.as_deref()).await,
         Err((reason, name)) => {
             judged.refuse(reason, name.as_deref());

@@ -71,13 +71,15 @@ async fn connections(binding: &Arc<Binding>, door: Door, listener: &TcpListener)
             let _place = place;
             let begun = Begun::new(stream, BEGINNING);
             let gone = binding.gone.clone();
-            let served = async {
+            // Boxed, here and in what it calls, so that a connection is as large as what it does, not as
+            // what it could have done.
+            let served = Box::pin(async {
                 match door {
                     Door::Proxy => proxy::serve(&binding, begun).await,
                     Door::Capture => capture::serve(&binding, begun).await,
                     Door::DnsStream | Door::DnsPacket => questions_over_stream(&binding, begun).await,
                 }
-            };
+            });
             gone.run_until_cancelled(served).await;
         });
     }

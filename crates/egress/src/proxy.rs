@@ -14,7 +14,7 @@ use crate::binding::Binding;
 use crate::carry::carry;
 use crate::head::{Head, HeadError, Target};
 use crate::http;
-use crate::judge::{Attempt, judge};
+use crate::judge::{Attempt, Judged, judge};
 use crate::socks::{self, Read, Reply, Wanted};
 use crate::stream::{Begun, last_words, tell};
 
@@ -23,50 +23,60 @@ pub(crate) async fn serve(binding: &Arc<Binding>, mut begun: Begun) {
     if begun.more(1).await.is_err() {
         return;
     }
-    if begun.read.first() == Some(&socks::VERSION) {
-        socks5(binding, begun).await;
-        return;
-    }
-    let Some(head) = http::next_head(&mut begun).await else { return };
-    match &head.target {
-        Target::Tunnel { .. } => tunnel(binding, begun, head).await,
-        Target::Absolute { .. } => http::serve_absolute(binding, begun, head).await,
-        Target::Origin { .. } => {
-            let why = "this is a proxy: ask for http://host/… or for a tunnel by CONNECT";
-            HeadError { status: 400, why }.over_http(&mut begun.stream).await;
+    let allowed = if begun.read.first() == Some(&socks::VERSION) {
+        Box::pin(socks5(binding, begun)).await
+    } else {
+        let Some(head) = http::next_head(&mut begun).await else { return };
+        match &head.target {
+            Target::Tunnel { .. } => Box::pin(tunnel(binding, begun, head)).await,
+            Target::Absolute { .. } => {
+                return Box::pin(http::serve_absolute(binding, begun, head)).await;
+            }
+            Target::Origin { .. } => {
+                let why = "this is a proxy: ask for http://host/… or for a tunnel by CONNECT";
+                return HeadError { status: 400, why }.over_http(&mut begun.stream).await;
+            }
         }
+    };
+    // Here, where what judging needed is gone: most connections spend their life in this.
+    if let Some((judged, begun)) = allowed {
+        Box::pin(carry(judged, begun)).await;
     }
 }
 
-async fn tunnel(binding: &Arc<Binding>, mut begun: Begun, head: Head) {
-    let Target::Tunnel { host, port } = head.target else { return };
+async fn tunnel(binding: &Arc<Binding>, mut begun: Begun, head: Head) -> Option<(Judged, Begun)> {
+    let Target::Tunnel { host, port } = head.target else { return None };
     let attempt = Attempt { via: Via::Connect, host: Ok(host), port, original: None, request: None };
     match judge(binding, attempt).await {
-        Err(refused) => refused.over_http(&mut begun.stream).await,
+        Err(refused) => {
+            refused.over_http(&mut begun.stream).await;
+            None
+        }
         Ok(judged) => {
-            if tell(&mut begun.stream, b"HTTP/1.1 200 Connection established\r\n\r\n").await {
-                carry(judged, begun).await;
-            }
+            let told = tell(&mut begun.stream, b"HTTP/1.1 200 Connection established\r\n\r\n").await;
+            told.then_some((judged, begun))
         }
     }
 }
 
-async fn socks5(binding: &Arc<Binding>, mut begun: Begun) {
-    let Some(offers) = whole(&mut begun, socks::methods).await else { return };
-    if !offers {
-        return last_words(&mut begun.stream, &socks::NO_METHOD).await;
+async fn socks5(binding: &Arc<Binding>, mut begun: Begun) -> Option<(Judged, Begun)> {
+    if !whole(&mut begun, socks::methods).await? {
+        last_words(&mut begun.stream, &socks::NO_METHOD).await;
+        return None;
     }
     if !tell(&mut begun.stream, &socks::ANYONE).await {
-        return;
+        return None;
     }
-    let Some(Wanted { host, port }) = whole(&mut begun, socks::request).await else { return };
+    let Wanted { host, port } = whole(&mut begun, socks::request).await?;
     let attempt = Attempt { via: Via::Socks5, host, port, original: None, request: None };
     match judge(binding, attempt).await {
-        Err(refused) => last_words(&mut begun.stream, &refused.reply().bytes()).await,
+        Err(refused) => {
+            last_words(&mut begun.stream, &refused.reply().bytes()).await;
+            None
+        }
         Ok(judged) => {
-            if tell(&mut begun.stream, &Reply::Done.bytes()).await {
-                carry(judged, begun).await;
-            }
+            let told = tell(&mut begun.stream, &Reply::Done.bytes()).await;
+            told.then_some((judged, begun))
         }
     }
 }

@@ -5,8 +5,10 @@
 //!      an end is passed on as an end; ten minutes without a byte end both
 //! ```
 //!
-//! A buffer exists only while bytes are on their way, so a connection that is idle holds none.
+//! The buffer is a thread's and not a connection's; what cannot be passed on at once is kept apart, so a
+//! connection that is idle holds none.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -109,12 +111,13 @@ async fn one(
 ) -> io::Result<()> {
     loop {
         from.readable().await?;
-        let mut buffer = vec![0; BUFFER];
         loop {
-            match from.try_read(&mut buffer) {
-                Ok(0) => return to.shutdown().await,
-                Ok(length) => {
-                    to.write_all(&buffer[..length]).await?;
+            match pass_on(&from, &to) {
+                Ok(Passed { length: 0, .. }) => return to.shutdown().await,
+                Ok(Passed { length, rest }) => {
+                    if !rest.is_empty() {
+                        to.write_all(&rest).await?;
+                    }
                     count(length)?;
                     // A full buffer rarely comes alone; after a part there is a pause.
                     if length < BUFFER {
@@ -126,6 +129,34 @@ async fn one(
             }
         }
     }
+}
+
+/// What was read at once, and the part of it that could not be written at once.
+struct Passed {
+    length: usize,
+    rest: Vec<u8>,
+}
+
+thread_local! {
+    /// One for all connections of a thread: nothing of one is in it while it waits.
+    static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+}
+
+/// Reads what is there, and writes as much of it as the other side takes now.
+fn pass_on(from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> io::Result<Passed> {
+    SHARED.with_borrow_mut(|buffer| {
+        let length = from.try_read(buffer)?;
+        let mut written = 0;
+        while written < length {
+            match to.try_write(&buffer[written..length]) {
+                Ok(0) => break,
+                Ok(part) => written += part,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Passed { length, rest: buffer[written..length].to_vec() })
+    })
 }
 
 /// Returns when nothing came for a while.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
@@ -19,6 +19,9 @@ const MOST: usize = 16;
 /// The system's name servers stand here; on a laptop they change with the network.
 const SYSTEM: &str = "/etc/resolv.conf";
 
+/// How often it is looked whether they are others.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What answers for names. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Names {
@@ -31,6 +34,8 @@ struct Made {
     resolver: TokioResolver,
     /// Of the system's file when it was read.
     changed: Option<SystemTime>,
+    /// When that was asked last.
+    looked: Instant,
 }
 
 fn changed() -> Option<SystemTime> {
@@ -40,18 +45,21 @@ fn changed() -> Option<SystemTime> {
 impl Names {
     /// Asks these servers; those of the system where none is named.
     pub(crate) fn of(servers: &[SocketAddr]) -> io::Result<Self> {
-        let made = Made { changed: changed(), resolver: resolver(servers)? };
+        let made = Made { changed: changed(), resolver: resolver(servers)?, looked: Instant::now() };
         Ok(Self { servers: servers.into(), made: Arc::new(Mutex::new(made)) })
     }
 
     /// The resolver of now: a new one when the system's servers are others.
     fn current(&self) -> TokioResolver {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = changed();
-        if self.servers.is_empty() && now.is_some() && now != made.changed {
-            match resolver(&[]) {
-                Ok(resolver) => *made = Made { resolver, changed: now },
-                Err(error) => tracing::warn!(%error, "the system's new name servers cannot be used"),
+        if self.servers.is_empty() && made.looked.elapsed() >= LOOK {
+            made.looked = Instant::now();
+            let now = changed();
+            if now.is_some() && now != made.changed {
+                match resolver(&[]) {
+                    Ok(resolver) => *made = Made { resolver, changed: now, looked: made.looked },
+                    Err(error) => tracing::warn!(%error, "the system's new name servers cannot be used"),
+                }
             }
         }
         made.resolver.clone()
