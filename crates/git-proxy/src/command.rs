@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
@@ -56,6 +56,7 @@ const SETTINGS: &[(&str, &str)] = &[
 pub(crate) struct Git {
     action: &'static str,
     command: Command,
+    input: Vec<u8>,
 }
 
 impl Git {
@@ -84,7 +85,7 @@ impl Git {
         if let Some(repository) = repository {
             command.arg("--git-dir").arg(repository);
         }
-        Self { action, command }
+        Self { action, command, input: Vec::new() }
     }
 
     /// One more argument.
@@ -96,6 +97,13 @@ impl Git {
     /// More arguments.
     pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.command.args(args);
+        self
+    }
+
+    /// What it reads.
+    pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.command.stdin(Stdio::piped());
+        self.input = input.into();
         self
     }
 
@@ -117,9 +125,16 @@ impl Git {
         let _turn = turns.acquire().await.map_err(|error| GitError::Start(std::io::Error::other(error)))?;
         let mut child =
             self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(GitError::Start)?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let give = async {
+            if let Some(mut stdin) = stdin {
+                // Who does not read it all says why.
+                let _ = stdin.write_all(&self.input).await;
+            }
+        };
         let work = async {
-            let (out, err) = tokio::join!(read_capped(stdout, MAX_OUTPUT), read_capped(stderr, 64 * 1024));
+            let (out, err) = (read_capped(stdout, MAX_OUTPUT), read_capped(stderr, 64 * 1024));
+            let (out, err, ()) = tokio::join!(out, err, give);
             (out, err, child.wait().await)
         };
         let Ok((out, err, status)) = tokio::time::timeout(DEADLINE, work).await else {

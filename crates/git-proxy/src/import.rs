@@ -1,12 +1,13 @@
 //! How code gets into a session's repository.
 //!
 //! ```text
-//!  import_bundle · import_url ─▶ branches, tags, head, base
+//!  import_bundle · import_url ─▶ branches, tags, head, base          the packs of a mirror are linked
 //!  start_branch ───────────────▶ refs/heads/<session branch> at base; HEAD names it
 //!  import_checkpoint ──────────▶ the branch moves, refs/patchyard/checkpoints/<n> keeps it
 //! ```
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use policy::repository::RepositoryUrl;
 use protocol::api::{UPLOAD_HEAD_REF, UPLOAD_WIP_REF};
@@ -16,7 +17,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::command::Git;
 use crate::error::GitError;
-use crate::mirror::FetchRules;
+use crate::mirror::{FetchRules, Mirror};
 use crate::repositories::Repositories;
 
 /// A branch of the user's that would be a file where `patchyard/…`, the sessions' branches, needs a
@@ -81,25 +82,16 @@ impl Repositories {
             Some(branch) => branch.to_owned(),
             None => mirror.default_branch.clone().ok_or_else(|| GitError::Empty(url.to_string()))?,
         };
-        let Some(head) = mirror.branches.get(&branch).cloned() else {
-            let known: Vec<_> = mirror.branches.keys().take(8).map(String::as_str).collect();
+        let Some(head) = mirror.branch(&branch).cloned() else {
+            let known: Vec<_> = mirror.branches().take(8).collect();
             let known = if known.is_empty() { "no branches".into() } else { known.join(", ") };
             return Err(GitError::NoBranch { branch, repository: url.to_string(), known });
         };
         let repository = self.create(session).await?;
-        Git::new("import", Some(&repository))
-            .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags"])
-            .arg(&mirror.path)
-            .args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", NOT_IN_THE_WAY])
-            .run()
-            .await?;
+        take_from(&mirror, &repository).await?;
         if branch == IN_THE_WAY {
-            Git::new("import", Some(&repository))
-                .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags"])
-                .arg(&mirror.path)
-                .arg(format!("+refs/heads/{branch}:{UPLOAD_HEAD_REF}"))
-                .run()
-                .await?;
+            let update = ["update-ref", UPLOAD_HEAD_REF, &head];
+            Git::new("update-ref", Some(&repository)).args(update).run().await?;
         }
         Ok(Imported { base: head.clone(), head, branch: Some(branch) })
     }
@@ -168,6 +160,47 @@ impl Repositories {
         Git::new("update-ref", Some(repository)).args(["update-ref", &name, &commit]).run().await?;
         Ok(Checkpoint { commit, tree })
     }
+}
+
+/// Gives a new repository all that a mirror has.
+async fn take_from(mirror: &Mirror, repository: &Path) -> Result<(), GitError> {
+    if let Err(error) = link_objects(mirror.path.clone(), repository.to_owned()).await {
+        // On another file system, for one.
+        tracing::debug!(mirror = %mirror.path.display(), %error, "the packs of a mirror could not be linked");
+        let fetch = Git::new("import", Some(repository))
+            .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags"])
+            .arg(&mirror.path)
+            .args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", NOT_IN_THE_WAY]);
+        fetch.run().await?;
+        return Ok(());
+    }
+    let in_the_way = format!("refs/heads/{IN_THE_WAY}");
+    let refs = mirror.refs.iter().filter(|(name, _)| **name != in_the_way);
+    let orders: String = refs.map(|(name, object)| format!("create {name} {object}\n")).collect();
+    Git::new("update-ref", Some(repository)).args(["update-ref", "--stdin"]).input(orders).run().await?;
+    Ok(())
+}
+
+/// Gives a repository the packs of another one as links to the same files: git never changes a pack.
+async fn link_objects(from: PathBuf, to: PathBuf) -> std::io::Result<()> {
+    let linked = tokio::task::spawn_blocking(move || {
+        let (from, to) = (from.join("objects/pack"), to.join("objects/pack"));
+        for entry in std::fs::read_dir(&from)?.flatten() {
+            let name = entry.file_name();
+            let kind = Path::new(&name).extension().and_then(OsStr::to_str);
+            // The index goes last, in the order of git itself: a pack is there once its index is.
+            if matches!(kind, Some("pack" | "rev")) {
+                std::fs::hard_link(entry.path(), to.join(&name))?;
+            }
+        }
+        for entry in std::fs::read_dir(&from)?.flatten() {
+            if entry.path().extension().is_some_and(|kind| kind == "idx") {
+                std::fs::hard_link(entry.path(), to.join(entry.file_name()))?;
+            }
+        }
+        Ok(())
+    });
+    linked.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
 /// Whether a bundle says that its objects have SHA-256 names; git itself would only find them broken.

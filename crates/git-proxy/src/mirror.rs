@@ -5,7 +5,7 @@
 //! ```
 //!
 //! git does not resolve the name again (`http.curloptResolve`) and follows no redirect, so that
-//! what was checked is what is dialled.
+//! what was checked is what is dialled. Where the remote has just what the mirror has, nothing is fetched.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use policy::address::AddressRules;
 use policy::repository::{RepositoryUrl, below_any};
 use sha2::{Digest as _, Sha256};
 use tokio::fs;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::command::Git;
 use crate::error::GitError;
@@ -24,6 +24,9 @@ use crate::repositories::{Repositories, init};
 /// For folders: they may belong to another account, since the operator opened them. The other side of
 /// a fetch runs no program that a repository's own configuration names.
 const FOREIGN: &str = "--upload-pack=git -c safe.directory=* upload-pack";
+
+/// What the full name of a branch begins with.
+const BRANCHES: &str = "refs/heads/";
 
 /// What the operator allows when the server fetches.
 #[derive(Debug, Clone, Default)]
@@ -53,11 +56,25 @@ impl MirrorTurns {
     }
 }
 
-/// A mirror as it was just brought up to date.
+/// A mirror as it was just brought up to date. Nobody else changes it while this is there.
 pub(crate) struct Mirror {
     pub(crate) path: PathBuf,
-    pub(crate) branches: BTreeMap<String, String>,
+    /// Branches and tags by their full names, each with its object.
+    pub(crate) refs: BTreeMap<String, String>,
     pub(crate) default_branch: Option<String>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Mirror {
+    /// The commit of a branch.
+    pub(crate) fn branch(&self, name: &str) -> Option<&String> {
+        self.refs.get(&format!("{BRANCHES}{name}"))
+    }
+
+    /// The names of all branches.
+    pub(crate) fn branches(&self) -> impl Iterator<Item = &str> {
+        self.refs.keys().filter_map(|name| name.strip_prefix(BRANCHES))
+    }
 }
 
 impl Repositories {
@@ -68,11 +85,22 @@ impl Repositories {
     ) -> Result<Mirror, GitError> {
         let (address, pin) = vet(url, rules).await?;
         let path = self.mirrors.join(format!("{}.git", short_hash(&address)));
-        let turn = self.mirroring.of(&path);
-        let _one_at_a_time = turn.lock().await;
+        let turn = self.mirroring.of(&path).lock_owned().await;
         if !fs::try_exists(path.join("HEAD")).await.unwrap_or(false) {
             init(&path).await?;
         }
+        let mut refs = match refs(&path).await {
+            Ok(refs) => refs,
+            Err(error @ GitError::Git { .. }) => {
+                tracing::warn!(mirror = %path.display(), %error, "a mirror is broken, and made anew");
+                fs::remove_dir_all(&path)
+                    .await
+                    .map_err(|source| GitError::Folder { path: path.clone(), source })?;
+                init(&path).await?;
+                BTreeMap::new()
+            }
+            Err(error) => return Err(error),
+        };
         let remote = |action| {
             let mut git = Git::new(action, Some(&path));
             if let Some(pin) = &pin {
@@ -81,34 +109,38 @@ impl Repositories {
             git
         };
         let advertised = remote("ls-remote")
-            .args(["ls-remote", "--symref", FOREIGN, "--", &address, "HEAD", "refs/heads/*"])
+            .args(["ls-remote", "--symref", FOREIGN, "--", &address, "HEAD", "refs/heads/*", "refs/tags/*"])
             .text()
             .await?;
-        remote("fetch")
-            .args([
-                "fetch",
-                "--quiet",
-                "--prune",
-                "--no-write-fetch-head",
-                "--no-tags",
-                "--force",
-                FOREIGN,
-                "--",
-                &address,
-            ])
-            .args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"])
-            .run()
-            .await
-            .map_err(|error| match error {
-                GitError::Git { words, .. } if words.contains("mismatched algorithms") => {
-                    GitError::ObjectFormat(url.to_string())
-                }
-                other => other,
-            })?;
-        let branches = branches(&path).await?;
-        let default_branch = default_branch(&advertised).filter(|branch| branches.contains_key(branch));
-        let default_branch = default_branch.or_else(|| branches.keys().next().cloned());
-        Ok(Mirror { path, branches, default_branch })
+        if advertised_refs(&advertised) != refs {
+            remote("fetch")
+                .args(["fetch", "--quiet", "--prune", "--no-write-fetch-head", "--no-tags", "--force"])
+                .args([FOREIGN, "--", &address])
+                .args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"])
+                .run()
+                .await
+                .map_err(|error| match error {
+                    GitError::Git { words, .. } if words.contains("mismatched algorithms") => {
+                        GitError::ObjectFormat(url.to_string())
+                    }
+                    other => other,
+                })?;
+            tidy(&path).await;
+            refs = self::refs(&path).await?;
+        }
+        let mut mirror = Mirror { path, refs, default_branch: None, _turn: turn };
+        let default = default_branch(&advertised).filter(|branch| mirror.branch(branch).is_some());
+        mirror.default_branch = default.or_else(|| mirror.branches().next().map(ToOwned::to_owned));
+        Ok(mirror)
+    }
+}
+
+/// Puts many small packs together, so that a mirror stays fast to read and to copy. One that could not be
+/// put together is as good as before.
+async fn tidy(mirror: &Path) {
+    let packed = Git::new("repack", Some(mirror)).args(["repack", "--quiet", "-d", "--geometric=2"]).run();
+    if let Err(error) = packed.await {
+        tracing::warn!(mirror = %mirror.display(), %error, "a mirror could not be packed");
     }
 }
 
@@ -146,16 +178,27 @@ async fn vet(url: &RepositoryUrl, rules: &FetchRules) -> Result<(String, Option<
     }
 }
 
-async fn branches(mirror: &Path) -> Result<BTreeMap<String, String>, GitError> {
-    let listed = Git::new("for-each-ref", Some(mirror))
-        .args(["for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads"])
+/// The branches and tags of a repository, each with its object.
+async fn refs(repository: &Path) -> Result<BTreeMap<String, String>, GitError> {
+    let listed = Git::new("for-each-ref", Some(repository))
+        .args(["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags"])
         .text()
         .await?;
     Ok(listed
         .lines()
         .filter_map(|line| line.split_once(' '))
-        .map(|(commit, branch)| (branch.to_owned(), commit.to_owned()))
+        .map(|(object, name)| (name.to_owned(), object.to_owned()))
         .collect())
+}
+
+/// The same of what `ls-remote` said: `OBJECT\tNAME`, without HEAD and what tags stand for.
+fn advertised_refs(advertised: &str) -> BTreeMap<String, String> {
+    advertised
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .filter(|(_, name)| name.starts_with("refs/") && !name.ends_with("^{}"))
+        .map(|(object, name)| (name.to_owned(), object.to_owned()))
+        .collect()
 }
 
 /// The branch that the remote's HEAD names: `ref: refs/heads/main\tHEAD`.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -151,6 +152,47 @@ async fn a_file_address_needs_an_open_root_and_a_known_branch() {
     let url = RepositoryUrl::parse(&format!("file://{}", link.display()), &roots).unwrap();
     let refused = fixture.repositories.import_url(session, &url, None, &rules).await;
     assert!(matches!(refused, Err(GitError::Url(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_session_shares_the_packs_of_its_mirror_which_follows_the_remote_and_heals() {
+    let fixture = Fixture::new().await;
+    let user = fixture.user_repository();
+    git(&user, &["branch", "passing"]);
+    git(&user, &["tag", "-a", "-m", "one", "v1"]);
+    let roots = vec![fixture.dir.path().canonicalize().unwrap()];
+    let rules = FetchRules { file_roots: roots.clone(), ..FetchRules::default() };
+    let text = format!("file://{}", user.canonicalize().unwrap().display());
+    let url = RepositoryUrl::parse(&text, &roots).unwrap();
+    let data = fixture.dir.path().join("data");
+    let take = async || {
+        let session = SessionId::from(ulid::Ulid::generate());
+        let imported = fixture.repositories.import_url(session, &url, None, &rules).await.unwrap();
+        let repository = data.join(format!("repos/{session}.git"));
+        git(&repository, &["fsck", "--strict", "--connectivity-only"]);
+        let refs = git(&repository, &["for-each-ref", "--format=%(refname:short)"]);
+        let packs = std::fs::read_dir(repository.join("objects/pack")).unwrap().flatten();
+        let linked = packs.map(|pack| pack.metadata().unwrap().nlink()).min();
+        (imported.head, refs.replace('\n', " "), linked)
+    };
+    let first = git(&user, &["rev-parse", "HEAD"]);
+    assert_eq!(take().await, (first.clone(), "main passing v1".into(), Some(2)));
+    assert_eq!(
+        take().await,
+        (first, "main passing v1".into(), Some(3)),
+        "what nobody changed is not fetched"
+    );
+
+    git(&user, &["branch", "-D", "passing"]);
+    git(&user, &["commit", "-q", "--amend", "-m", "another first"]);
+    let second = git(&user, &["rev-parse", "HEAD"]);
+    let (head, refs, _) = take().await;
+    assert_eq!((head, refs), (second.clone(), "main v1".into()));
+
+    let mirror = std::fs::read_dir(data.join("mirrors")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(mirror.join("packed-refs"), "no refs\n").unwrap();
+    let (head, refs, _) = take().await;
+    assert_eq!((head, refs), (second, "main v1".into()));
 }
 
 #[tokio::test]
