@@ -29,6 +29,7 @@ use crate::authority::Signer;
 use crate::binding::{Binding, Outside, Rules};
 use crate::host_tls::HostTls;
 use crate::own::Own;
+use crate::shards::Shards;
 use crate::tally::Tally;
 use crate::{doors, frame, resolve};
 
@@ -44,13 +45,14 @@ pub(crate) struct Control {
     bindings: Mutex<HashMap<SandboxId, Arc<Binding>>>,
     outside: Outside,
     tally: Arc<Tally>,
+    shards: Shards,
 }
 
 impl Control {
-    pub(crate) fn new(resolver: resolve::Names, host_tls: HostTls) -> Self {
+    pub(crate) fn new(resolver: resolve::Names, host_tls: HostTls, shards: Shards) -> Self {
         let notices = broadcast::Sender::new(WAITING);
         let outside = Outside { resolver, own: Own::default(), host_tls, notices };
-        Self { bindings: Mutex::default(), outside, tally: Arc::default() }
+        Self { bindings: Mutex::default(), outside, tally: Arc::default(), shards }
     }
 
     /// Serves one connection of the server.
@@ -93,6 +95,8 @@ impl Control {
         let binding = Arc::new(Binding::new(who, rules, audit, signer, self.outside.clone()));
         // Whoever came before lets go first.
         self.unbind(who.0);
+        // Listeners and what they accept belong to the thread that is entered here.
+        let _shard = self.shards.next().enter();
         for (door, socket) in wanted.iter().zip(sockets) {
             doors::open(&binding, *door, socket).map_err(|error| {
                 binding.gone.cancel();

@@ -49,6 +49,7 @@ mod refusal;
 mod relay;
 mod resolve;
 mod secrets;
+mod shards;
 mod socks;
 mod stream;
 mod tally;

@@ -17,6 +17,7 @@ use crate::authorities::Authorities;
 use crate::control::Control;
 use crate::host_tls::HostTls;
 use crate::resolve::Names;
+use crate::shards::Shards;
 
 /// After a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -45,6 +46,9 @@ pub enum EgressError {
         "egress cannot resolve names: {0}; see the name servers of the system, or [network] name_servers"
     )]
     Names(#[source] std::io::Error),
+    /// Its threads.
+    #[error("egress cannot start its threads: {0}")]
+    Threads(#[source] std::io::Error),
     /// Its TLS.
     #[error("egress cannot prepare TLS: {0}")]
     Tls(#[source] tokio_rustls::rustls::Error),
@@ -60,7 +64,8 @@ pub async fn run(config: EgressConfig) -> Result<(), EgressError> {
     let listener = UnixListener::from_std(config.listener).map_err(EgressError::Listen)?;
     let names = Names::of(&config.name_servers).map_err(EgressError::Names)?;
     let host_tls = HostTls::new(&config.authorities).map_err(EgressError::Tls)?;
-    let control = Arc::new(Control::new(names, host_tls));
+    let shards = Shards::start().map_err(EgressError::Threads)?;
+    let control = Arc::new(Control::new(names, host_tls, shards));
     let accepting = async {
         loop {
             match listener.accept().await {

@@ -12,7 +12,7 @@ use protocol::egress::Via;
 
 use crate::binding::Binding;
 use crate::carry::carry;
-use crate::head::{Head, HeadError, Target};
+use crate::head::{Head, HeadError, MAX_HEAD, Target};
 use crate::http;
 use crate::judge::{Attempt, Judged, judge};
 use crate::socks::{self, Read, Reply, Wanted};
@@ -20,7 +20,7 @@ use crate::stream::{Begun, last_words, tell};
 
 /// Serves a connection.
 pub(crate) async fn serve(binding: &Arc<Binding>, mut begun: Begun) {
-    if begun.more(1).await.is_err() {
+    if begun.more(MAX_HEAD).await.is_err() {
         return;
     }
     let allowed = if begun.read.first() == Some(&socks::VERSION) {

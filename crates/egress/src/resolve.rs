@@ -1,5 +1,11 @@
 //! Names of allowed hosts, resolved outside of every sandbox.
+//!
+//! ```text
+//!   name ─▶ found lately, and still good? ─▶ those
+//!                └─▶ A and AAAA asked for ─▶ kept while they are good, half a minute at the most
+//! ```
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The most addresses of a host that are looked at.
 const MOST: usize = 16;
 
+/// How long an answer is kept that would be good for longer, and how many are.
+const KEPT: Duration = Duration::from_secs(30);
+const NAMES: usize = 4096;
+
 /// The system's name servers stand here; on a laptop they change with the network.
 const SYSTEM: &str = "/etc/resolv.conf";
 
@@ -28,6 +38,13 @@ pub(crate) struct Names {
     /// Those that were named, or none for the system's.
     servers: Arc<[SocketAddr]>,
     made: Arc<Mutex<Made>>,
+    found: Arc<Mutex<HashMap<String, Found>>>,
+}
+
+/// What was found for a name.
+struct Found {
+    addresses: Vec<IpAddr>,
+    until: Instant,
 }
 
 struct Made {
@@ -46,7 +63,7 @@ impl Names {
     /// Asks these servers; those of the system where none is named.
     pub(crate) fn of(servers: &[SocketAddr]) -> io::Result<Self> {
         let made = Made { changed: changed(), resolver: resolver(servers)?, looked: Instant::now() };
-        Ok(Self { servers: servers.into(), made: Arc::new(Mutex::new(made)) })
+        Ok(Self { servers: servers.into(), made: Arc::new(Mutex::new(made)), found: Arc::default() })
     }
 
     /// The resolver of now: a new one when the system's servers are others.
@@ -65,6 +82,26 @@ impl Names {
         made.resolver.clone()
     }
 
+    fn known(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.get(name).filter(|found| Instant::now() < found.until).map(|found| found.addresses.clone())
+    }
+
+    fn keep(&self, name: String, addresses: &[IpAddr], good_until: Instant) {
+        let now = Instant::now();
+        let until = good_until.min(now + KEPT);
+        if until <= now {
+            return;
+        }
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.len() >= NAMES {
+            found.retain(|_, found| now < found.until);
+        }
+        if found.len() < NAMES {
+            found.insert(name, Found { addresses: addresses.to_vec(), until });
+        }
+    }
+
     /// The addresses of a host; one that is an address has that.
     pub(crate) async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, ()> {
         let name = match host {
@@ -73,8 +110,15 @@ impl Names {
             // The dot keeps search lists away.
             Host::Dns(name) => format!("{name}."),
         };
-        match tokio::time::timeout(PATIENCE, self.current().lookup_ip(name)).await {
-            Ok(Ok(found)) => Ok(found.iter().take(MOST).collect()),
+        if let Some(addresses) = self.known(&name) {
+            return Ok(addresses);
+        }
+        match tokio::time::timeout(PATIENCE, self.current().lookup_ip(name.as_str())).await {
+            Ok(Ok(found)) => {
+                let addresses: Vec<IpAddr> = found.iter().take(MOST).collect();
+                self.keep(name, &addresses, found.valid_until());
+                Ok(addresses)
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%host, %error, "a name did not resolve");
                 Err(())

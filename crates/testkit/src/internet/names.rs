@@ -14,6 +14,8 @@ pub struct Names(Arc<Mutex<State>>);
 struct State {
     addresses: HashMap<String, Vec<IpAddr>>,
     asked: Vec<String>,
+    /// How long answers are good for, in seconds.
+    lasting: u32,
 }
 
 const A: u16 = 1;
@@ -40,6 +42,11 @@ impl Names {
     pub fn set(&self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().filter_map(|address| address.parse().ok()).collect();
         self.state().addresses.insert(name.to_owned(), addresses);
+    }
+
+    /// Lets answers be good for so many seconds from now on; at first they are for none.
+    pub fn last(&self, seconds: u32) {
+        self.state().lasting = seconds;
     }
 
     /// What was asked for, in lower case, in order.
@@ -80,7 +87,8 @@ impl Names {
             };
             answer.extend([0xc0, 12]);
             answer.extend(kind.to_be_bytes());
-            answer.extend([0, 1, 0, 0, 0, 0]);
+            answer.extend([0, 1]);
+            answer.extend(state.lasting.to_be_bytes());
             answer.extend(u16::try_from(data.len()).ok()?.to_be_bytes());
             answer.extend(data);
         }
