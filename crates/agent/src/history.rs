@@ -79,6 +79,22 @@ impl History {
         self.open.iter().filter(|(_, result)| result.is_none()).map(|(call, _)| call.clone()).collect()
     }
 
+    /// The calls without a result, whole: id, name and input.
+    pub(crate) fn open_tool_uses(&self) -> Vec<(String, String, Value)> {
+        let open = self.open_calls();
+        let blocks = self.messages.iter().rev().find(|message| message.role == Role::Assistant);
+        let calls = blocks.iter().flat_map(|message| &message.content).filter_map(|block| {
+            let (id, name) = (block["id"].as_str()?, block["name"].as_str()?);
+            open.iter().any(|call| call == id).then(|| (id.into(), name.into(), block["input"].clone()))
+        });
+        calls.collect()
+    }
+
+    /// Whether the newest message is the agent's own, with nothing left to answer.
+    pub(crate) fn has_last_word(&self) -> bool {
+        self.open.is_empty() && self.messages.last().is_some_and(|last| last.role == Role::Assistant)
+    }
+
     /// Adds the prompt of a turn.
     pub(crate) fn prompt(&mut self, turn: TurnId, text: &str) {
         self.turn = Some(turn);

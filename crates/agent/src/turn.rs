@@ -58,7 +58,17 @@ pub(crate) async fn work(
     port: &dyn AgentPort,
     stop: &CancellationToken,
 ) -> Result<TurnEnd, PortError> {
-    begin(agent, &input, port).await?;
+    agent.bench.tasks.take_up(&agent.bench).await;
+    if input.resumed {
+        agent.guard.reset();
+        take_up(agent, port, stop).await?;
+        if agent.history.has_last_word() {
+            // All was said; only the end was not recorded.
+            return Ok(TurnEnd::completed());
+        }
+    } else {
+        begin(agent, &input, port).await?;
+    }
     let (mut messages, mut requests, mut continuations) = (0, 0, 0);
     loop {
         if stop.is_cancelled() {
@@ -99,7 +109,7 @@ pub(crate) async fn work(
                 _ => return Ok(TurnEnd::completed()),
             }
         }
-        let repeated = run_all(agent, port, calls, stop).await?;
+        let repeated = run_all(agent, port, calls, stop, false).await?;
         if let Some(name) = repeated.filter(|_| !stop.is_cancelled())
             && let Some(end) = ask_about_loop(agent, port, &name, stop).await?
         {
@@ -131,6 +141,18 @@ async fn begin(agent: &mut PatchyardAgent, input: &TurnInput, port: &dyn AgentPo
         agent.history.prompt(input.turn, &input.text);
     }
     Ok(())
+}
+
+/// Gives results to the calls that a process that died left open: commands are taken up where they are,
+/// what only looks is looked at again, and of the rest is said what is known.
+async fn take_up(
+    agent: &mut PatchyardAgent,
+    port: &dyn AgentPort,
+    stop: &CancellationToken,
+) -> Result<(), PortError> {
+    let open = agent.history.open_tool_uses().into_iter();
+    let calls = open.map(|(call, name, input)| Planned { parsed: parse(&name, &input), call, name, input });
+    run_all(agent, port, calls.collect(), stop, true).await.map(drop)
 }
 
 /// Makes bodies durable, then folds them into the conversation.
@@ -311,6 +333,7 @@ async fn run_all(
     port: &dyn AgentPort,
     calls: Vec<Planned>,
     stop: &CancellationToken,
+    resumed: bool,
 ) -> Result<Option<String>, PortError> {
     let mut repeated = None;
     let mut rest = calls.into_iter().peekable();
@@ -324,7 +347,7 @@ async fn run_all(
                 break;
             }
         }
-        if let Some(name) = run_batch(agent, port, batch, stop).await? {
+        if let Some(name) = run_batch(agent, port, batch, stop, resumed).await? {
             repeated = Some(name);
         }
     }
@@ -340,6 +363,7 @@ async fn run_batch(
     port: &dyn AgentPort,
     batch: Vec<Planned>,
     stop: &CancellationToken,
+    resumed: bool,
 ) -> Result<Option<String>, PortError> {
     let PatchyardAgent { history, bench, guard, .. } = agent;
     let bench = &*bench;
@@ -349,7 +373,7 @@ async fn run_batch(
             let began = Instant::now();
             let Planned { call, name, input, parsed } = planned;
             let outcome = match parsed {
-                Ok(parsed) => Box::pin(run(parsed, Run { bench, port, id: &call, stop })).await,
+                Ok(parsed) => Box::pin(run(parsed, Run { bench, port, id: &call, stop, resumed })).await,
                 Err(reason) => Outcome::refused(reason),
             };
             let took = began.elapsed();
@@ -358,7 +382,8 @@ async fn run_batch(
         .collect();
     let mut repeated = None;
     while let Some((call, name, input, mut outcome, (began, took))) = running.next().await {
-        let refused = if name == "Bash" { port.refused_since(began.into_std()) } else { Vec::new() };
+        let is_bash = name == "Bash";
+        let refused = if is_bash { port.refused_since(began.into_std()) } else { Vec::new() };
         match guard.take(&name, &input, &outcome.content) {
             Verdict::Fine => {}
             Verdict::Note => outcome.content.push_str(NOTE),
@@ -369,8 +394,13 @@ async fn run_batch(
         }
         outcome.content.push_str(&refusals(&refused));
         outcome.content.push_str(&bench.tasks.notices());
+        // A background task goes on, and is let go of when it is not listed any more.
+        let is_settled = is_bash && outcome.detail["background_task_id"].is_null();
         let bodies = result_events(port, &call, outcome, took).await?;
         port.append(bodies.clone()).await?;
+        if is_settled {
+            bench.settle(&call);
+        }
         for body in &bodies {
             history.apply(None, body);
         }

@@ -60,6 +60,9 @@ pub struct TurnInput {
     pub prompt: PromptId,
     /// The prompt's text.
     pub text: String,
+    /// Whether the turn began under a server that died: the agent, whose log was restored, goes on
+    /// where that one was.
+    pub resumed: bool,
 }
 
 /// How a turn ended, in the agent's words.

@@ -81,6 +81,9 @@ pub enum EventBody {
     /// A turn began with a queued prompt.
     #[serde(rename = "turn.started")]
     TurnStarted { prompt: PromptId },
+    /// The server died and came back; the turn goes on.
+    #[serde(rename = "turn.resumed")]
+    TurnResumed {},
     /// Somebody asked the turn to stop.
     #[serde(rename = "turn.interrupted")]
     TurnInterrupted { reason: StopReason },
@@ -441,6 +444,7 @@ impl EventBody {
             Self::StepFinished { .. } => "step.finished",
             Self::PromptQueued { .. } => "prompt.queued",
             Self::TurnStarted { .. } => "turn.started",
+            Self::TurnResumed {} => "turn.resumed",
             Self::TurnInterrupted { .. } => "turn.interrupted",
             Self::TurnEnded(_) => "turn.ended",
             Self::AgentMessage(_) => "agent.message",

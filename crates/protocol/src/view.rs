@@ -176,6 +176,7 @@ impl SessionView {
             EventBody::SessionCreated(_)
             | EventBody::StepOutput { .. }
             | EventBody::StepFinished { .. }
+            | EventBody::TurnResumed {}
             | EventBody::TurnInterrupted { .. }
             | EventBody::ShellOpened { .. }
             | EventBody::ShellClosed { .. }

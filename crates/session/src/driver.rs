@@ -150,7 +150,7 @@ impl Driver {
             waiting_prompts: u32::try_from(queue.len()).unwrap_or(u32::MAX),
         };
         // What the dead server's turn wrote is in the living sandbox and in no checkpoint.
-        let unrecorded = found.is_some();
+        let unrecorded = found.sandbox.is_some();
         let mut driver = Self {
             shared,
             id,
@@ -160,7 +160,7 @@ impl Driver {
             tip,
             queue,
             agent: None,
-            sandbox: found,
+            sandbox: found.sandbox,
             job: None,
             preparing: None,
             question: None,
@@ -171,7 +171,11 @@ impl Driver {
             requests,
             asks: mpsc::channel(8),
         };
-        driver.record_rest().await?;
+        match found.turn {
+            // Its end records the files.
+            Some(open) => driver.resume_turn(open),
+            None => drop(driver.record_rest().await?),
+        }
         Ok(driver)
     }
 

@@ -323,6 +323,7 @@ export interface EventBodies {
   "step.finished": { step: Step; duration_ms: number; error?: string; detail?: string };
   "prompt.queued": { prompt: PromptId; text: string };
   "turn.started": { prompt: PromptId };
+  "turn.resumed": Record<string, never>;
   "turn.interrupted": { reason: StopReason };
   "turn.ended": TurnEnded;
   "agent.message": AgentBlock;

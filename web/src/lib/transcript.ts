@@ -118,6 +118,9 @@ export class Transcript {
       case "turn.started":
         this.#startPrompt(known.body.prompt);
         break;
+      case "turn.resumed":
+        this.#resume(known.seq);
+        break;
       case "turn.interrupted":
         this.#line(known.seq, "neutral", known.body.reason === "user_stop" ? "Stop requested" : "Interrupted", "stop");
         break;
@@ -249,6 +252,13 @@ export class Transcript {
 
   #line(seq: number, tone: LineItem["tone"], text: string, code: string | null = null): void {
     this.#add({ type: "line", key: `e${seq}`, tone, text, count: 1, code });
+  }
+
+  /** What running tools printed comes again, from the beginning. */
+  #resume(seq: number): void {
+    this.#blocks = [];
+    for (const call of this.#open) this.#changeTool(call, { output: "" });
+    this.#line(seq, "neutral", "The server was started again; the turn goes on");
   }
 
   #startStep(seq: number, step: Step, at: string): void {

@@ -97,7 +97,7 @@ impl Stage {
         self.port.push(vec![EventBody::PromptQueued { prompt, text: text.into() }]);
         *self.port.turn.lock().unwrap() = Some(turn);
         self.port.push(vec![EventBody::TurnStarted { prompt }]);
-        TurnInput { turn, prompt, text: text.into() }
+        TurnInput { turn, prompt, text: text.into(), resumed: false }
     }
 
     /// A new agent in a new process: all that it knows is the log, read back from its JSON.
