@@ -171,18 +171,21 @@ impl Commands {
         (!has_ended).then_some(running.pid)
     }
 
-    /// Sends a signal; a kill returns once everything is dead.
+    /// Sends a signal; a kill returns once everything is dead. A kept command that ended can still be
+    /// killed: what it left behind goes.
     pub async fn signal(&self, exec: ExecId, signal: ExecSignal) -> Result<(), HandsError> {
-        let Some(pid) = self.leader(exec) else {
+        let leader = self.leader(exec);
+        if signal == ExecSignal::Kill && self.table.borrow().contains_key(&exec) {
+            kill::command(exec, leader, &self.reaper).await;
+            return Ok(());
+        }
+        let Some(pid) = leader else {
             return Err(HandsError::NotFound { path: exec.to_string() });
         };
         let signal = match signal {
             ExecSignal::Interrupt => Signal::SIGINT,
             ExecSignal::Terminate => Signal::SIGTERM,
-            ExecSignal::Kill => {
-                kill::command(exec, pid, &self.reaper).await;
-                return Ok(());
-            }
+            ExecSignal::Kill => return Ok(()),
         };
         match killpg(pid, signal) {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
@@ -208,7 +211,7 @@ impl Commands {
             unkept.map(|(exec, running)| (*exec, running.pid)).collect()
         };
         for (exec, pid) in unkept {
-            kill::command(exec, pid, &self.reaper).await;
+            kill::command(exec, Some(pid), &self.reaper).await;
         }
     }
 
@@ -279,7 +282,7 @@ async fn expire(commands: std::rc::Weak<Commands>, exec: ExecId, after: Duration
     let running = commands.table.borrow().get(&exec).map(Rc::clone);
     if let Some((running, pid)) = running.zip(commands.leader(exec)) {
         running.timed_out.set(true);
-        kill::command(exec, pid, &commands.reaper).await;
+        kill::command(exec, Some(pid), &commands.reaper).await;
     }
 }
 
