@@ -3,6 +3,8 @@
 //! | event | becomes |
 //! |---|---|
 //! | `prompt.queued` | remembered by its `prompt` |
+//! | `prompt.edited` | remembered instead |
+//! | `prompt.delivered` | a user text: the remembered `text`, beside the results that go back |
 //! | `turn.started` | a user text: the remembered `text`; calls that are still open get [`INTERRUPTED`] |
 //! | `agent.message`, `agent.thought` | a block of the assistant: `raw` as it stands, else a text of `text` |
 //! | `tool.call` | a `tool_use` block from `call`, `name` and `input` |
@@ -102,11 +104,22 @@ impl History {
         self.user_text(text);
     }
 
+    /// Adds a prompt that was handed over in the middle of the turn.
+    pub(crate) fn deliver(&mut self, text: &str) {
+        self.close_open();
+        self.user_text(text);
+    }
+
     /// Folds one event in.
     pub(crate) fn apply(&mut self, turn: Option<TurnId>, body: &EventBody) {
         match body {
-            EventBody::PromptQueued { prompt, text } => {
+            EventBody::PromptQueued { prompt, text, .. } | EventBody::PromptEdited { prompt, text, .. } => {
                 self.prompts.insert(*prompt, text.clone());
+            }
+            EventBody::PromptDelivered { prompt } => {
+                if let Some(text) = self.prompts.remove(prompt) {
+                    self.deliver(&text);
+                }
             }
             EventBody::TurnStarted { prompt } => {
                 self.close_open();

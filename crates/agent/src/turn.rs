@@ -4,7 +4,7 @@
 //!  prompt ─▶ ask the model ─▶ append its blocks ─▶ calls? ─ no ─▶ end
 //!                 ▲                                  │ yes
 //!                 │                                  ▼
-//!                 └── results, in one user message ◀─ run: readers together, writers one by one
+//!                 └── results and what the person said meanwhile, in one user message ◀─ run: readers together, writers one by one
 //!
 //!  a stop at any place: stream closed, commands signalled, every open call gets a result
 //! ```
@@ -110,6 +110,7 @@ pub(crate) async fn work(
             }
         }
         let repeated = run_all(agent, port, calls, stop, false).await?;
+        hear(agent, port, stop).await?;
         if let Some(name) = repeated.filter(|_| !stop.is_cancelled())
             && let Some(end) = ask_about_loop(agent, port, &name, stop).await?
         {
@@ -152,7 +153,29 @@ async fn take_up(
 ) -> Result<(), PortError> {
     let open = agent.history.open_tool_uses().into_iter();
     let calls = open.map(|(call, name, input)| Planned { parsed: parse(&name, &input), call, name, input });
-    run_all(agent, port, calls.collect(), stop, true).await.map(drop)
+    let calls: Vec<_> = calls.collect();
+    if !calls.is_empty() {
+        run_all(agent, port, calls, stop, true).await?;
+        hear(agent, port, stop).await?;
+    }
+    Ok(())
+}
+
+/// Takes in what the person said while the tools ran: it goes to the model with their results.
+async fn hear(
+    agent: &mut PatchyardAgent,
+    port: &dyn AgentPort,
+    stop: &CancellationToken,
+) -> Result<(), PortError> {
+    if stop.is_cancelled() {
+        return Ok(());
+    }
+    for (_, text) in port.take_prompts().await? {
+        agent.history.deliver(&text);
+        // The person knows what goes on, and said something else.
+        agent.guard.reset();
+    }
+    Ok(())
 }
 
 /// Makes bodies durable, then folds them into the conversation.

@@ -101,8 +101,13 @@ fn resumable(view: &SessionView, events: &[Event]) -> Option<OpenTurn> {
     if since.filter(|event| matches!(event.body, EventBody::TurnResumed {})).count() >= MAX_RESUMED {
         return None;
     }
-    let text = events.iter().find_map(|event| match &event.body {
-        EventBody::PromptQueued { prompt: queued, text } if *queued == prompt => Some(text.clone()),
+    let text = events.iter().rev().find_map(|event| match &event.body {
+        EventBody::PromptQueued { prompt: queued, text, .. }
+        | EventBody::PromptEdited { prompt: queued, text, .. }
+            if *queued == prompt =>
+        {
+            Some(text.clone())
+        }
         _ => None,
     })?;
     Some(OpenTurn { turn: first.turn?, prompt, text, seq: first.seq, at: first.at })

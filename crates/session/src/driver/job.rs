@@ -5,6 +5,7 @@ use std::sync::Arc;
 use protocol::agent_port::TurnInput;
 use protocol::event::{EventBody, Step};
 use protocol::ids::{SandboxId, Seq, TurnId};
+use protocol::prompt::QueuedPrompt;
 use protocol::status::{StopReason, TurnStatus};
 use store::StoreError;
 use tokio::task::JoinError;
@@ -80,9 +81,11 @@ impl Job {
 
 impl Driver {
     pub(super) async fn start_turn(&mut self) -> Result<(), StoreError> {
-        let (Some((prompt, text)), Some(sandbox)) = (self.queue.pop_front(), self.sandbox.clone()) else {
+        let (Some(first), Some(sandbox)) = (self.queue.first().cloned(), self.sandbox.clone()) else {
             return Ok(());
         };
+        let QueuedPrompt { prompt, text, .. } = first;
+        self.queue.apply(&EventBody::TurnStarted { prompt });
         let turn = TurnId::from(Ulid::generate());
         self.machine = self.machine.next(Input::Start).unwrap_or(self.machine);
         let bodies =
@@ -103,7 +106,7 @@ impl Driver {
 
     fn run_turn(&mut self, sandbox: LiveSandbox, input: TurnInput, cause: Seq, started: Instant) {
         let (turn, stop) = (input.turn, CancellationToken::new());
-        let port = SessionPort::new(&self.shared, self.id, self.epoch, turn, cause, self.asks.0.clone());
+        let port = SessionPort::new(&self.shared, self.id, self.epoch, turn, cause, self.wishes.0.clone());
         let context = self.turn_context(sandbox);
         let (agent, token) = (self.agent.take(), stop.clone());
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
