@@ -145,7 +145,12 @@ fn tame(request: &mut Request, folder: &Path, commands: &mut usize) -> bool {
             }
             true
         }
-        Request::Resize { .. } | Request::Signal { .. } | Request::KillAll => true,
+        Request::Resize { .. }
+        | Request::Signal { .. }
+        | Request::KillAll
+        | Request::KillUnkept
+        | Request::Attach { .. }
+        | Request::Release { .. } => true,
     }
 }
 

@@ -184,7 +184,7 @@ describe("prompts", () => {
     await page.locator("text=running cargo test").first().waitFor();
     await composer().fill("second");
     await composer().press("Enter");
-    await page.locator(".item.prompt:has-text('second') >> text=Queued: runs after this turn").waitFor();
+    await page.locator(".item.prompt:has-text('second') >> text=Queued: read with the next results").waitFor();
     await page.waitForFunction(() => document.querySelectorAll(".item").length > 0 && [...document.querySelectorAll(".item")].filter((item) => item.textContent.includes("The suite passes")).length === 2);
     assert.equal(await page.locator(".bubble:has-text('second')").count(), 1);
     await page.locator(".state").waitFor({ state: "detached" });

@@ -25,7 +25,11 @@ describe("the fixture", () => {
       "step.output": true,
       "step.finished": true,
       "prompt.queued": true,
+      "prompt.edited": true,
+      "prompt.cancelled": true,
+      "prompt.delivered": true,
       "turn.started": true,
+      "turn.resumed": true,
       "turn.interrupted": true,
       "turn.ended": true,
       "agent.message": true,
@@ -84,6 +88,9 @@ describe("the fixture", () => {
       "neutral: Copied target/report.html out of the sandbox, 12 kB ×1",
       "neutral: Shell closed after 2 min: exit 130 ×1",
       "denied session: Network: evil.test:443 refused, no rule of the environment allows it",
+      "prompt cancelled",
+      "prompt started",
+      "neutral: The server was started again; the turn goes on ×1",
     ]);
   });
 
@@ -319,4 +326,22 @@ test("refused hosts of one domain are one question until all of them are decided
   ]);
   const over = [...asked, decided(5, "a.x.org"), decided(6, "b.x.org")];
   expect(seen([...over, denied(7, "c.x.org", "x.org")])).toEqual(["a.x.org session, b.x.org session", "y.org null", "c.x.org null"]);
+});
+
+test("a waiting prompt shows its newest words and when it is handed over", () => {
+  const transcript = new Transcript();
+  transcript.apply(event(1, "prompt.queued", { prompt: "prm_a", text: "one" }));
+  expect(only(transcript.items(), "prompt")[0]).toMatchObject({ text: "one", state: "queued", delivery: "next" });
+  transcript.apply(event(2, "prompt.edited", { prompt: "prm_a", text: "two", delivery: "later" }));
+  expect(only(transcript.items(), "prompt")[0]).toMatchObject({ text: "two", state: "queued", delivery: "later" });
+});
+
+test("after a restart of the server a running tool prints again from the beginning", () => {
+  const transcript = new Transcript();
+  const call = { message: "m", call: "c", name: "Bash", title: "make", input: {} };
+  transcript.apply(event(1, "tool.call", call));
+  transcript.live({ type: "tool_output", call: "c", text: "one\n" });
+  transcript.apply(event(2, "turn.resumed", {}));
+  transcript.live({ type: "tool_output", call: "c", text: "one\ntwo\n" });
+  expect(only(transcript.items(), "tool")[0]?.tool.output).toBe("one\ntwo\n");
 });

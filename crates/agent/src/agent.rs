@@ -44,6 +44,7 @@ impl Agent for PatchyardAgent {
     async fn restore(&mut self, events: &[Event]) -> Result<(), PortError> {
         for event in events {
             self.history.apply(event.turn, &event.body);
+            self.bench.tasks.remember(&event.body);
         }
         if let Some(cwd) = self.history.cwd() {
             self.bench.set_cwd(cwd);

@@ -3,6 +3,8 @@
 //! | event | becomes |
 //! |---|---|
 //! | `prompt.queued` | remembered by its `prompt` |
+//! | `prompt.edited` | remembered instead |
+//! | `prompt.delivered` | a user text: the remembered `text`, beside the results that go back |
 //! | `turn.started` | a user text: the remembered `text`; calls that are still open get [`INTERRUPTED`] |
 //! | `agent.message`, `agent.thought` | a block of the assistant: `raw` as it stands, else a text of `text` |
 //! | `tool.call` | a `tool_use` block from `call`, `name` and `input` |
@@ -79,6 +81,22 @@ impl History {
         self.open.iter().filter(|(_, result)| result.is_none()).map(|(call, _)| call.clone()).collect()
     }
 
+    /// The calls without a result, whole: id, name and input.
+    pub(crate) fn open_tool_uses(&self) -> Vec<(String, String, Value)> {
+        let open = self.open_calls();
+        let blocks = self.messages.iter().rev().find(|message| message.role == Role::Assistant);
+        let calls = blocks.iter().flat_map(|message| &message.content).filter_map(|block| {
+            let (id, name) = (block["id"].as_str()?, block["name"].as_str()?);
+            open.iter().any(|call| call == id).then(|| (id.into(), name.into(), block["input"].clone()))
+        });
+        calls.collect()
+    }
+
+    /// Whether the newest message is the agent's own, with nothing left to answer.
+    pub(crate) fn has_last_word(&self) -> bool {
+        self.open.is_empty() && self.messages.last().is_some_and(|last| last.role == Role::Assistant)
+    }
+
     /// Adds the prompt of a turn.
     pub(crate) fn prompt(&mut self, turn: TurnId, text: &str) {
         self.turn = Some(turn);
@@ -86,11 +104,22 @@ impl History {
         self.user_text(text);
     }
 
+    /// Adds a prompt that was handed over in the middle of the turn.
+    pub(crate) fn deliver(&mut self, text: &str) {
+        self.close_open();
+        self.user_text(text);
+    }
+
     /// Folds one event in.
     pub(crate) fn apply(&mut self, turn: Option<TurnId>, body: &EventBody) {
         match body {
-            EventBody::PromptQueued { prompt, text } => {
+            EventBody::PromptQueued { prompt, text, .. } | EventBody::PromptEdited { prompt, text, .. } => {
                 self.prompts.insert(*prompt, text.clone());
+            }
+            EventBody::PromptDelivered { prompt } => {
+                if let Some(text) = self.prompts.remove(prompt) {
+                    self.deliver(&text);
+                }
             }
             EventBody::TurnStarted { prompt } => {
                 self.close_open();

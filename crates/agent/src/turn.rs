@@ -4,7 +4,7 @@
 //!  prompt ─▶ ask the model ─▶ append its blocks ─▶ calls? ─ no ─▶ end
 //!                 ▲                                  │ yes
 //!                 │                                  ▼
-//!                 └── results, in one user message ◀─ run: readers together, writers one by one
+//!                 └── results and what the person said meanwhile, in one user message ◀─ run: readers together, writers one by one
 //!
 //!  a stop at any place: stream closed, commands signalled, every open call gets a result
 //! ```
@@ -58,7 +58,17 @@ pub(crate) async fn work(
     port: &dyn AgentPort,
     stop: &CancellationToken,
 ) -> Result<TurnEnd, PortError> {
-    begin(agent, &input, port).await?;
+    agent.bench.tasks.take_up(&agent.bench).await;
+    if input.resumed {
+        agent.guard.reset();
+        take_up(agent, port, stop).await?;
+        if agent.history.has_last_word() {
+            // All was said; only the end was not recorded.
+            return Ok(TurnEnd::completed());
+        }
+    } else {
+        begin(agent, &input, port).await?;
+    }
     let (mut messages, mut requests, mut continuations) = (0, 0, 0);
     loop {
         if stop.is_cancelled() {
@@ -99,7 +109,8 @@ pub(crate) async fn work(
                 _ => return Ok(TurnEnd::completed()),
             }
         }
-        let repeated = run_all(agent, port, calls, stop).await?;
+        let repeated = run_all(agent, port, calls, stop, false).await?;
+        hear(agent, port, stop).await?;
         if let Some(name) = repeated.filter(|_| !stop.is_cancelled())
             && let Some(end) = ask_about_loop(agent, port, &name, stop).await?
         {
@@ -129,6 +140,40 @@ async fn begin(agent: &mut PatchyardAgent, input: &TurnInput, port: &dyn AgentPo
     // After a restart in between, the log that was restored already has this turn's prompt.
     if agent.history.turn() != Some(input.turn) {
         agent.history.prompt(input.turn, &input.text);
+    }
+    Ok(())
+}
+
+/// Gives results to the calls that a process that died left open: commands are taken up where they are,
+/// what only looks is looked at again, and of the rest is said what is known.
+async fn take_up(
+    agent: &mut PatchyardAgent,
+    port: &dyn AgentPort,
+    stop: &CancellationToken,
+) -> Result<(), PortError> {
+    let open = agent.history.open_tool_uses().into_iter();
+    let calls = open.map(|(call, name, input)| Planned { parsed: parse(&name, &input), call, name, input });
+    let calls: Vec<_> = calls.collect();
+    if !calls.is_empty() {
+        run_all(agent, port, calls, stop, true).await?;
+        hear(agent, port, stop).await?;
+    }
+    Ok(())
+}
+
+/// Takes in what the person said while the tools ran: it goes to the model with their results.
+async fn hear(
+    agent: &mut PatchyardAgent,
+    port: &dyn AgentPort,
+    stop: &CancellationToken,
+) -> Result<(), PortError> {
+    if stop.is_cancelled() {
+        return Ok(());
+    }
+    for (_, text) in port.take_prompts().await? {
+        agent.history.deliver(&text);
+        // The person knows what goes on, and said something else.
+        agent.guard.reset();
     }
     Ok(())
 }
@@ -311,6 +356,7 @@ async fn run_all(
     port: &dyn AgentPort,
     calls: Vec<Planned>,
     stop: &CancellationToken,
+    resumed: bool,
 ) -> Result<Option<String>, PortError> {
     let mut repeated = None;
     let mut rest = calls.into_iter().peekable();
@@ -324,7 +370,7 @@ async fn run_all(
                 break;
             }
         }
-        if let Some(name) = run_batch(agent, port, batch, stop).await? {
+        if let Some(name) = run_batch(agent, port, batch, stop, resumed).await? {
             repeated = Some(name);
         }
     }
@@ -340,6 +386,7 @@ async fn run_batch(
     port: &dyn AgentPort,
     batch: Vec<Planned>,
     stop: &CancellationToken,
+    resumed: bool,
 ) -> Result<Option<String>, PortError> {
     let PatchyardAgent { history, bench, guard, .. } = agent;
     let bench = &*bench;
@@ -349,7 +396,7 @@ async fn run_batch(
             let began = Instant::now();
             let Planned { call, name, input, parsed } = planned;
             let outcome = match parsed {
-                Ok(parsed) => Box::pin(run(parsed, Run { bench, port, id: &call, stop })).await,
+                Ok(parsed) => Box::pin(run(parsed, Run { bench, port, id: &call, stop, resumed })).await,
                 Err(reason) => Outcome::refused(reason),
             };
             let took = began.elapsed();
@@ -358,7 +405,8 @@ async fn run_batch(
         .collect();
     let mut repeated = None;
     while let Some((call, name, input, mut outcome, (began, took))) = running.next().await {
-        let refused = if name == "Bash" { port.refused_since(began.into_std()) } else { Vec::new() };
+        let is_bash = name == "Bash";
+        let refused = if is_bash { port.refused_since(began.into_std()) } else { Vec::new() };
         match guard.take(&name, &input, &outcome.content) {
             Verdict::Fine => {}
             Verdict::Note => outcome.content.push_str(NOTE),
@@ -369,8 +417,13 @@ async fn run_batch(
         }
         outcome.content.push_str(&refusals(&refused));
         outcome.content.push_str(&bench.tasks.notices());
+        // A background task goes on, and is let go of when it is not listed any more.
+        let is_settled = is_bash && outcome.detail["background_task_id"].is_null();
         let bodies = result_events(port, &call, outcome, took).await?;
         port.append(bodies.clone()).await?;
+        if is_settled {
+            bench.settle(&call);
+        }
         for body in &bodies {
             history.apply(None, body);
         }

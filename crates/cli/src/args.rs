@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use protocol::ids::{SessionId, ShellId};
+use protocol::ids::{PromptId, SessionId, ShellId};
+use protocol::prompt::Delivery;
 
 pub(crate) use image::{Image, ImageCommand};
 
@@ -82,7 +83,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// One whole task on a bundled repository, then the URL
     Demo(Demo),
-    /// Sessions: list, show, events, network, allow, deny, diff, prompt, stop, retry, answer, shell, cp, archive, delete, pull
+    /// Sessions: list, show, events, network, allow, deny, diff, prompt, queue, edit-prompt, cancel-prompt, stop, retry, answer, shell, cp, archive, delete, pull
     #[command(visible_alias = "tasks")]
     Sessions(Sessions),
     /// Environments, in which sessions work: list, show, create, edit, archive, default, test-setup, refresh
@@ -138,6 +139,29 @@ pub(crate) struct Demo {
 pub(crate) struct Sessions {
     #[command(subcommand)]
     pub(crate) command: SessionsCommand,
+}
+
+/// When a prompt reaches an agent that works.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+#[group(multiple = false)]
+pub(crate) struct When {
+    /// With the results of the tools that run, before the next request to the model; as without a word
+    #[arg(long)]
+    next: bool,
+    /// As a turn of its own, after this one
+    #[arg(long)]
+    later: bool,
+    /// At once: interrupt the turn and begin the next one with it
+    #[arg(long)]
+    now: bool,
+}
+
+impl When {
+    /// The chosen one, if any was.
+    pub(crate) fn delivery(self) -> Option<Delivery> {
+        let chosen = [(self.next, Delivery::Next), (self.later, Delivery::Later), (self.now, Delivery::Now)];
+        chosen.into_iter().find_map(|(is_chosen, delivery)| is_chosen.then_some(delivery))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -229,6 +253,34 @@ pub(crate) enum SessionsCommand {
         session: SessionId,
         /// The prompt
         text: String,
+        #[command(flatten)]
+        when: When,
+    },
+    /// The prompts that wait
+    Queue {
+        /// The session's id
+        session: SessionId,
+        /// One JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change a prompt that waits
+    EditPrompt {
+        /// The session's id
+        session: SessionId,
+        /// The prompt's id
+        prompt: PromptId,
+        /// The prompt in other words
+        text: Option<String>,
+        #[command(flatten)]
+        when: When,
+    },
+    /// Take a prompt back that waits
+    CancelPrompt {
+        /// The session's id
+        session: SessionId,
+        /// The prompt's id
+        prompt: PromptId,
     },
     /// Stop what runs
     Stop {

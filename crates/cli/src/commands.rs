@@ -7,6 +7,7 @@ pub(crate) mod environments;
 pub(crate) mod image;
 pub(crate) mod login;
 mod network;
+mod prompts;
 pub(crate) mod remote;
 pub(crate) mod sandbox;
 mod secrets;

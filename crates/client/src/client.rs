@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use protocol::api::{
-    AnswerQuestion, ArchiveSession, CreatePrompt, CreateSession, Diff, EventPage, FilesTaken, LoginCode,
-    NewToken, PromptAccepted, ServerInfo, SessionList, Upload,
+    AnswerQuestion, ArchiveSession, CreatePrompt, CreateSession, Diff, EditPrompt, EventPage, FilesTaken,
+    LoginCode, NewToken, PromptAccepted, QueuedPrompts, ServerInfo, SessionList, Upload,
 };
 use protocol::egress::NetworkPage;
-use protocol::ids::{QuestionId, Seq, SessionId, ShellId};
+use protocol::ids::{PromptId, QuestionId, Seq, SessionId, ShellId};
 use protocol::network::{DecideNetwork, NetworkTest};
 use protocol::problem::Problem;
+use protocol::prompt::QueuedPrompt;
 use protocol::shell::{OpenShell, Shell, ShellList};
 use protocol::view::SessionView;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
@@ -132,13 +133,34 @@ impl Client {
     pub async fn prompt(
         &self,
         session: SessionId,
-        text: &str,
+        body: &CreatePrompt,
         key: &str,
     ) -> Result<PromptAccepted, ClientError> {
-        let body = CreatePrompt { text: text.to_owned() };
         let path = format!("/sessions/{session}/prompts");
         let request = self.request(Method::POST, &path).timeout(SHORT).header("idempotency-key", key);
-        self.json(request.json(&body)).await
+        self.json(request.json(body)).await
+    }
+
+    /// The prompts that wait.
+    pub async fn prompts(&self, session: SessionId) -> Result<QueuedPrompts, ClientError> {
+        self.get(&format!("/sessions/{session}/prompts")).await
+    }
+
+    /// Changes a prompt that waits.
+    pub async fn edit_prompt(
+        &self,
+        session: SessionId,
+        prompt: PromptId,
+        body: &EditPrompt,
+    ) -> Result<QueuedPrompt, ClientError> {
+        let path = format!("/sessions/{session}/prompts/{prompt}");
+        self.json(self.request(Method::PATCH, &path).timeout(SHORT).json(body)).await
+    }
+
+    /// Takes a prompt back that waits.
+    pub async fn cancel_prompt(&self, session: SessionId, prompt: PromptId) -> Result<(), ClientError> {
+        let path = format!("/sessions/{session}/prompts/{prompt}");
+        self.send(self.request(Method::DELETE, &path).timeout(SHORT)).await.map(drop)
     }
 
     /// Stops what runs.

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!   Start ──▶ running ── main process ended, output sent ──▶ forgotten
-//!               │ Signal · Credit · Stdin · timeout
+//!               │ Signal · Credit · Stdin · timeout             ▲ Release, or too many
+//!               └── kept: Attach ── main process ended ──▶ ended ┘
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,11 +22,15 @@ use tokio::net::unix::pipe;
 use tokio::sync::{Notify, mpsc};
 
 use crate::connection::Outbox;
+use crate::journal::Journal;
 use crate::kill;
-use crate::pump::Pump;
+use crate::pump::{Destination, Pump};
 use crate::reaper::Reaper;
 use crate::spawn::spawn;
 use crate::terminal::Terminal;
+
+/// Ended commands whose outcome nobody took yet, at most.
+const MAX_ENDED: usize = 128;
 
 /// One running command, as those see it who do not carry its output.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub struct Running {
     pub credit_came: Notify,
     /// Whether its timeout killed it.
     pub timed_out: Cell<bool>,
+    /// What it said, where that is kept.
+    journal: Option<Rc<Journal>>,
     terminal: Option<Terminal>,
     input: RefCell<Option<mpsc::UnboundedSender<Vec<u8>>>>,
     input_waiting: Rc<Cell<u64>>,
@@ -51,6 +58,10 @@ pub struct InputOverrun(pub ExecId);
 #[derive(Debug, Default)]
 pub struct Commands {
     table: RefCell<HashMap<ExecId, Rc<Running>>>,
+    /// Kept ones that ended, oldest first.
+    ended: RefCell<VecDeque<ExecId>>,
+    /// Kept ones of which nothing is left: they must not run again.
+    forgotten: RefCell<HashSet<ExecId>>,
     reaper: Rc<Reaper>,
     /// Whether every command may gain rights.
     nested: bool,
@@ -60,7 +71,7 @@ impl Commands {
     /// No commands yet.
     #[must_use]
     pub fn new(reaper: Rc<Reaper>, nested: bool) -> Self {
-        Self { table: RefCell::default(), reaper, nested }
+        Self { reaper, nested, ..Self::default() }
     }
 
     /// Starts a command whose output goes to this connection.
@@ -70,6 +81,9 @@ impl Commands {
             let path = exec.to_string();
             return Err(HandsError::Io { path, reason: "a command with this id runs already".into() });
         }
+        if self.forgotten.borrow().contains(&exec) {
+            return Err(ran_before(exec));
+        }
         let spawned = spawn(spec, spec.new_privileges || self.nested)?;
         let ended = self.reaper.wait_for(spawned.pid);
         let running = Rc::new(Running {
@@ -77,6 +91,7 @@ impl Commands {
             credit: Cell::new(INITIAL_CREDIT),
             credit_came: Notify::new(),
             timed_out: Cell::new(false),
+            journal: spec.kept.then(|| Rc::new(Journal::open(exec))),
             terminal: spawned.terminal,
             input: RefCell::new(None),
             input_waiting: Rc::default(),
@@ -92,24 +107,85 @@ impl Commands {
         }
         self.table.borrow_mut().insert(exec, Rc::clone(&running));
         let (stdout, stderr) = (spawned.stdout, spawned.stderr);
-        let pump =
-            Pump { exec, commands: Rc::clone(self), running, stdout, stderr, ended, outbox: outbox.clone() };
+        let destination = match &running.journal {
+            Some(journal) => {
+                journal.attach(exec, &running, outbox);
+                Destination::Journal(Rc::clone(journal))
+            }
+            None => Destination::Host(outbox.clone()),
+        };
+        let pump = Pump { exec, commands: Rc::clone(self), running, stdout, stderr, ended, destination };
         tokio::task::spawn_local(pump.run());
         Ok(())
     }
 
-    /// Sends a signal; a kill returns once everything is dead.
+    /// Gives what a kept command said to this connection, and what it will say.
+    pub fn attach(&self, exec: ExecId, outbox: &Outbox) -> Result<(), HandsError> {
+        if self.forgotten.borrow().contains(&exec) {
+            return Err(ran_before(exec));
+        }
+        let table = self.table.borrow();
+        let kept = table.get(&exec).and_then(|running| Some((running, running.journal.as_ref()?)));
+        let Some((running, journal)) = kept else {
+            return Err(HandsError::NotFound { path: exec.to_string() });
+        };
+        running.credit.set(INITIAL_CREDIT);
+        journal.attach(exec, running, outbox);
+        Ok(())
+    }
+
+    /// Lets go of what a kept command said, at its end where it still runs.
+    pub fn release(&self, exec: ExecId) {
+        let journal = self.table.borrow().get(&exec).and_then(|running| running.journal.clone());
+        let Some(journal) = journal else { return };
+        journal.released.set(true);
+        if journal.has_ended() {
+            self.ended.borrow_mut().retain(|ended| *ended != exec);
+            self.let_go(exec);
+        }
+    }
+
+    /// A kept command ended: its outcome waits for the host, unless there are too many of those.
+    pub fn keep_ended(&self, exec: ExecId, journal: &Journal) {
+        if journal.released.get() {
+            return self.let_go(exec);
+        }
+        self.ended.borrow_mut().push_back(exec);
+        while self.ended.borrow().len() > MAX_ENDED {
+            let oldest = self.ended.borrow_mut().pop_front();
+            oldest.into_iter().for_each(|oldest| self.let_go(oldest));
+        }
+    }
+
+    fn let_go(&self, exec: ExecId) {
+        self.forget(exec);
+        self.forgotten.borrow_mut().insert(exec);
+    }
+
+    /// The main process of a command that runs.
+    fn leader(&self, exec: ExecId) -> Option<Pid> {
+        let table = self.table.borrow();
+        let running = table.get(&exec)?;
+        // The number of one that ended may be another process's by now.
+        let has_ended = running.journal.as_ref().is_some_and(|journal| journal.has_ended());
+        (!has_ended).then_some(running.pid)
+    }
+
+    /// Sends a signal; a kill returns once everything is dead. A kept command that ended can still be
+    /// killed: what it left behind goes.
     pub async fn signal(&self, exec: ExecId, signal: ExecSignal) -> Result<(), HandsError> {
-        let Some(pid) = self.table.borrow().get(&exec).map(|running| running.pid) else {
+        let leader = self.leader(exec);
+        if signal == ExecSignal::Kill && self.table.borrow().contains_key(&exec) {
+            kill::command(exec, leader, &self.reaper).await;
+            return Ok(());
+        }
+        let Some(pid) = leader else {
             return Err(HandsError::NotFound { path: exec.to_string() });
         };
         let signal = match signal {
             ExecSignal::Interrupt => Signal::SIGINT,
             ExecSignal::Terminate => Signal::SIGTERM,
-            ExecSignal::Kill => {
-                kill::command(exec, pid, &self.reaper).await;
-                return Ok(());
-            }
+            ExecSignal::Kill => return Ok(()),
         };
         match killpg(pid, signal) {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
@@ -125,6 +201,18 @@ impl Commands {
         let failed =
             |error: std::io::Error| HandsError::Io { path: exec.to_string(), reason: error.to_string() };
         terminal.resize(size).map_err(failed)
+    }
+
+    /// Kills the commands that are not kept; returns once they are gone.
+    pub async fn kill_unkept(&self) {
+        let unkept: Vec<(ExecId, Pid)> = {
+            let table = self.table.borrow();
+            let unkept = table.iter().filter(|(_, running)| running.journal.is_none());
+            unkept.map(|(exec, running)| (*exec, running.pid)).collect()
+        };
+        for (exec, pid) in unkept {
+            kill::command(exec, Some(pid), &self.reaper).await;
+        }
     }
 
     /// Kills everything; returns once it is gone.
@@ -192,8 +280,12 @@ async fn expire(commands: std::rc::Weak<Commands>, exec: ExecId, after: Duration
     tokio::time::sleep(after).await;
     let Some(commands) = commands.upgrade() else { return };
     let running = commands.table.borrow().get(&exec).map(Rc::clone);
-    if let Some(running) = running {
+    if let Some((running, pid)) = running.zip(commands.leader(exec)) {
         running.timed_out.set(true);
-        kill::command(exec, running.pid, &commands.reaper).await;
+        kill::command(exec, Some(pid), &commands.reaper).await;
     }
+}
+
+fn ran_before(exec: ExecId) -> HandsError {
+    HandsError::Limit(format!("the command {exec} ran before, and what it said is not kept any more"))
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   accepted ── hello both ways ──▶ serving ── closed, replaced or damaged ──▶ gone
-//!      └── no hello in time ──▶ gone          commands go on, their output waits in their pipes
+//!      └── no hello in time ──▶ gone          commands go on, their output waits in their pipes or
+//!                                             their journals
 //! ```
 
 use std::io;
@@ -131,6 +132,11 @@ async fn answer(id: u64, request: Request, commands: &Rc<Commands>, outbox: &Out
     let reply: Result<Reply, HandsError> = match request {
         // The reply is queued before the command's pump runs for the first time, so before its output.
         Request::Start(spec) => commands.start(&spec, outbox).map(|()| Reply::Done),
+        Request::Attach { exec } => commands.attach(exec, outbox).map(|()| Reply::Done),
+        Request::Release { exec } => {
+            commands.release(exec);
+            Ok(Reply::Done)
+        }
         Request::Resize { exec, size } => commands.resize(exec, size).map(|()| Reply::Done),
         // Killing may take a while, and the host may want other things meanwhile.
         Request::Signal { exec, signal } => {
@@ -141,10 +147,14 @@ async fn answer(id: u64, request: Request, commands: &Rc<Commands>, outbox: &Out
             });
             return;
         }
-        Request::KillAll => {
+        Request::KillAll | Request::KillUnkept => {
             let (commands, outbox) = (Rc::clone(commands), outbox.clone());
+            let kept_too = matches!(request, Request::KillAll);
             tokio::task::spawn_local(async move {
-                commands.kill_all().await;
+                match kept_too {
+                    true => commands.kill_all().await,
+                    false => commands.kill_unkept().await,
+                }
                 outbox.send(&FromGuest::Reply { id, reply: Ok(Reply::Done) }).await;
             });
             return;

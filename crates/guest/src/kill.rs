@@ -36,8 +36,9 @@ const DEATH_POLL: Duration = Duration::from_millis(2);
 /// Looks for the dying before giving up on the unkillable (in the kernel's uninterruptible sleep).
 const DEATH_ROUNDS: usize = 2_500;
 
-/// Kills what belongs to this command and returns once it is dead.
-pub async fn command(exec: ExecId, leader: Pid, reaper: &Reaper) {
+/// Kills what belongs to this command and returns once it is dead. Without a leader, whose number may be
+/// another's by now, it is what the command left behind.
+pub async fn command(exec: ExecId, leader: Option<Pid>, reaper: &Reaper) {
     let marker = format!("{MARKER}={exec}");
     for _ in 0..DEATH_ROUNDS {
         // Without an `await` until all go on again.
@@ -84,23 +85,20 @@ fn send_all(processes: &[Process], signal: Signal) {
     }
 }
 
-fn members(leader: Pid, marker: &[u8]) -> Vec<Process> {
+fn members(leader: Option<Pid>, marker: &[u8]) -> Vec<Process> {
     let mut processes = procfs::processes();
     processes.retain(Process::is_alive);
-    select(&processes, leader.as_raw(), |pid| procfs::has_environment(pid, marker))
+    select(&processes, leader.map(Pid::as_raw), |pid| procfs::has_environment(pid, marker))
 }
 
 /// Which of these processes belong to the command with this leader.
-fn select(processes: &[Process], leader: i32, is_marked: impl Fn(i32) -> bool) -> Vec<Process> {
+fn select(processes: &[Process], leader: Option<i32>, is_marked: impl Fn(i32) -> bool) -> Vec<Process> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     let mut open = Vec::new();
     for process in processes {
         children.entry(process.parent).or_default().push(process.pid);
-        if process.pid == leader
-            || process.group == leader
-            || process.session == leader
-            || is_marked(process.pid)
-        {
+        let is_led = |leader| [process.pid, process.group, process.session].contains(&leader);
+        if leader.is_some_and(is_led) || is_marked(process.pid) {
             open.push(process.pid);
         }
     }
@@ -135,7 +133,10 @@ mod tests {
             process(21, 20, 20, 20),
         ];
         let found: Vec<i32> =
-            select(&processes, 10, |pid| pid == 15).iter().map(|process| process.pid).collect();
+            select(&processes, Some(10), |pid| pid == 15).iter().map(|process| process.pid).collect();
         assert_eq!(found, [10, 11, 12, 13, 14, 15, 16]);
+        let left: Vec<i32> =
+            select(&processes, None, |pid| pid == 15).iter().map(|process| process.pid).collect();
+        assert_eq!(left, [15, 16], "of a command that ended, only what it marked");
     }
 }

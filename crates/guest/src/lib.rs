@@ -7,7 +7,7 @@
 //!           commands                   files                  kill
 //!              │ spawn                   read, write            /proc, signals
 //!              ▼                         stat, list
-//!     own session per command ──▶ pump: output as far as credit allows
+//!     own session per command ──▶ pump: output as far as credit allows, or into the command's journal
 //!              ▲
 //!           reaper: every orphan
 //! ```
@@ -25,6 +25,7 @@ pub mod connection;
 pub mod environment;
 pub mod files;
 pub mod init;
+pub mod journal;
 pub mod kill;
 pub mod procfs;
 pub mod pump;

@@ -1,9 +1,10 @@
-//! Carries one command's output to the host, as far as its credit allows.
+//! Carries one command's output to the host, as far as its credit allows, or into its journal.
 //!
 //! ```text
 //!            readable and credit ──▶ Output frame ──┐
 //!   running ─────────────────────────────────────── ┤
-//!      │ main process ends                          │ host gone: output waits in the pipes
+//!      │ main process ends                          │ host gone: output waits in the pipes, unless there
+//!      │                                            │ is a journal, which has room or will
 //!      ▼                                            ▼
 //!   draining ── both at the end, or quiet, or long enough ──▶ Exited ──▶ rest is read and dropped
 //! ```
@@ -28,6 +29,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::commands::{Commands, Running};
 use crate::connection::Outbox;
+use crate::journal::Journal;
 use crate::reaper::Ended;
 
 /// So long without output, after the end of the main process, is the end of the output.
@@ -92,6 +94,70 @@ impl Stream {
     }
 }
 
+/// Where the output goes.
+#[derive(Debug)]
+pub enum Destination {
+    /// To the connection that started the command.
+    Host(Outbox),
+    /// Into the journal, and from there to whoever is attached.
+    Journal(Rc<Journal>),
+}
+
+impl Destination {
+    /// How many bytes are taken now.
+    fn room(&self, running: &Running) -> usize {
+        match self {
+            Self::Host(_) => usize::try_from(running.credit.get()).unwrap_or(usize::MAX),
+            Self::Journal(journal) => journal.room(),
+        }
+    }
+
+    async fn room_came(&self, running: &Running) {
+        match self {
+            Self::Host(_) => running.credit_came.notified().await,
+            Self::Journal(journal) => journal.room_came().await,
+        }
+    }
+
+    /// Whether nobody will ever take anything.
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Host(outbox) => outbox.is_closed(),
+            Self::Journal(_) => false,
+        }
+    }
+
+    async fn gone(&self) {
+        match self {
+            Self::Host(outbox) => outbox.closed().await,
+            Self::Journal(_) => std::future::pending().await,
+        }
+    }
+
+    async fn take(&self, exec: ExecId, running: &Running, stderr: bool, bytes: Vec<u8>) {
+        match self {
+            Self::Host(outbox) => {
+                running.credit.set(running.credit.get().saturating_sub(bytes.len() as u64));
+                outbox.send(&FromGuest::Output { exec, stderr, bytes }).await;
+            }
+            Self::Journal(journal) => journal.push(stderr, bytes),
+        }
+    }
+
+    async fn finish(&self, exec: ExecId, commands: &Commands, end: ExecEnd) {
+        match self {
+            Self::Host(outbox) => {
+                commands.forget(exec);
+                outbox.send(&FromGuest::Exited { exec, end }).await;
+            }
+            Self::Journal(journal) => {
+                journal.finish(end);
+                commands.keep_ended(exec, journal);
+            }
+        }
+    }
+}
+
 /// Everything that the pump of one command needs.
 pub struct Pump {
     /// The command.
@@ -106,25 +172,25 @@ pub struct Pump {
     pub stderr: Option<pipe::Receiver>,
     /// The end of its main process.
     pub ended: oneshot::Receiver<Ended>,
-    /// The connection that started it.
-    pub outbox: Outbox,
+    /// Where its output goes.
+    pub destination: Destination,
 }
 
 impl Pump {
     /// Runs to the end of the command and of its output, and reports it unless the host is gone.
     pub async fn run(self) {
-        let Self { exec, commands, running, stdout, stderr, mut ended, outbox } = self;
+        let Self { exec, commands, running, stdout, stderr, mut ended, destination } = self;
         let mut streams = [Stream::new(Some(stdout), false), Stream::new(stderr, true)];
         let mut buffer = vec![0; PIECE];
         let mut end: Option<(Ended, Instant)> = None;
         let mut quiet_from = Instant::now();
         loop {
-            let host_gone = outbox.is_closed();
+            let host_gone = destination.is_gone();
             if end.is_some() && (host_gone || streams.iter().all(|stream| stream.pipe.is_none())) {
                 break;
             }
-            let credit = usize::try_from(running.credit.get()).unwrap_or(usize::MAX);
-            let may_send = credit > 0 && !host_gone;
+            let room = destination.room(&running);
+            let may_send = room > 0 && !host_gone;
             let settled = streams.iter().all(|stream| stream.owed == 0);
             let deadline = end.filter(|_| settled).map(|(_, since)| (quiet_from + QUIET).min(since + DRAIN));
             let stalled_at = Instant::now();
@@ -141,20 +207,18 @@ impl Pump {
                     err.main_process_ended();
                     continue;
                 }
-                () = running.credit_came.notified(), if !may_send && !host_gone => {
+                () = destination.room_came(&running), if !may_send && !host_gone => {
                     // The wait for the host is not the command's silence.
                     let waited = stalled_at.elapsed();
                     quiet_from += waited;
                     end = end.map(|(how, since)| (how, since + waited));
                     continue;
                 }
-                () = outbox.closed(), if !host_gone => continue,
+                () = destination.gone(), if !host_gone => continue,
             };
-            if let Some(bytes) = which.take(credit, &mut buffer) {
-                running.credit.set(running.credit.get().saturating_sub(bytes.len() as u64));
+            if let Some(bytes) = which.take(room, &mut buffer) {
                 quiet_from = Instant::now();
-                let stderr = which.stderr;
-                outbox.send(&FromGuest::Output { exec, stderr, bytes }).await;
+                destination.take(exec, &running, which.stderr, bytes).await;
             }
         }
         drop(buffer);
@@ -167,8 +231,7 @@ impl Pump {
             // The kernel's counters of the other limits are outside, in the host's control groups.
             let exceeded = (code != Some(0) && disk_is_full()).then_some(Exceeded::Disk(0));
             let end = ExecEnd { code, signal, timed_out, exceeded };
-            commands.forget(exec);
-            outbox.send(&FromGuest::Exited { exec, end }).await;
+            destination.finish(exec, &commands, end).await;
         }
         let [out, err] = streams;
         drain(out, err).await;

@@ -46,6 +46,12 @@ pub trait AgentPort: Send + Sync {
     /// Asks the person and waits for the answer; the first option stands when the deadline passes.
     async fn ask(&self, text: String, options: Vec<QuestionOption>) -> Result<Answer, PortError>;
 
+    /// Takes the prompts that came meanwhile and wait for the next request to the model; the log says that
+    /// they were handed over. To be asked for where results go back.
+    async fn take_prompts(&self) -> Result<Vec<(PromptId, String)>, PortError> {
+        Ok(Vec::new())
+    }
+
     /// What the sandbox's network refused since then, as far as it is known already, each host and port
     /// once.
     fn refused_since(&self, since: Instant) -> Vec<NetworkDenied>;
@@ -60,6 +66,9 @@ pub struct TurnInput {
     pub prompt: PromptId,
     /// The prompt's text.
     pub text: String,
+    /// Whether the turn began under a server that died: the agent, whose log was restored, goes on
+    /// where that one was.
+    pub resumed: bool,
 }
 
 /// How a turn ended, in the agent's words.

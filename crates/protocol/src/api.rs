@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 use crate::ids::{PromptId, Seq, SessionId};
+use crate::prompt::{Delivery, QueuedPrompt};
 use crate::usage::DiffStat;
 use crate::view::SessionView;
 
@@ -96,6 +97,30 @@ pub struct SessionList {
 pub struct CreatePrompt {
     /// 1 to 64,000 characters.
     pub text: String,
+    /// When it is handed over while a turn runs.
+    #[serde(default, skip_serializing_if = "Delivery::is_next")]
+    pub delivery: Delivery,
+}
+
+/// Body of `PATCH /sessions/{id}/prompts/{prompt}`: what is left out stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct EditPrompt {
+    /// 1 to 64,000 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// When it is handed over while a turn runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
+}
+
+/// Answer of `GET /sessions/{id}/prompts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QueuedPrompts {
+    /// In the order in which turns begin with them.
+    pub prompts: Vec<QueuedPrompt>,
 }
 
 /// Answer of `POST /sessions/{id}/prompts`: durable.

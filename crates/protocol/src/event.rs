@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::environment::EnvironmentRef;
 use crate::ids::{Epoch, PromptId, QuestionId, Seq, SessionId, ShellId, TurnId};
 pub use crate::network::{NetworkAllowed, NetworkDenied};
+use crate::prompt::Delivery;
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 use crate::usage::{DiffStat, Usage};
 
@@ -77,10 +78,27 @@ pub enum EventBody {
     },
     /// A prompt was accepted; it is durable from here on.
     #[serde(rename = "prompt.queued")]
-    PromptQueued { prompt: PromptId, text: String },
+    PromptQueued {
+        prompt: PromptId,
+        text: String,
+        #[serde(default, skip_serializing_if = "Delivery::is_next")]
+        delivery: Delivery,
+    },
+    /// A waiting prompt was changed.
+    #[serde(rename = "prompt.edited")]
+    PromptEdited { prompt: PromptId, text: String, delivery: Delivery },
+    /// A waiting prompt was taken back.
+    #[serde(rename = "prompt.cancelled")]
+    PromptCancelled { prompt: PromptId },
+    /// A waiting prompt was handed over into the turn that runs.
+    #[serde(rename = "prompt.delivered")]
+    PromptDelivered { prompt: PromptId },
     /// A turn began with a queued prompt.
     #[serde(rename = "turn.started")]
     TurnStarted { prompt: PromptId },
+    /// The server died and came back; the turn goes on.
+    #[serde(rename = "turn.resumed")]
+    TurnResumed {},
     /// Somebody asked the turn to stop.
     #[serde(rename = "turn.interrupted")]
     TurnInterrupted { reason: StopReason },
@@ -440,7 +458,11 @@ impl EventBody {
             Self::StepOutput { .. } => "step.output",
             Self::StepFinished { .. } => "step.finished",
             Self::PromptQueued { .. } => "prompt.queued",
+            Self::PromptEdited { .. } => "prompt.edited",
+            Self::PromptCancelled { .. } => "prompt.cancelled",
+            Self::PromptDelivered { .. } => "prompt.delivered",
             Self::TurnStarted { .. } => "turn.started",
+            Self::TurnResumed {} => "turn.resumed",
             Self::TurnInterrupted { .. } => "turn.interrupted",
             Self::TurnEnded(_) => "turn.ended",
             Self::AgentMessage(_) => "agent.message",

@@ -15,6 +15,9 @@
 //! Everything that the guest says is hostile: the host caps, checks and attributes it by the
 //! connection, never by its content. A command's output stops at its credit; the command then waits
 //! in its own pipe, and nothing on the host grows.
+//!
+//! A command that is [kept](ExecSpec::kept) outlives the connection: the guest journals what it says,
+//! and gives all of it again, from the first byte on, to a host that attaches.
 
 use std::time::Duration;
 
@@ -25,10 +28,10 @@ use crate::hands::{DirEntry, ExecEnd, ExecSignal, ExecSpec, FileChunk, FileStat,
 use crate::ids::ExecId;
 
 /// The generation of this wire. A host speaks to guests of its own and of some older generations.
-pub const WIRE_VERSION: u16 = 2;
+pub const WIRE_VERSION: u16 = 3;
 
 /// The oldest generation of a guest that a host still speaks to.
-pub const OLDEST_WIRE_VERSION: u16 = 2;
+pub const OLDEST_WIRE_VERSION: u16 = 3;
 
 /// The longest frame, without its length.
 pub const MAX_FRAME: usize = 1024 * 1024;
@@ -41,6 +44,10 @@ pub const INITIAL_CREDIT: u64 = 512 * 1024;
 
 /// Standard input that a host may send to a command before the first [`FromGuest::StdinTaken`].
 pub const STDIN_CREDIT: u64 = 256 * 1024;
+
+/// The most output of one kept command that the guest journals. A longer one waits for its host from
+/// there on, and what passed through meanwhile is missing when it is given again.
+pub const JOURNAL_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How long either side waits for the other's hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,6 +89,13 @@ pub enum Request {
     Signal { exec: ExecId, signal: ExecSignal },
     /// Kills every command and all that they left behind.
     KillAll,
+    /// Gives what a kept command said and says, from the beginning; answered by [`Reply::Done`], or with
+    /// `NotFound` where it was never started.
+    Attach { exec: ExecId },
+    /// What a kept command said is safe elsewhere: its journal goes once it has ended.
+    Release { exec: ExecId },
+    /// Kills the commands that are not kept, whose host is gone.
+    KillUnkept,
     /// Reads a part of a file.
     ReadFile { path: String, offset: u64, limit: u64 },
     /// Writes a part of a file's new content; the last part puts it in place.

@@ -52,6 +52,9 @@ pub struct ExecSpec {
     pub terminal: Option<TerminalSize>,
     /// Whether what it starts may gain rights that it does not have, by setuid programs and the like.
     pub new_privileges: bool,
+    /// Whether the hands journal what it says until it is [released](Hands::release), so that a caller
+    /// that died can attach again. Its id is then never used for another command.
+    pub kept: bool,
 }
 
 impl ExecSpec {
@@ -67,6 +70,7 @@ impl ExecSpec {
             timeout: None,
             terminal: None,
             new_privileges: false,
+            kept: false,
         }
     }
 }
@@ -215,6 +219,15 @@ pub struct DirEntry {
 pub trait Hands: Send + Sync {
     /// Starts a command. Its output waits inside until it is taken from the [`Execution`].
     async fn start(&self, spec: ExecSpec) -> Result<Box<dyn Execution>, HandsError>;
+
+    /// Takes up a kept command that was started before, perhaps by a process that died: all that it
+    /// said comes again. `NotFound` says that it never began; hands that keep nothing always say so.
+    async fn attach(&self, exec: ExecId) -> Result<Box<dyn Execution>, HandsError> {
+        Err(HandsError::NotFound { path: exec.to_string() })
+    }
+
+    /// Says that the outcome of a kept command is safe, and its journal is not needed any more.
+    fn release(&self, _exec: ExecId) {}
 
     /// Reads at most `limit` bytes from `offset`. Follows links; refuses what is no regular file.
     async fn read_file(&self, path: &str, offset: u64, limit: u64) -> Result<FileChunk, HandsError>;

@@ -30,6 +30,7 @@ pub mod ids;
 pub mod local;
 pub mod network;
 pub mod problem;
+pub mod prompt;
 pub mod sandbox_host;
 pub mod sandbox_spec;
 pub mod secret;

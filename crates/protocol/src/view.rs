@@ -153,6 +153,9 @@ impl SessionView {
             EventBody::SessionArchived { archived } => self.archived = *archived,
             EventBody::StepStarted { step } => self.activity = step_activity(*step).into(),
             EventBody::PromptQueued { .. } => self.queued_prompts += 1,
+            EventBody::PromptCancelled { .. } | EventBody::PromptDelivered { .. } => {
+                self.queued_prompts = self.queued_prompts.saturating_sub(1);
+            }
             EventBody::TurnStarted { .. } => {
                 self.turns += 1;
                 self.queued_prompts = self.queued_prompts.saturating_sub(1);
@@ -176,6 +179,8 @@ impl SessionView {
             EventBody::SessionCreated(_)
             | EventBody::StepOutput { .. }
             | EventBody::StepFinished { .. }
+            | EventBody::PromptEdited { .. }
+            | EventBody::TurnResumed {}
             | EventBody::TurnInterrupted { .. }
             | EventBody::ShellOpened { .. }
             | EventBody::ShellClosed { .. }

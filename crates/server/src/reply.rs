@@ -104,6 +104,9 @@ impl From<SessionError> for Reply {
             SessionError::Recovering(_) => Self::new(503, "recovering", text, "try again in a moment"),
             SessionError::NothingFailed(_) => Self::new(409, "nothing_failed", text, "send a prompt instead"),
             SessionError::Environment(error) => error.into(),
+            SessionError::PromptTaken(_) => {
+                Self::new(409, "prompt_taken", text, "send another prompt, or stop the turn")
+            }
             SessionError::NothingRuns(_) => Self::new(409, "nothing_runs", text, "nothing has to be done"),
             SessionError::NoSandbox(_) => Self::new(409, "no_sandbox", text, "send a prompt; it starts one"),
             SessionError::NoShell(_) => Self::new(404, "shell_not_found", text, "open another one"),

@@ -5,7 +5,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{delete, get, patch, post, put};
 
 use crate::routes::{
     access, blobs, diff, environments, events, files, git, health, info, metrics, network, prompts, sessions,
@@ -50,7 +50,11 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/sessions/{session}/archive", post(sessions::archive_session))
         .route("/sessions/{session}/stop", post(sessions::stop_session))
         .route("/sessions/{session}/retry", post(sessions::retry_session))
-        .route("/sessions/{session}/prompts", post(prompts::create_prompt))
+        .route("/sessions/{session}/prompts", get(prompts::list_prompts).post(prompts::create_prompt))
+        .route(
+            "/sessions/{session}/prompts/{prompt}",
+            patch(prompts::edit_prompt).delete(prompts::cancel_prompt),
+        )
         .route("/sessions/{session}/questions/{question}", post(prompts::answer_question))
         .route("/sessions/{session}/events", get(events::list_events))
         .route(

@@ -8,6 +8,7 @@ use protocol::api::MAX_PROMPT_CHARS;
 use protocol::environment::EnvironmentRef;
 use protocol::event::{RepositoryOrigin, SessionCreated};
 use protocol::ids::{PromptId, SessionId};
+use protocol::prompt::{Delivery, QueuedPrompt};
 use protocol::view::SessionView;
 use store::{Accepted, IdempotencyKey};
 use ulid::Ulid;
@@ -138,10 +139,23 @@ impl Sessions {
         &self,
         id: SessionId,
         text: String,
+        delivery: Delivery,
         key: Option<IdempotencyKey>,
     ) -> Result<Accepted<(PromptId, u64)>, SessionError> {
         check_prompt(&text)?;
-        self.handle(id).await?.prompt(text, key).await
+        self.handle(id).await?.prompt(text, delivery, key).await
+    }
+
+    /// Changes a prompt that waits; what is not given stays.
+    pub async fn edit_prompt(
+        &self,
+        id: SessionId,
+        prompt: PromptId,
+        text: Option<String>,
+        delivery: Option<Delivery>,
+    ) -> Result<QueuedPrompt, SessionError> {
+        text.as_deref().map_or(Ok(()), check_prompt)?;
+        self.handle(id).await?.edit_prompt(prompt, text, delivery).await
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!            ┌──────────────────────── select, most urgent first ────────────────────────┐
 //!  requests ─┤ prompt · stop · answer · archive · delete · shut down                      │
-//!  asks ─────┤ the agent asks the person                                                  ├─▶ Machine ─▶ log
+//!  wishes ───┤ the agent asks the person, or for prompts that came meanwhile              ├─▶ Machine ─▶ log
 //!  job ──────┤ sandbox made · a step prepared · turn over                                 │
 //!  sandbox ──┤ it died                                                                    │
 //!  deadline ─┘ a transient state lasted too long                                          │
@@ -17,15 +17,16 @@ mod deadline;
 mod handle;
 mod job;
 mod prepare;
+mod queue;
 mod request;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::agent_port::Agent;
-use protocol::event::{Answer, Event, EventBody, Question};
-use protocol::ids::{Epoch, PromptId, SandboxId, Seq, SessionId};
+use protocol::event::{Answer, EventBody, Question};
+use protocol::ids::{Epoch, SandboxId, Seq, SessionId};
+use protocol::prompt::PromptQueue;
 use protocol::sandbox_spec::Tier;
 use protocol::status::{SandboxPhase, StopReason};
 use protocol::view::SessionView;
@@ -35,7 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::machine::{Input, Machine, Wants};
-use crate::port::Ask;
+use crate::port::Wish;
 use crate::recover;
 use crate::registry::Shared;
 
@@ -81,7 +82,7 @@ pub(crate) struct Driver {
     facts: Arc<SessionView>,
     /// The newest commit that the session repository has of the workspace.
     tip: String,
-    queue: VecDeque<(PromptId, String)>,
+    queue: PromptQueue,
     agent: Option<Box<dyn Agent>>,
     sandbox: Option<LiveSandbox>,
     job: Option<Job>,
@@ -97,7 +98,7 @@ pub(crate) struct Driver {
     /// Take the sandbox down as soon as nothing runs; answered then.
     suspend: Option<Suspend>,
     requests: mpsc::Receiver<Request>,
-    asks: (mpsc::Sender<Ask>, mpsc::Receiver<Ask>),
+    wishes: (mpsc::Sender<Wish>, mpsc::Receiver<Wish>),
 }
 
 /// Why the sandbox is to be taken down when the turn is over.
@@ -143,14 +144,14 @@ impl Driver {
         let found = recover::reconcile(&shared, id, epoch, &events).await?;
         let facts = shared.store.session(id).await?;
         let tip = facts.checkpoint.as_ref().map_or_else(|| facts.base.clone(), |point| point.commit.clone());
-        let queue = waiting_prompts(&events);
+        let queue = PromptQueue::fold(&events);
         let machine = Machine {
             sandbox: facts.sandbox,
             turn: facts.turn,
             waiting_prompts: u32::try_from(queue.len()).unwrap_or(u32::MAX),
         };
         // What the dead server's turn wrote is in the living sandbox and in no checkpoint.
-        let unrecorded = found.is_some();
+        let unrecorded = found.sandbox.is_some();
         let mut driver = Self {
             shared,
             id,
@@ -160,7 +161,7 @@ impl Driver {
             tip,
             queue,
             agent: None,
-            sandbox: found,
+            sandbox: found.sandbox,
             job: None,
             preparing: None,
             question: None,
@@ -169,9 +170,13 @@ impl Driver {
             unrecorded,
             suspend: None,
             requests,
-            asks: mpsc::channel(8),
+            wishes: mpsc::channel(8),
         };
-        driver.record_rest().await?;
+        match found.turn {
+            // Its end records the files.
+            Some(open) => driver.resume_turn(open),
+            None => drop(driver.record_rest().await?),
+        }
         Ok(driver)
     }
 
@@ -179,7 +184,7 @@ impl Driver {
         loop {
             self.go_on().await?;
             let deadline = self.next_deadline();
-            let asks = &mut self.asks.1;
+            let wishes = &mut self.wishes.1;
             tokio::select! {
                 // In this order: a stop must not wait behind the output of what it stops.
                 biased;
@@ -188,7 +193,10 @@ impl Driver {
                     // Every handle is gone: the server is going down hard.
                     None => return Ok(()),
                 },
-                Some(ask) = asks.recv() => self.asked(ask).await?,
+                Some(wish) = wishes.recv() => match wish {
+                    Wish::Ask(ask) => self.asked(ask).await?,
+                    Wish::Prompts(reply) => self.hand_over(reply).await?,
+                },
                 done = job::done(&mut self.job) => if self.job_done(done).await? == Flow::End { return Ok(()) },
                 reason = lost(self.sandbox.as_ref()) => self.sandbox_lost(reason).await?,
                 () = deadline::passed(deadline) => self.deadline_passed().await?,
@@ -262,17 +270,4 @@ async fn lost(sandbox: Option<&LiveSandbox>) -> String {
         Some(sandbox) => sandbox.link.closed().await,
         None => std::future::pending().await,
     }
-}
-
-/// Prompts that no turn took, oldest first.
-fn waiting_prompts(events: &[Event]) -> VecDeque<(PromptId, String)> {
-    let mut queue = VecDeque::new();
-    for event in events {
-        match &event.body {
-            EventBody::PromptQueued { prompt, text } => queue.push_back((*prompt, text.clone())),
-            EventBody::TurnStarted { prompt } => queue.retain(|(waiting, _)| waiting != prompt),
-            _ => {}
-        }
-    }
-    queue
 }

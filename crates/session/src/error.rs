@@ -1,7 +1,7 @@
 //! What a session refuses or cannot do.
 
 use protocol::hands::HandsError;
-use protocol::ids::{QuestionId, SessionId, ShellId};
+use protocol::ids::{PromptId, QuestionId, SessionId, ShellId};
 use store::StoreError;
 
 use crate::environments::EnvironmentError;
@@ -37,6 +37,9 @@ pub enum SessionError {
     /// The sandbox could not do it.
     #[error("the sandbox could not do it: {0}")]
     Hands(#[from] HandsError),
+    /// The agent has it.
+    #[error("prompt {0} does not wait any more: the agent has it, or it was taken back")]
+    PromptTaken(PromptId),
     /// Nothing to stop.
     #[error("nothing runs in session {0}")]
     NothingRuns(SessionId),

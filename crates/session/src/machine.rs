@@ -54,7 +54,7 @@ pub enum Input {
     Answer,
     /// The turn is over.
     End,
-    /// The oldest waiting prompt was given up.
+    /// A waiting prompt was given up, taken back, or handed over into the turn.
     Drop,
 }
 
@@ -109,6 +109,9 @@ impl Machine {
             (Input::End, _, T::Running | T::Waiting) => with(sandbox, rest(waiting_prompts), waiting_prompts),
             (Input::Drop, _, T::Queued) if waiting_prompts > 0 => {
                 with(sandbox, rest(waiting_prompts - 1), waiting_prompts - 1)
+            }
+            (Input::Drop, _, T::Running | T::Waiting) if waiting_prompts > 0 => {
+                with(sandbox, turn, waiting_prompts - 1)
             }
             _ => Err(Illegal { machine: self, input }),
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use protocol::agent_port::{AgentPort, PortError};
 use protocol::event::{Answer, BlobRef, EventBody, LiveDelta, NetworkDenied, QuestionOption};
-use protocol::ids::{Epoch, Seq, SessionId, TurnId};
+use protocol::ids::{Epoch, PromptId, Seq, SessionId, TurnId};
 use store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +20,14 @@ pub(crate) struct Ask {
     pub(crate) answer: oneshot::Sender<Answer>,
 }
 
+/// What an agent asks of the driver, which alone may give it.
+pub(crate) enum Wish {
+    /// An answer of the person.
+    Ask(Ask),
+    /// The prompts that wait for the turn's next request.
+    Prompts(oneshot::Sender<Vec<(PromptId, String)>>),
+}
+
 /// What one turn of an agent writes through.
 pub(crate) struct SessionPort {
     store: Store,
@@ -27,7 +35,7 @@ pub(crate) struct SessionPort {
     epoch: Epoch,
     turn: TurnId,
     cause: Seq,
-    asks: mpsc::Sender<Ask>,
+    wishes: mpsc::Sender<Wish>,
     networks: Arc<Networks>,
 }
 
@@ -39,10 +47,10 @@ impl SessionPort {
         epoch: Epoch,
         turn: TurnId,
         cause: Seq,
-        asks: mpsc::Sender<Ask>,
+        wishes: mpsc::Sender<Wish>,
     ) -> Self {
         let (store, networks) = (shared.store.clone(), Arc::clone(&shared.networks));
-        Self { store, session, epoch, turn, cause, asks, networks }
+        Self { store, session, epoch, turn, cause, wishes, networks }
     }
 }
 
@@ -65,8 +73,16 @@ impl AgentPort for SessionPort {
 
     async fn ask(&self, text: String, options: Vec<QuestionOption>) -> Result<Answer, PortError> {
         let (answer, answered) = oneshot::channel();
-        self.asks.send(Ask { text, options, answer }).await.map_err(|_| PortError::Closed)?;
+        let ask = Wish::Ask(Ask { text, options, answer });
+        self.wishes.send(ask).await.map_err(|_| PortError::Closed)?;
         answered.await.map_err(|_| PortError::Closed)
+    }
+
+    async fn take_prompts(&self) -> Result<Vec<(PromptId, String)>, PortError> {
+        let (reply, taken) = oneshot::channel();
+        self.wishes.send(Wish::Prompts(reply)).await.map_err(|_| PortError::Closed)?;
+        // Without an answer there is nothing to take: the turn is about to end.
+        Ok(taken.await.unwrap_or_default())
     }
 
     fn refused_since(&self, since: Instant) -> Vec<NetworkDenied> {

@@ -1,43 +1,77 @@
 //! Putting right what a crash left, before a driver takes requests.
 //!
 //! ```text
-//!  log ── open turn? ──▶ results for open calls, turn.ended(interrupted)
-//!      ── open step? ──▶ step.finished(error)
-//!  host ─ sandbox lives and was ready? ─▶ adopt: hello, kill what ran for the dead turn
-//!       ─ lives but was half made?    ─▶ destroy
+//!  log ── open turn ─┬─ can go on ──▶ turn.resumed: the driver takes it up
+//!      │             └─ else ───────▶ results for open calls, turn.ended(interrupted)
+//!      └─ open step ──▶ step.finished(error)
+//!  host ─ sandbox lives and was ready? ─▶ adopt: hello, kill what nobody can attach to; all of the dead
+//!       │                                 turn, unless it goes on
+//!       └ lives but was half made?    ─▶ destroy
 //! ```
 //!
-//! Prompts that wait stay; the driver takes them up as if they had just come.
+//! A turn can go on when the sandbox lives, our own agent worked, and nobody had stopped it or was asked
+//! something; and not again and again when it gets no further. Prompts that wait stay; the driver takes
+//! them up as if they had just come.
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use protocol::event::{Event, EventBody, Step, ToolResult};
-use protocol::ids::{Epoch, SessionId, TurnId};
+use protocol::ids::{Epoch, PromptId, Seq, SessionId, TurnId};
 use protocol::sandbox_host::Made;
 use protocol::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 use protocol::view::SessionView;
 use store::StoreError;
 
+use crate::agents::OURS;
 use crate::driver::LiveSandbox;
 use crate::machine::Machine;
 use crate::networks::Ground;
 use crate::provision;
 use crate::registry::Shared;
 
-/// Writes the ends that are missing and finds the living sandbox.
+/// What a crash left.
+pub(crate) struct Found {
+    /// The living sandbox.
+    pub(crate) sandbox: Option<LiveSandbox>,
+    /// The turn that goes on in it.
+    pub(crate) turn: Option<OpenTurn>,
+}
+
+/// A turn that a server began and did not end.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenTurn {
+    pub(crate) turn: TurnId,
+    pub(crate) prompt: PromptId,
+    pub(crate) text: String,
+    /// Its `turn.started`, and when that was.
+    pub(crate) seq: Seq,
+    pub(crate) at: Timestamp,
+}
+
+/// How often in a row a turn goes on that gets no further: something in it may be what kills the server.
+const MAX_RESUMED: usize = 3;
+
+/// Writes the ends that are missing, and finds the living sandbox and the turn that goes on in it.
 pub(crate) async fn reconcile(
     shared: &Shared,
     session: SessionId,
     epoch: Epoch,
     events: &[Event],
-) -> Result<Option<LiveSandbox>, StoreError> {
+) -> Result<Found, StoreError> {
     let Some(view) = SessionView::fold(events) else { return Err(StoreError::NoSession(session)) };
-    let live = adopt(shared, &view).await;
-    let (turn, mut bodies) = missing_ends(events);
+    let open = resumable(&view, events);
+    let live = adopt(shared, &view, open.is_some()).await;
+    let resumed = open.filter(|_| live.is_some());
+    let (turn, mut bodies) = missing_ends(events, resumed.as_ref());
     let waiting = u32::try_from(view.queued_prompts).unwrap_or(u32::MAX);
     let machine = Machine {
         sandbox: sandbox_phase(view.sandbox, live.is_some()),
-        turn: if waiting > 0 { TurnPhase::Queued } else { TurnPhase::Idle },
+        turn: match (&resumed, waiting) {
+            (Some(_), _) => TurnPhase::Running,
+            (None, 0) => TurnPhase::Idle,
+            (None, _) => TurnPhase::Queued,
+        },
         waiting_prompts: waiting,
     };
     if machine.status() != view.status || machine.sandbox != view.sandbox || machine.turn != view.turn {
@@ -46,7 +80,37 @@ pub(crate) async fn reconcile(
     if !bodies.is_empty() {
         shared.store.append(session, epoch, turn, None, bodies).await?;
     }
-    Ok(live)
+    Ok(Found { sandbox: live, turn: resumed })
+}
+
+/// The open turn, if it can go on.
+fn resumable(view: &SessionView, events: &[Event]) -> Option<OpenTurn> {
+    if view.agent != OURS || view.turn != TurnPhase::Running {
+        return None;
+    }
+    let start = events.iter().rposition(|event| matches!(event.body, EventBody::TurnStarted { .. }))?;
+    let (first, rest) = events[start..].split_first()?;
+    let EventBody::TurnStarted { prompt } = first.body else { return None };
+    let stopped =
+        |body: &EventBody| matches!(body, EventBody::TurnEnded(_) | EventBody::TurnInterrupted { .. });
+    if rest.iter().any(|event| stopped(&event.body)) {
+        return None;
+    }
+    let got_further = |body: &EventBody| matches!(body, EventBody::ToolResult(_) | EventBody::Usage { .. });
+    let since = rest.iter().rev().take_while(|event| !got_further(&event.body));
+    if since.filter(|event| matches!(event.body, EventBody::TurnResumed {})).count() >= MAX_RESUMED {
+        return None;
+    }
+    let text = events.iter().rev().find_map(|event| match &event.body {
+        EventBody::PromptQueued { prompt: queued, text, .. }
+        | EventBody::PromptEdited { prompt: queued, text, .. }
+            if *queued == prompt =>
+        {
+            Some(text.clone())
+        }
+        _ => None,
+    })?;
+    Some(OpenTurn { turn: first.turn?, prompt, text, seq: first.seq, at: first.at })
 }
 
 fn sandbox_phase(recorded: SandboxPhase, lives: bool) -> SandboxPhase {
@@ -65,7 +129,7 @@ fn reason(view: &SessionView, lives: bool) -> Option<String> {
 }
 
 /// The sandbox of a session, if it lives and its workspace was whole.
-async fn adopt(shared: &Shared, view: &SessionView) -> Option<LiveSandbox> {
+async fn adopt(shared: &Shared, view: &SessionView, turn_goes_on: bool) -> Option<LiveSandbox> {
     let living = match shared.host.list().await {
         Ok(living) => living,
         Err(error) => {
@@ -85,7 +149,10 @@ async fn adopt(shared: &Shared, view: &SessionView) -> Option<LiveSandbox> {
             shared.reap(sandbox);
             continue;
         };
-        if let Err(error) = link.kill_all().await {
+        // Between turns, background tasks may run that the agent takes up again.
+        let keeps = turn_goes_on || view.current_turn.is_none();
+        let cleared = if keeps { link.kill_unkept().await } else { link.kill_all().await };
+        if let Err(error) = cleared {
             tracing::warn!(session = %view.id, %sandbox, %error, "the sandbox could not be adopted");
             shared.reap(sandbox);
             continue;
@@ -111,14 +178,16 @@ async fn bind_again(shared: &Shared, view: &SessionView, live: &LiveSandbox) -> 
 }
 
 /// What has to be written so that nothing in the log is open, and the turn that it belongs to.
-fn missing_ends(events: &[Event]) -> (Option<TurnId>, Vec<EventBody>) {
+fn missing_ends(events: &[Event], resumed: Option<&OpenTurn>) -> (Option<TurnId>, Vec<EventBody>) {
     let mut bodies = Vec::new();
     for step in open_steps(events) {
         let error = Some("the server stopped while this ran".to_owned());
         bodies.push(EventBody::StepFinished { step, duration_ms: 0, error, detail: None });
     }
     let turn = open_turn(events);
-    if turn.is_some() {
+    if resumed.is_some() {
+        bodies.push(EventBody::TurnResumed {});
+    } else if turn.is_some() {
         bodies.extend(results_for_open_calls(events, "interrupted: the server stopped while this ran"));
         bodies.push(EventBody::TurnInterrupted { reason: StopReason::ServerRestart });
         let message = "The server stopped while this turn ran. Send a prompt to go on.".to_owned();

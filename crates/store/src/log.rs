@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use protocol::api::MAX_QUEUED_PROMPTS;
 use protocol::event::{Event, EventBody};
 use protocol::ids::{Epoch, PromptId, Seq, SessionId, TurnId};
+use protocol::prompt::QueuedPrompt;
 use protocol::view::SessionView;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
@@ -104,17 +105,18 @@ impl Store {
         .await
     }
 
-    /// Queues a prompt: `prompt.queued`, unless too many wait, once per key.
+    /// Queues a prompt as `prompt.queued`, unless too many wait, once per key.
     pub async fn queue_prompt(
         &self,
         session: SessionId,
         epoch: Epoch,
-        prompt: PromptId,
-        text: String,
+        queued: QueuedPrompt,
         idempotency: Option<IdempotencyKey>,
     ) -> Result<Accepted<(PromptId, Seq)>, StoreError> {
         let key = self.key(session).await?;
-        let prepared = self.prepare(session, key, vec![EventBody::PromptQueued { prompt, text }]).await?;
+        let QueuedPrompt { prompt, text, delivery } = queued;
+        let queued = EventBody::PromptQueued { prompt, text, delivery };
+        let prepared = self.prepare(session, key, vec![queued]).await?;
         let at = self.inner.clock.now();
         let inner = Arc::clone(&self.inner);
         self.write(move |write| {

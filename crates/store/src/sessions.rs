@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use protocol::event::{EventBody, SessionCreated};
 use protocol::ids::{Epoch, PromptId, SessionId};
+use protocol::prompt::Delivery;
 use protocol::view::SessionView;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -75,7 +76,10 @@ impl Store {
         idempotency: Option<IdempotencyKey>,
     ) -> Result<Accepted<SessionView>, StoreError> {
         let (key, sealed_key) = self.inner.keys.create(id)?;
-        let bodies = vec![EventBody::SessionCreated(created), EventBody::PromptQueued { prompt, text }];
+        let bodies = vec![
+            EventBody::SessionCreated(created),
+            EventBody::PromptQueued { prompt, text, delivery: Delivery::Next },
+        ];
         let prepared = self.prepare(id, key, bodies).await?;
         let at = self.inner.clock.now();
         let inner = Arc::clone(&self.inner);

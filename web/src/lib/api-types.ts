@@ -313,6 +313,15 @@ export interface SessionError {
   retry_in_ms?: number;
 }
 
+/** When a prompt that is sent while a turn runs reaches the agent. */
+export type Delivery = "next" | "later" | "now";
+
+/** Body of `PATCH /sessions/{id}/prompts/{prompt}`: what is left out stays. */
+export interface EditPrompt {
+  text?: string;
+  delivery?: Delivery;
+}
+
 /** Kind to body: the union `EventBody`. */
 export interface EventBodies {
   "session.created": SessionCreated;
@@ -321,8 +330,12 @@ export interface EventBodies {
   "step.started": { step: Step };
   "step.output": { step: Step; text: string };
   "step.finished": { step: Step; duration_ms: number; error?: string; detail?: string };
-  "prompt.queued": { prompt: PromptId; text: string };
+  "prompt.queued": { prompt: PromptId; text: string; delivery?: Delivery };
+  "prompt.edited": { prompt: PromptId; text: string; delivery: Delivery };
+  "prompt.cancelled": { prompt: PromptId };
+  "prompt.delivered": { prompt: PromptId };
   "turn.started": { prompt: PromptId };
+  "turn.resumed": Record<string, never>;
   "turn.interrupted": { reason: StopReason };
   "turn.ended": TurnEnded;
   "agent.message": AgentBlock;

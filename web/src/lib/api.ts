@@ -13,6 +13,7 @@ import type {
   Diff,
   DiffFile,
   EditEnvironment,
+  EditPrompt,
   Environment,
   EnvironmentId,
   EnvironmentList,
@@ -168,6 +169,8 @@ export const api = {
   retry: (id: SessionId) => json<SessionView>("POST", ["sessions", id, "retry"]),
   prompt: (id: SessionId, text: string, key: string) =>
     json<PromptAccepted>("POST", ["sessions", id, "prompts"], { body: { text }, key }),
+  editPrompt: (id: SessionId, prompt: string, body: EditPrompt) => done("PATCH", ["sessions", id, "prompts", prompt], { body }),
+  cancelPrompt: (id: SessionId, prompt: string) => done("DELETE", ["sessions", id, "prompts", prompt]),
   answer: (id: SessionId, question: string, option: string) => {
     const body: AnswerQuestion = { option };
     return done("POST", ["sessions", id, "questions", question], { body });

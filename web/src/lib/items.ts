@@ -1,6 +1,6 @@
 /** What the transcript shows: one item per entry, replaced as a whole when it changes. */
 
-import type { Answer, BlobRef, NetworkScope, PlanEntry, Question, RepositoryOrigin, Step, Timestamp } from "./api-types.ts";
+import type { Answer, BlobRef, Delivery, NetworkScope, PlanEntry, Question, RepositoryOrigin, Step, Timestamp } from "./api-types.ts";
 
 export interface StartItem {
   type: "start";
@@ -39,7 +39,8 @@ export interface PromptItem {
   at: Timestamp;
   text: string;
   /** `sending` exists only in this tab, until the server has made it durable. */
-  state: "sending" | "queued" | "started";
+  state: "sending" | "queued" | "started" | "cancelled";
+  delivery: Delivery;
 }
 
 interface Block<Type> {

@@ -8,7 +8,7 @@
  */
 
 import { api, isUncertain, problemOf } from "./api.ts";
-import { MAX_PROMPT_CHARS, type Event, type LiveDelta, type NetworkScope, type Problem, type SessionId } from "./api-types.ts";
+import { MAX_PROMPT_CHARS, type EditPrompt, type Event, type LiveDelta, type NetworkScope, type Problem, type SessionId } from "./api-types.ts";
 import { Draft } from "./draft.ts";
 import type { Item, PromptItem } from "./items.ts";
 import { sessions } from "./list.svelte.ts";
@@ -140,6 +140,7 @@ export class SessionModel {
       at: new Date().toISOString(),
       text,
       state: "sending",
+      delivery: "next",
     };
     this.text = "";
     this.sendProblem = null;
@@ -174,6 +175,25 @@ export class SessionModel {
     } catch (error) {
       this.stopping = false;
       toasts.problem(problemOf(error));
+    }
+  }
+
+  /** Changes a prompt that waits; whether it did. */
+  async editPrompt(prompt: string, change: EditPrompt): Promise<boolean> {
+    return this.#tell(api.editPrompt(this.id, prompt, change));
+  }
+
+  async cancelPrompt(prompt: string): Promise<boolean> {
+    return this.#tell(api.cancelPrompt(this.id, prompt));
+  }
+
+  async #tell(call: Promise<void>): Promise<boolean> {
+    try {
+      await call;
+      return true;
+    } catch (error) {
+      toasts.problem(problemOf(error));
+      return false;
     }
   }
 

@@ -9,7 +9,7 @@
  */
 
 import type { Event, EventBodies, KnownEvent, LiveDelta, PlanEntry, Step, TurnEnded } from "./api-types.ts";
-import type { BlockItem, DeniedItem, DeniedPlace, Item, LineItem, StepsItem, StepState, ToolState } from "./items.ts";
+import type { BlockItem, DeniedItem, DeniedPlace, Item, LineItem, PromptItem, StepsItem, StepState, ToolState } from "./items.ts";
 import {
   filesCopied,
   isExplore,
@@ -113,10 +113,20 @@ export class Transcript {
         break;
       case "prompt.queued":
         this.#prompts.set(known.body.prompt, this.#items.length);
-        this.#add({ type: "prompt", key: known.body.prompt, at: known.at, text: known.body.text, state: "queued" });
+        this.#add({ type: "prompt", key: known.body.prompt, at: known.at, text: known.body.text, state: "queued", delivery: known.body.delivery ?? "next" });
         break;
+      case "prompt.edited":
+        this.#changePrompt(known.body.prompt, { text: known.body.text, delivery: known.body.delivery });
+        break;
+      case "prompt.cancelled":
+        this.#changePrompt(known.body.prompt, { state: "cancelled" });
+        break;
+      case "prompt.delivered":
       case "turn.started":
-        this.#startPrompt(known.body.prompt);
+        this.#changePrompt(known.body.prompt, { state: "started" });
+        break;
+      case "turn.resumed":
+        this.#resume(known.seq);
         break;
       case "turn.interrupted":
         this.#line(known.seq, "neutral", known.body.reason === "user_stop" ? "Stop requested" : "Interrupted", "stop");
@@ -251,6 +261,13 @@ export class Transcript {
     this.#add({ type: "line", key: `e${seq}`, tone, text, count: 1, code });
   }
 
+  /** What running tools printed comes again, from the beginning. */
+  #resume(seq: number): void {
+    this.#blocks = [];
+    for (const call of this.#open) this.#changeTool(call, { output: "" });
+    this.#line(seq, "neutral", "The server was started again; the turn goes on");
+  }
+
   #startStep(seq: number, step: Step, at: string): void {
     const fresh: StepState = { step, startedAt: at, output: "", live: "", durationMs: null, error: null, detail: null };
     const item = this.#items[this.#steps];
@@ -277,11 +294,11 @@ export class Transcript {
     this.#items[this.#steps] = { ...item, steps } satisfies StepsItem;
   }
 
-  #startPrompt(prompt: string): void {
+  #changePrompt(prompt: string, change: Partial<PromptItem>): void {
     const index = this.#prompts.get(prompt);
     const item = index === undefined ? undefined : this.#items[index];
     if (index === undefined || item?.type !== "prompt") return;
-    this.#items[index] = { ...item, state: "started" };
+    this.#items[index] = { ...item, ...change };
   }
 
   #endTurn(seq: number, ended: TurnEnded): void {

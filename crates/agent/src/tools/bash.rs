@@ -45,16 +45,13 @@ pub(super) async fn run(input: BashInput, with: Run<'_>) -> Outcome {
     let shell = shell(bench).await;
     if input.run_in_background {
         // A background task has no folder to carry over.
-        let spec = bench.spec(vec![
-            shell.into(),
-            "-c".into(),
-            format!("exec 2>&1; {}{}", prelude(bench), input.command),
-        ]);
-        return bench.tasks.start(bench, spec, &input.command).await;
+        let script = format!("exec 2>&1; {}{}", prelude(bench), input.command);
+        let spec = bench.spec_of(with.id, vec![shell.into(), "-c".into(), script]);
+        return bench.tasks.start(with, spec, &input.command).await;
     }
     let limit = input.timeout.map_or(DEFAULT_TIMEOUT, Duration::from_millis).min(MAX_TIMEOUT);
     let cwd_file = format!("{}/shell-folder", bench.scratch);
-    let mut spec = bench.spec(Vec::new());
+    let mut spec = bench.spec_of(with.id, Vec::new());
     let id = spec.exec.to_string();
     spec.argv = vec![shell.into(), "-c".into(), script(&input.command, bench, &cwd_file, &id)];
     spec.timeout = Some(limit);
@@ -118,7 +115,7 @@ fn quoted(text: &str) -> String {
 }
 
 async fn execute(spec: ExecSpec, with: Run<'_>) -> Result<(Ended, Output), HandsError> {
-    let mut execution = with.bench.hands.start(spec).await?;
+    let mut execution = with.begin(spec).await?;
     let mut output = Output::default();
     let mut live = LiveOutput::new(with.port, with.id);
     let mut take = |bytes: &[u8], _is_error: bool| {

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use protocol::hands::{ExecSpec, Hands};
 use protocol::ids::ExecId;
+use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use super::tasks::Tasks;
@@ -95,6 +96,17 @@ impl Workbench {
         path.strip_prefix(&self.workspace).and_then(|rest| rest.strip_prefix('/')).unwrap_or(path)
     }
 
+    /// The command of a call: kept, under an id that follows from the call's, so that it is found again
+    /// after a crash.
+    pub(super) fn spec_of(&self, call: &str, argv: Vec<String>) -> ExecSpec {
+        ExecSpec { exec: exec_of(call), kept: true, ..self.spec(argv) }
+    }
+
+    /// The outcome of a call is durable: nobody will look for its command again.
+    pub(crate) fn settle(&self, call: &str) {
+        self.hands.release(exec_of(call));
+    }
+
     /// A command in the shell's folder, with the session's variables.
     pub(super) fn spec(&self, argv: Vec<String>) -> ExecSpec {
         ExecSpec { env: self.tool_env.clone(), ..ExecSpec::new(new_exec(), argv, self.cwd()) }
@@ -104,6 +116,13 @@ impl Workbench {
 /// The guard of a lock whose holder may have panicked: what it guards is replaced whole, never half.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The execution of a call.
+pub(super) fn exec_of(call: &str) -> ExecId {
+    let digest: [u8; 32] = Sha256::digest(call).into();
+    let number = u128::from_be_bytes(std::array::from_fn(|at| digest[at]));
+    ExecId::from_parts(u64::try_from(number >> 80).unwrap_or(0), number & ((1 << 80) - 1))
 }
 
 fn new_exec() -> ExecId {

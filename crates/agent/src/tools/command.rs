@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  running ──────────────────────────────────────────────▶ exited
-//!     │ stop                                                  ▲
+//!     │ stop                                                  ▲ SIGKILL to what it left behind
 //!     └─▶ SIGINT ── 2 s ─▶ SIGTERM ── 5 s ─▶ SIGKILL ── 3 s ──┴─▶ given up
 //! ```
 
@@ -46,7 +46,13 @@ pub(super) async fn attend(
             event = execution.next() => match event? {
                 ExecEvent::Stdout(bytes) => on_output(&bytes, false),
                 ExecEvent::Stderr(bytes) => on_output(&bytes, true),
-                ExecEvent::Exited(end) => return Ok(Ended { end, interrupted: stopping }),
+                ExecEvent::Exited(end) => {
+                    if stopping {
+                        // Daemons of a command that was stopped are stopped, too.
+                        let _ = timeout(SEND, execution.signal(ExecSignal::Kill)).await;
+                    }
+                    return Ok(Ended { end, interrupted: stopping });
+                }
             },
             () = stop.cancelled(), if !stopping => deadline = next_step(execution, &mut step).await,
             () = sleep_until(deadline), if stopping => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use protocol::agent_port::AgentPort;
+use protocol::hands::{ExecSpec, Execution, HandsError};
 use tokio_util::sync::CancellationToken;
 
 use super::bench::Workbench;
@@ -22,6 +23,25 @@ pub(crate) struct Run<'a> {
     /// The call's id, for live output.
     pub(crate) id: &'a str,
     pub(crate) stop: &'a CancellationToken,
+    /// Whether a process that died may have begun the call.
+    pub(crate) resumed: bool,
+}
+
+/// What is known of a change that a process began and did not live to record.
+const UNKNOWN: &str = "unknown: the server died while this call ran and came back. The change may have been \
+                       made, or not: read the file before you go on.";
+
+impl Run<'_> {
+    /// Begins the command of the call, or takes it up where it was begun already.
+    pub(super) async fn begin(&self, spec: ExecSpec) -> Result<Box<dyn Execution>, HandsError> {
+        if self.resumed {
+            match self.bench.hands.attach(spec.exec).await {
+                Err(HandsError::NotFound { .. }) => {}
+                known => return known,
+            }
+        }
+        self.bench.hands.start(spec).await
+    }
 }
 
 /// Whether a call changes nothing, so that several may run at the same time.
@@ -50,6 +70,7 @@ pub(crate) async fn run(call: Call, with: Run<'_>) -> Outcome {
         Call::TaskStop(input) => tasks::stop(&input, with).await,
         Call::TaskOutput(input) => within_grace(with, tasks::output(&input, with)).await,
         Call::Read(input) => within_grace(with, read::run(input, with.bench)).await,
+        Call::Edit(_) | Call::Write(_) if with.resumed => Outcome::failed(UNKNOWN),
         Call::Edit(input) => within_grace(with, change::edit(input, with.bench)).await,
         Call::Write(input) => within_grace(with, change::write(input, with.bench)).await,
         Call::TodoWrite(entries) => todo::run(entries),

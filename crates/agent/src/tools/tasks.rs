@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  Bash(run_in_background) ─▶ running ── ends ─▶ ended ── told with the next result, or by TaskOutput
-//!                                │ TaskStop: SIGTERM, 2 s, SIGKILL
+//!       ▲                        │ TaskStop: SIGTERM, 2 s, SIGKILL
+//!       └── taken up again by the next process, from the log and the journal of the hands
 //! ```
 
 use std::collections::VecDeque;
@@ -10,14 +11,16 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use protocol::event::EventBody;
 use protocol::hands::{ExecEnd, ExecEvent, ExecSignal, ExecSpec, Execution, HandsError};
+use protocol::ids::ExecId;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::bench::{Workbench, lock};
+use super::bench::{Workbench, exec_of, lock};
 use super::call::{TaskOutputInput, TaskStopInput};
 use super::run::Run;
 use crate::history::INTERRUPTED;
@@ -43,9 +46,21 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub(crate) struct Tasks {
     list: Mutex<Vec<Arc<Task>>>,
+    /// Tasks of the log that this process has not taken up.
+    remembered: Mutex<Vec<Remembered>>,
+}
+
+/// A task as the log tells of it.
+struct Remembered {
+    call: String,
+    command: String,
+    /// Its id, once it was begun.
+    id: Option<String>,
+    told: bool,
 }
 
 struct Task {
+    exec: ExecId,
     id: String,
     command: String,
     kept: Arc<Mutex<Kept>>,
@@ -77,35 +92,84 @@ impl Drop for Task {
 
 impl Tasks {
     /// Starts a command and returns at once.
-    pub(super) async fn start(&self, bench: &Workbench, spec: ExecSpec, command: &str) -> Outcome {
-        if let Err(reason) = self.make_room() {
+    pub(super) async fn start(&self, with: Run<'_>, spec: ExecSpec, command: &str) -> Outcome {
+        if let Err(reason) = self.make_room(with.bench) {
             return Outcome::failed(reason);
         }
-        let id = format!("task_{}", spec.exec.short());
-        let execution = match bench.hands.start(spec).await {
+        let (exec, id) = (spec.exec, format!("task_{}", spec.exec.short()));
+        let execution = match with.begin(spec).await {
             Ok(execution) => execution,
             Err(error) => return Outcome::hands(&error),
         };
-        let (ended, end) = watch::channel(None);
-        let kept = Arc::<Mutex<Kept>>::default();
-        let stop = CancellationToken::new();
-        let pump = tokio::spawn({
-            let (kept, stop) = (Arc::clone(&kept), stop.clone());
-            async move {
-                let end = match attend(execution, &stop, &kept).await {
-                    Ok(end) => TaskEnd::Exited(end),
-                    Err(error) => TaskEnd::Lost(error.to_string()),
-                };
-                ended.send_replace(Some(end));
-            }
-        });
-        let task = Task { id: id.clone(), command: command.to_owned(), kept, end, stop, pump };
-        lock(&self.list).push(Arc::new(task));
+        self.enter(exec, &id, command, Ok(execution), false);
         let content = format!(
             "The command runs in the background as task {id}. Use TaskOutput to see its output and TaskStop \
              to stop it; you will be told when it ends."
         );
         Outcome::ok(content, json!({ "background_task_id": id }))
+    }
+
+    fn enter(
+        &self,
+        exec: ExecId,
+        id: &str,
+        command: &str,
+        execution: Result<Box<dyn Execution>, HandsError>,
+        told: bool,
+    ) {
+        let (ended, end) = watch::channel(None);
+        let kept = Arc::new(Mutex::new(Kept { told, ..Kept::default() }));
+        let stop = CancellationToken::new();
+        let pump = tokio::spawn({
+            let (kept, stop) = (Arc::clone(&kept), stop.clone());
+            async move {
+                let end = match execution {
+                    Ok(execution) => attend(execution, &stop, &kept).await.map_err(|error| error.to_string()),
+                    Err(HandsError::NotFound { .. }) => Err("the sandbox that it ran in is gone".to_owned()),
+                    Err(error) => Err(error.to_string()),
+                };
+                ended.send_replace(Some(end.map_or_else(TaskEnd::Lost, TaskEnd::Exited)));
+            }
+        });
+        let (id, command) = (id.to_owned(), command.to_owned());
+        lock(&self.list).push(Arc::new(Task { exec, id, command, kept, end, stop, pump }));
+    }
+
+    /// Notes what an event of an earlier process tells of tasks.
+    pub(crate) fn remember(&self, body: &EventBody) {
+        let mut remembered = lock(&self.remembered);
+        match body {
+            EventBody::ToolCall(call) if call.input["run_in_background"] == true => {
+                let command = call.input["command"].as_str().unwrap_or_default().to_owned();
+                remembered.push(Remembered { call: call.call.clone(), command, id: None, told: false });
+            }
+            EventBody::ToolResult(result) => {
+                for task in remembered.iter_mut() {
+                    if task.call == result.call {
+                        task.id = result.detail["background_task_id"].as_str().map(ToOwned::to_owned);
+                    } else if let Some(id) = &task.id {
+                        task.told |= result.content.contains(&format!("<task-id>{id}</task-id>"))
+                            || (result.detail["task_id"] == id.as_str()
+                                && result.detail["status"] != "running");
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes up the newest of the remembered tasks: what they said comes again.
+    pub(crate) async fn take_up(&self, bench: &Workbench) {
+        let remembered = std::mem::take(&mut *lock(&self.remembered));
+        let begun = remembered.into_iter().filter(|task| task.id.is_some()).collect::<Vec<_>>();
+        for task in begun.iter().skip(begun.len().saturating_sub(MAX_TASKS)) {
+            let exec = exec_of(&task.call);
+            let execution = bench.hands.attach(exec).await;
+            // Of one that is gone, and whose end the model knows, there is nothing left to say.
+            if execution.is_ok() || !task.told {
+                self.enter(exec, task.id.as_deref().unwrap_or_default(), &task.command, execution, task.told);
+            }
+        }
     }
 
     /// What the model does not know yet: a notice for each task that ended since the last call.
@@ -130,7 +194,7 @@ impl Tasks {
     }
 
     /// Drops the oldest ended task where there are too many.
-    fn make_room(&self) -> Result<(), String> {
+    fn make_room(&self, bench: &Workbench) -> Result<(), String> {
         let mut list = lock(&self.list);
         if list.len() < MAX_TASKS {
             return Ok(());
@@ -138,7 +202,7 @@ impl Tasks {
         let Some(ended) = list.iter().position(|task| task.end.borrow().is_some()) else {
             return Err(format!("{MAX_TASKS} background tasks run already; stop one with TaskStop first"));
         };
-        list.remove(ended);
+        bench.hands.release(list.remove(ended).exec);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use model_gateway::{Auth, ModelClient, ModelConfig, RetryPolicy, Secret};
 use protocol::agent_port::{Agent, TurnEnd, TurnInput};
 use protocol::event::{Event, EventBody};
 use protocol::ids::{PromptId, TurnId};
+use protocol::prompt::Delivery;
 use tempfile::TempDir;
 use testkit::model::{Script, ScriptedModel, Turn};
 use tokio_util::sync::CancellationToken;
@@ -94,10 +95,10 @@ impl Stage {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (prompt, turn) = (PromptId::from_parts(number, 0), TurnId::from_parts(number, 0));
-        self.port.push(vec![EventBody::PromptQueued { prompt, text: text.into() }]);
+        self.port.push(vec![EventBody::PromptQueued { prompt, text: text.into(), delivery: Delivery::Next }]);
         *self.port.turn.lock().unwrap() = Some(turn);
         self.port.push(vec![EventBody::TurnStarted { prompt }]);
-        TurnInput { turn, prompt, text: text.into() }
+        TurnInput { turn, prompt, text: text.into(), resumed: false }
     }
 
     /// A new agent in a new process: all that it knows is the log, read back from its JSON.

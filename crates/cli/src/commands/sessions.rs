@@ -9,9 +9,8 @@ use protocol::event::Event;
 use protocol::ids::SessionId;
 use protocol::network::NetworkScope;
 use protocol::view::SessionView;
-use ulid::Ulid;
 
-use super::{copy, network, shell};
+use super::{copy, network, prompts, shell};
 use crate::args::{Global, SessionsCommand};
 use crate::connection::connect;
 use crate::error::Failure;
@@ -51,9 +50,15 @@ pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<Exi
         SessionsCommand::Diff { session, stat, json: as_json } => {
             diff(&client, session, stat, as_json).await?
         }
-        SessionsCommand::Prompt { session, text } => {
-            let accepted = client.prompt(session, &text, &Ulid::generate().to_string()).await?;
-            line(&format!("queued {}", accepted.prompt));
+        SessionsCommand::Prompt { session, text, when } => {
+            prompts::send(&client, session, text, when).await?;
+        }
+        SessionsCommand::Queue { session, json: as_json } => prompts::list(&client, session, as_json).await?,
+        SessionsCommand::EditPrompt { session, prompt, text, when } => {
+            prompts::edit(&client, (session, prompt), text, when).await?;
+        }
+        SessionsCommand::CancelPrompt { session, prompt } => {
+            prompts::cancel(&client, session, prompt).await?
         }
         SessionsCommand::Stop { session } => {
             client.stop(session).await?;

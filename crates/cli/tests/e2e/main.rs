@@ -34,6 +34,7 @@ mod manners;
 mod metrics;
 mod network;
 mod packages;
+mod prompts;
 mod repository;
 mod security;
 mod setup;

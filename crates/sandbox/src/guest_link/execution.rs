@@ -1,8 +1,8 @@
 //! A running command, as its caller holds it.
 //!
 //! ```text
-//!   asked for ── started ──▶ running ── Exited taken ──▶ over
-//!       │                       └── dropped: it runs on, what it says is thrown away
+//!   asked for ── started, attached ──▶ running ── Exited taken ──▶ over
+//!       │                                 └── dropped: it runs on, what it says is thrown away
 //!       └── dropped before the answer: killed, because nobody knows of it
 //! ```
 
@@ -45,6 +45,20 @@ impl GuestExecution {
                 link.shared().withdraw(exec);
                 // Nothing to kill.
                 execution.started = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes up a kept command.
+    pub(super) async fn attach(link: &GuestLink, exec: ExecId) -> Result<Self, HandsError> {
+        let command = link.shared().enter(exec)?;
+        // Nothing to kill, whatever the answer is: who asked knows of it already.
+        let execution = Self { link: link.clone(), exec, command, started: true };
+        match link.shared().request(Request::Attach { exec }).await {
+            Ok(reply) => link.done(&reply).map(|()| execution),
+            Err(error) => {
+                link.shared().withdraw(exec);
                 Err(error)
             }
         }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use protocol::guest::{MAX_CHUNK, Reply, Request};
 use protocol::hands::{DirEntry, ExecSpec, Execution, FileChunk, FileStat, Hands, HandsError};
+use protocol::ids::ExecId;
 
 use super::execution::GuestExecution;
 use super::link::GuestLink;
@@ -14,6 +15,15 @@ const MAX_ENTRIES: usize = 10_000;
 impl Hands for GuestLink {
     async fn start(&self, spec: ExecSpec) -> Result<Box<dyn Execution>, HandsError> {
         Ok(Box::new(GuestExecution::start(self, spec).await?))
+    }
+
+    async fn attach(&self, exec: ExecId) -> Result<Box<dyn Execution>, HandsError> {
+        Ok(Box::new(GuestExecution::attach(self, exec).await?))
+    }
+
+    fn release(&self, exec: ExecId) {
+        // Nobody waits for the answer: a journal that stays costs the sandbox's disk, and has an end.
+        let _ = self.shared().post(Request::Release { exec });
     }
 
     async fn read_file(&self, path: &str, offset: u64, limit: u64) -> Result<FileChunk, HandsError> {

@@ -66,6 +66,13 @@ impl GuestLink {
         self.done(&reply)
     }
 
+    /// Kills the commands that nobody can attach to, of whoever was linked before; returns once they are
+    /// dead.
+    pub async fn kill_unkept(&self) -> Result<(), HandsError> {
+        let reply = self.shared().request(Request::KillUnkept).await?;
+        self.done(&reply)
+    }
+
     /// Waits until the link is dead, and says why: the sandbox ended, the guest broke the rules, or
     /// another link took its place.
     pub async fn closed(&self) -> String {

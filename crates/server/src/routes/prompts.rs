@@ -3,9 +3,10 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use protocol::api::{AnswerQuestion, CreatePrompt, PromptAccepted};
-use protocol::ids::{QuestionId, SessionId};
+use protocol::api::{AnswerQuestion, CreatePrompt, EditPrompt, PromptAccepted, QueuedPrompts};
+use protocol::ids::{PromptId, QuestionId, SessionId};
 use protocol::problem::Problem;
+use protocol::prompt::QueuedPrompt;
 
 use super::idempotency;
 use crate::reply::{Body, Id, Reply};
@@ -19,6 +20,7 @@ use crate::state::AppState;
     (status = 202, body = PromptAccepted),
     (status = 404, body = Problem),
     (status = 413, description = "Over 64,000 characters", body = Problem),
+    (status = 409, description = "The key stands for another prompt", body = Problem),
     (status = 429, description = "Ten prompts wait", body = Problem),
 ))]
 pub(crate) async fn create_prompt(
@@ -28,9 +30,53 @@ pub(crate) async fn create_prompt(
     Body(body): Body<CreatePrompt>,
 ) -> Result<(StatusCode, Json<PromptAccepted>), Reply> {
     let key = idempotency(&headers, &format!("{session} prompts"), &body)?;
-    let accepted = state.sessions.prompt(session, body.text, key).await?;
+    let accepted = state.sessions.prompt(session, body.text, body.delivery, key).await?;
     let (prompt, seq) = accepted.answer;
     Ok((StatusCode::ACCEPTED, Json(PromptAccepted { prompt, seq })))
+}
+
+/// The prompts that wait, in the order in which turns begin with them.
+#[utoipa::path(get, path = "/sessions/{session}/prompts", tag = "prompts", params(("session" = SessionId, Path)),
+    responses((status = 200, body = QueuedPrompts), (status = 404, body = Problem)))]
+pub(crate) async fn list_prompts(
+    State(state): State<AppState>,
+    Id(session): Id<SessionId>,
+) -> Result<Json<QueuedPrompts>, Reply> {
+    // A session at rest needs nobody to be asked.
+    let prompts = match state.store.session(session).await?.queued_prompts {
+        0 => Vec::new(),
+        _ => state.sessions.handle(session).await?.queue().await?,
+    };
+    Ok(Json(QueuedPrompts { prompts }))
+}
+
+/// Changes a prompt that waits: its text, or when it is handed over.
+#[utoipa::path(patch, path = "/sessions/{session}/prompts/{prompt}", tag = "prompts", request_body = EditPrompt,
+    params(("session" = SessionId, Path), ("prompt" = PromptId, Path)), responses(
+    (status = 200, body = QueuedPrompt),
+    (status = 409, description = "The agent has it, or it was taken back", body = Problem),
+    (status = 413, description = "Over 64,000 characters", body = Problem),
+))]
+pub(crate) async fn edit_prompt(
+    State(state): State<AppState>,
+    Id((session, prompt)): Id<(SessionId, PromptId)>,
+    Body(EditPrompt { text, delivery }): Body<EditPrompt>,
+) -> Result<Json<QueuedPrompt>, Reply> {
+    Ok(Json(state.sessions.edit_prompt(session, prompt, text, delivery).await?))
+}
+
+/// Takes a prompt back that waits.
+#[utoipa::path(delete, path = "/sessions/{session}/prompts/{prompt}", tag = "prompts",
+    params(("session" = SessionId, Path), ("prompt" = PromptId, Path)), responses(
+    (status = 204, description = "It will not run"),
+    (status = 409, description = "The agent has it, or it was taken back", body = Problem),
+))]
+pub(crate) async fn cancel_prompt(
+    State(state): State<AppState>,
+    Id((session, prompt)): Id<(SessionId, PromptId)>,
+) -> Result<StatusCode, Reply> {
+    state.sessions.handle(session).await?.cancel_prompt(prompt).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Answers an open question.

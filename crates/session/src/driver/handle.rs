@@ -2,6 +2,7 @@
 
 use protocol::event::{Answer, EventBody};
 use protocol::ids::{PromptId, QuestionId, Seq, SessionId};
+use protocol::prompt::{Delivery, QueuedPrompt};
 use sandbox::guest_link::GuestLink;
 use store::{Accepted, IdempotencyKey};
 use tokio::sync::{mpsc, oneshot};
@@ -13,8 +14,23 @@ type Reply<T> = oneshot::Sender<Result<T, SessionError>>;
 pub(crate) enum Request {
     Prompt {
         text: String,
+        delivery: Delivery,
         key: Option<IdempotencyKey>,
         reply: Reply<Accepted<(PromptId, Seq)>>,
+    },
+    /// The prompts that wait.
+    Queue {
+        reply: Reply<Vec<QueuedPrompt>>,
+    },
+    EditPrompt {
+        prompt: PromptId,
+        text: Option<String>,
+        delivery: Option<Delivery>,
+        reply: Reply<QueuedPrompt>,
+    },
+    CancelPrompt {
+        prompt: PromptId,
+        reply: Reply<()>,
     },
     Stop {
         reply: Reply<()>,
@@ -76,9 +92,30 @@ impl Handle {
     pub async fn prompt(
         &self,
         text: String,
+        delivery: Delivery,
         key: Option<IdempotencyKey>,
     ) -> Result<Accepted<(PromptId, Seq)>, SessionError> {
-        self.ask(|reply| Request::Prompt { text, key, reply }).await
+        self.ask(|reply| Request::Prompt { text, delivery, key, reply }).await
+    }
+
+    /// The prompts that wait, in the order in which turns begin with them.
+    pub async fn queue(&self) -> Result<Vec<QueuedPrompt>, SessionError> {
+        self.ask(|reply| Request::Queue { reply }).await
+    }
+
+    /// Changes a prompt that waits; what is not given stays.
+    pub(crate) async fn edit_prompt(
+        &self,
+        prompt: PromptId,
+        text: Option<String>,
+        delivery: Option<Delivery>,
+    ) -> Result<QueuedPrompt, SessionError> {
+        self.ask(|reply| Request::EditPrompt { prompt, text, delivery, reply }).await
+    }
+
+    /// Takes a prompt back that waits.
+    pub async fn cancel_prompt(&self, prompt: PromptId) -> Result<(), SessionError> {
+        self.ask(|reply| Request::CancelPrompt { prompt, reply }).await
     }
 
     /// Stops the turn, or the preparation and the prompts that wait for it.

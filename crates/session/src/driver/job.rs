@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use protocol::agent_port::TurnInput;
 use protocol::event::{EventBody, Step};
-use protocol::ids::{SandboxId, TurnId};
+use protocol::ids::{SandboxId, Seq, TurnId};
+use protocol::prompt::QueuedPrompt;
 use protocol::status::{StopReason, TurnStatus};
 use store::StoreError;
 use tokio::task::JoinError;
@@ -18,6 +19,7 @@ use super::{Driver, Flow, LiveSandbox};
 use crate::machine::Input;
 use crate::port::SessionPort;
 use crate::provision::plan::Plan;
+use crate::recover::OpenTurn;
 use crate::turn::{self, TurnDone};
 
 pub(super) enum Job {
@@ -79,25 +81,39 @@ impl Job {
 
 impl Driver {
     pub(super) async fn start_turn(&mut self) -> Result<(), StoreError> {
-        let (Some((prompt, text)), Some(sandbox)) = (self.queue.pop_front(), self.sandbox.clone()) else {
+        let (Some(first), Some(sandbox)) = (self.queue.first().cloned(), self.sandbox.clone()) else {
             return Ok(());
         };
+        let QueuedPrompt { prompt, text, .. } = first;
+        self.queue.apply(&EventBody::TurnStarted { prompt });
         let turn = TurnId::from(Ulid::generate());
-        let stop = CancellationToken::new();
         self.machine = self.machine.next(Input::Start).unwrap_or(self.machine);
         let bodies =
             vec![EventBody::TurnStarted { prompt }, EventBody::SessionStatus(self.machine.change(None))];
         let seq = self.shared.store.append(self.id, self.epoch, Some(turn), None, bodies).await?;
-        let port = SessionPort::new(&self.shared, self.id, self.epoch, turn, seq - 1, self.asks.0.clone());
+        self.run_turn(sandbox, TurnInput { turn, prompt, text, resumed: false }, seq - 1, Instant::now());
+        Ok(())
+    }
+
+    /// Goes on with a turn that began under a server that died.
+    pub(super) fn resume_turn(&mut self, open: OpenTurn) {
+        let Some(sandbox) = self.sandbox.clone() else { return };
+        let OpenTurn { turn, prompt, text, seq, at } = open;
+        let before = self.shared.store.clock().now().duration_since(at).unsigned_abs();
+        let started = Instant::now().checked_sub(before).unwrap_or_else(Instant::now);
+        self.run_turn(sandbox, TurnInput { turn, prompt, text, resumed: true }, seq, started);
+    }
+
+    fn run_turn(&mut self, sandbox: LiveSandbox, input: TurnInput, cause: Seq, started: Instant) {
+        let (turn, stop) = (input.turn, CancellationToken::new());
+        let port = SessionPort::new(&self.shared, self.id, self.epoch, turn, cause, self.wishes.0.clone());
         let context = self.turn_context(sandbox);
-        let input = TurnInput { turn, prompt, text };
         let (agent, token) = (self.agent.take(), stop.clone());
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             turn::run(context, agent, input, port, token).await
         }));
-        self.job = Some(Job::Turn { turn, started: Instant::now(), stop, stopped: None, task });
+        self.job = Some(Job::Turn { turn, started, stop, stopped: None, task });
         self.deadline = Some(Instant::now() + self.shared.config.deadlines.turn);
-        Ok(())
     }
 
     fn turn_context(&self, sandbox: LiveSandbox) -> turn::Context {

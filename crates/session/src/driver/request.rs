@@ -3,8 +3,8 @@
 use protocol::event::{Answer, EventBody};
 use protocol::hands::HandsError;
 use protocol::ids::QuestionId;
-use protocol::status::{SandboxPhase, StopReason, TurnPhase, TurnStatus};
-use store::{Accepted, StoreError};
+use protocol::status::{SandboxPhase, StopReason, TurnPhase};
+use store::StoreError;
 use tokio::time::Instant;
 use ulid::Ulid;
 
@@ -19,9 +19,20 @@ use crate::provision;
 impl Driver {
     pub(super) async fn request(&mut self, request: Request) -> Result<Flow, StoreError> {
         match request {
-            Request::Prompt { text, key, reply } => {
-                let result = self.prompt(text, key).await;
+            Request::Prompt { text, delivery, key, reply } => {
+                let result = self.prompt(text, delivery, key).await;
                 let _ = reply.send(result.map_err(SessionError::from));
+            }
+            Request::Queue { reply } => {
+                let _ = reply.send(Ok(self.queue.iter().cloned().collect()));
+            }
+            Request::EditPrompt { prompt, text, delivery, reply } => {
+                let result = self.edit_prompt(prompt, text, delivery).await?;
+                let _ = reply.send(result);
+            }
+            Request::CancelPrompt { prompt, reply } => {
+                let result = self.cancel_prompt(prompt).await?;
+                let _ = reply.send(result);
             }
             Request::Stop { reply } => {
                 let result = if self.is_busy() { Ok(()) } else { Err(SessionError::NothingRuns(self.id)) };
@@ -92,26 +103,6 @@ impl Driver {
         self.job.is_some() || self.machine.turn != TurnPhase::Idle
     }
 
-    async fn prompt(
-        &mut self,
-        text: String,
-        key: Option<store::IdempotencyKey>,
-    ) -> Result<Accepted<(protocol::ids::PromptId, u64)>, StoreError> {
-        let prompt = Ulid::generate().into();
-        let accepted = self.shared.store.queue_prompt(self.id, self.epoch, prompt, text.clone(), key).await?;
-        if accepted.repeated {
-            return Ok(accepted);
-        }
-        self.queue.push_back((prompt, text));
-        let was_failed = self.machine.status() == protocol::status::SessionStatus::Failed;
-        self.advance(Input::Prompt, Vec::new(), None).await?;
-        if was_failed && self.job.is_none() {
-            // A new prompt is the person's word to try again.
-            self.start_sandbox().await?;
-        }
-        Ok(accepted)
-    }
-
     /// Begins to stop what runs. The turn ends by itself, at the latest at its deadline; a
     /// preparation ends at once, and the prompts that waited for it are given up, each with a turn
     /// that says so.
@@ -135,18 +126,6 @@ impl Driver {
             self.advance(Input::Cancelled, stopped.into_iter().collect(), None).await?;
         }
         self.drop_waiting(reason).await
-    }
-
-    /// Gives up the prompts that wait, each with a turn that says so.
-    async fn drop_waiting(&mut self, reason: StopReason) -> Result<(), StoreError> {
-        while let Some((prompt, _)) = self.queue.pop_front() {
-            let turn = Some(Ulid::generate().into());
-            let ended = crate::turn::ended(TurnStatus::Interrupted, reason, None, 0);
-            let bodies = vec![EventBody::TurnStarted { prompt }, EventBody::TurnEnded(ended)];
-            self.shared.store.append(self.id, self.epoch, turn, None, bodies).await?;
-            self.advance(Input::Drop, Vec::new(), None).await?;
-        }
-        Ok(())
     }
 
     pub(super) async fn asked(&mut self, ask: Ask) -> Result<(), StoreError> {

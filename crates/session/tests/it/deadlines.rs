@@ -31,7 +31,7 @@ async fn a_sandbox_that_is_never_made_fails_the_session_and_a_prompt_tries_again
     assert!(view.reason.unwrap().contains("too long"));
 
     let before = view.last_seq;
-    world.sessions.prompt(session, "again".into(), None).await.unwrap();
+    world.sessions.prompt(session, "again".into(), protocol::prompt::Delivery::Next, None).await.unwrap();
     world.after(session, before, failed_step(Step::Sandbox)).await;
     assert_eq!(world.far_side.creates(), 2);
     assert_eq!(world.store.session(session).await.unwrap().queued_prompts, 2);

@@ -11,7 +11,7 @@ async fn an_archived_session_gives_its_waiting_prompts_up_and_makes_no_new_sandb
     let world = World::new(Silent::Agent, never()).await;
     let session = world.session().await;
     world.until(session, |body| matches!(body, EventBody::TurnStarted { .. })).await;
-    world.sessions.prompt(session, "second".into(), None).await.unwrap();
+    world.sessions.prompt(session, "second".into(), protocol::prompt::Delivery::Next, None).await.unwrap();
     world.sessions.handle(session).await.unwrap().archive(true).await.unwrap();
     let suspended = |body: &EventBody| matches!(body, EventBody::SessionStatus(change) if change.sandbox == SandboxPhase::Suspended);
     let events = world.until(session, suspended).await;

@@ -3,7 +3,7 @@
 use protocol::view::SessionView;
 use store::{IdempotencyKey, Notice, StoreError};
 
-use crate::{Fixture, created, error, new_id, prompt_id};
+use crate::{Fixture, created, error, new_id, prompt_id, waiting};
 
 #[tokio::test]
 async fn a_log_is_dense_from_one_and_folds_to_the_stored_view() {
@@ -107,9 +107,9 @@ async fn the_eleventh_waiting_prompt_is_refused() {
     let id = fixture.session().await;
     let epoch = fixture.store.claim(id).await.unwrap();
     for _ in 0..9 {
-        fixture.store.queue_prompt(id, epoch, prompt_id(), "more".into(), None).await.unwrap();
+        fixture.store.queue_prompt(id, epoch, waiting("more"), None).await.unwrap();
     }
-    let refused = fixture.store.queue_prompt(id, epoch, prompt_id(), "one too many".into(), None).await;
+    let refused = fixture.store.queue_prompt(id, epoch, waiting("one too many"), None).await;
     assert!(matches!(refused, Err(StoreError::QueueFull(10))), "{refused:?}");
     assert_eq!(fixture.store.session(id).await.unwrap().queued_prompts, 10);
 }

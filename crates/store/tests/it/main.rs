@@ -10,6 +10,7 @@ mod open;
 use jiff::Timestamp;
 use protocol::event::{EventBody, RepositoryOrigin, SessionCreated};
 use protocol::ids::{PromptId, SessionId};
+use protocol::prompt::{Delivery, QueuedPrompt};
 use store::{Clock, Store};
 
 struct Fixture {
@@ -46,6 +47,10 @@ fn new_id() -> SessionId {
 
 fn prompt_id() -> PromptId {
     ulid::Ulid::generate().into()
+}
+
+fn waiting(text: &str) -> QueuedPrompt {
+    QueuedPrompt { prompt: prompt_id(), text: text.into(), delivery: Delivery::Next }
 }
 
 fn created() -> SessionCreated {
