@@ -7,6 +7,7 @@
 //!  text ── Pattern::parse · variables::parse ──▶ what an environment may hold
 //!  host ── resolved elsewhere ────▶ AddressRules::check ──▶ may be dialled (or why not)
 //!  settings ── local::Layer, local::LocalPolicy ──▶ what a command on one's own machine may touch
+//!  rules ── permissions::Permissions ──▶ decide: whether a tool of an agent may be used
 //! ```
 //!
 //! No IO, no clock, no environment: who calls this resolves names and dials.
@@ -19,6 +20,7 @@ pub mod host;
 pub mod local;
 pub mod network;
 pub mod pattern;
+pub mod permissions;
 pub mod repository;
 mod special;
 mod table;

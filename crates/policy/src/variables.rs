@@ -144,6 +144,32 @@ pub fn is_ours(name: &str) -> bool {
     OURS.contains(&name) || name.starts_with(OUR_PREFIX)
 }
 
+/// The variables by which programs find their authorities: OpenSSL, curl, Python, git, cargo, the AWS
+/// tools, Deno, Bundler; and Node, which takes them as further ones.
+pub const OF_AUTHORITIES: [&str; 10] = [
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "AWS_CA_BUNDLE",
+    "DENO_CERT",
+    "BUNDLE_SSL_CA_CERT",
+    "NODE_EXTRA_CA_CERTS",
+];
+
+/// Whether a name says where the network, the model or trust are, so that no repository may set it.
+#[must_use]
+pub fn is_of_platform(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    is_ours(&upper)
+        || upper.ends_with("_PROXY")
+        || upper.starts_with("ANTHROPIC_")
+        || upper.starts_with("CLAUDE_CODE_REMOTE")
+        || OF_AUTHORITIES.contains(&upper.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

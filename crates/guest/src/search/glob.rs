@@ -19,6 +19,8 @@ struct Request {
     pattern: String,
     #[serde(default)]
     path: Option<String>,
+    #[serde(default)]
+    exclude: Vec<String>,
 }
 
 /// What was found.
@@ -28,7 +30,7 @@ struct Found {
     truncated: bool,
 }
 
-/// Answers a request, `{"pattern", "path"?}`, with `{"files", "truncated"}`: paths, newest change
+/// Answers a request, `{"pattern", "path"?, "exclude"?}`, with `{"files", "truncated"}`: paths, newest change
 /// first, at most 100. Ignored and hidden files are found too; `.git` is not looked into.
 pub fn run(request: &str) -> Result<String, SearchError> {
     let request: Request = serde_json::from_str(request).map_err(SearchError::Request)?;
@@ -36,7 +38,7 @@ pub fn run(request: &str) -> Result<String, SearchError> {
     let (base, pattern) = anchor(&path, &request.pattern);
     walk::place(&base.to_string_lossy())?;
     let globs = [pattern.as_str()];
-    let limits = walk::Limits { globs: &globs, ..walk::Limits::default() };
+    let limits = walk::Limits { globs: &globs, exclude: &request.exclude, ..walk::Limits::default() };
 
     // The smallest of the kept ones is on top, so that a huge tree costs no more than the answer.
     let mut newest: BinaryHeap<Reverse<(SystemTime, Reverse<PathBuf>)>> = BinaryHeap::new();

@@ -51,6 +51,8 @@ struct Request {
     head_limit: Option<usize>,
     #[serde(default)]
     offset: usize,
+    #[serde(default)]
+    exclude: Vec<String>,
 }
 
 fn yes() -> bool {
@@ -80,14 +82,18 @@ struct Found {
 ///
 /// Fields: `pattern`, `path`, `glob`, `type`, `output_mode` (`files_with_matches`, `content`,
 /// `count`), `before`, `after`, `context`, `line_numbers`, `ignore_case`, `only_matching`,
-/// `multiline`, `head_limit` (250; 0 is no limit), `offset`.
+/// `multiline`, `head_limit` (250; 0 is no limit), `offset`, `exclude` (globs over absolute paths).
 pub fn run(request: &str) -> Result<String, SearchError> {
     let request: Request = serde_json::from_str(request).map_err(SearchError::Request)?;
     let path = request.path.clone().unwrap_or_else(|| ".".to_owned());
     let one_file = walk::place(&path)?.is_file();
     let globs = request.glob.as_deref().map(split_globs).unwrap_or_default();
-    let limits =
-        walk::Limits { globs: &globs, file_type: request.file_type.as_deref(), respect_ignores: true };
+    let limits = walk::Limits {
+        globs: &globs,
+        file_type: request.file_type.as_deref(),
+        exclude: &request.exclude,
+        respect_ignores: true,
+    };
     let mut search = Search {
         matcher: matcher(&request)?,
         lines: Lines::new(request.offset, request.head_limit.unwrap_or(DEFAULT_LIMIT)),

@@ -3,7 +3,7 @@
 use std::fs::Metadata;
 use std::path::Path;
 
-use ignore::overrides::OverrideBuilder;
+use ignore::overrides::{Override, OverrideBuilder};
 use ignore::types::TypesBuilder;
 use ignore::{DirEntry, Walk, WalkBuilder};
 
@@ -16,6 +16,8 @@ pub(super) struct Limits<'a> {
     pub(super) globs: &'a [&'a str],
     /// A file type, as after ripgrep's `--type`.
     pub(super) file_type: Option<&'a str>,
+    /// What is not looked at, as globs over absolute paths, whatever is below it neither.
+    pub(super) exclude: &'a [String],
     /// Whether `.gitignore` and its like are respected.
     pub(super) respect_ignores: bool,
 }
@@ -37,11 +39,14 @@ pub(super) fn files(
 
 fn walk(base: &Path, limits: &Limits<'_>) -> Result<Walk, SearchError> {
     let mut builder = WalkBuilder::new(base);
-    builder
-        .standard_filters(limits.respect_ignores)
-        .hidden(false)
-        .sort_by_file_path(Path::cmp)
-        .filter_entry(|entry| entry.depth() == 0 || entry.file_name() != ".git");
+    let excluded = excluded(limits.exclude)?;
+    builder.standard_filters(limits.respect_ignores).hidden(false).sort_by_file_path(Path::cmp).filter_entry(
+        move |entry| {
+            let is_folder = entry.file_type().is_some_and(|file_type| file_type.is_dir());
+            !excluded.matched(entry.path(), is_folder).is_ignore()
+                && (entry.depth() == 0 || entry.file_name() != ".git")
+        },
+    );
     if !limits.globs.is_empty() {
         let mut overrides = OverrideBuilder::new(base);
         for pattern in limits.globs {
@@ -58,4 +63,16 @@ fn walk(base: &Path, limits: &Limits<'_>) -> Result<Walk, SearchError> {
         builder.types(types.build().map_err(|_| SearchError::Type(name.to_owned()))?);
     }
     Ok(builder.build())
+}
+
+fn excluded(globs: &[String]) -> Result<Override, SearchError> {
+    let mut overrides = OverrideBuilder::new("/");
+    let bad = |pattern: &str| {
+        let pattern = pattern.to_owned();
+        move |source| SearchError::Glob { pattern, source }
+    };
+    for glob in globs {
+        overrides.add(&format!("!{glob}")).map_err(bad(glob))?;
+    }
+    overrides.build().map_err(bad(&globs.join(" ")))
 }

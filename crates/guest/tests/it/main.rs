@@ -113,6 +113,21 @@ fn grep_shows_lines_counts_and_windows() {
 }
 
 #[test]
+fn searches_leave_out_what_they_are_told_to() {
+    let folder = repository();
+    let path = folder.path();
+    let exclude = json!([format!("{}/src", path.display()), format!("{}/**/*.yml", path.display())]);
+    let answer = ask("grep", &json!({ "pattern": "apple", "path": path, "exclude": exclude }));
+    assert_eq!(text(&answer, path), "web/app.ts");
+    let answer = ask("glob", &json!({ "pattern": "**/*.{rs,yml}", "path": path, "exclude": exclude }));
+    let files = answer["files"].to_string();
+    assert!(
+        files.contains("ignored/out.rs") && !files.contains("main.rs") && !files.contains("ci.yml"),
+        "{files}"
+    );
+}
+
+#[test]
 fn grep_says_in_one_line_what_is_wrong() {
     let folder = repository();
     let path = folder.path().display();

@@ -105,6 +105,16 @@ impl PathPattern {
         !climbs && self.root.starts_with(folder)
     }
 
+    /// The same as one absolute glob.
+    #[must_use]
+    pub fn absolute_glob(&self) -> String {
+        let root = globset::escape(&self.root.to_string_lossy());
+        let Some(glob) = &self.glob else { return root };
+        // As in `matcher`: what cannot be understood means its own text.
+        let glob = if globset::Glob::new(glob).is_ok() { glob.clone() } else { globset::escape(glob) };
+        format!("{}/{glob}", root.trim_end_matches('/'))
+    }
+
     /// What tells whether a path is meant. A glob that cannot be understood means its own text.
     #[must_use]
     pub fn matcher(&self) -> Matcher {

@@ -29,21 +29,6 @@ const OF_IMAGES: [&str; 3] = [
 /// The most that is read of such a file.
 const MAX: u64 = 8 * 1024 * 1024;
 
-/// The variables by which programs find their authorities: OpenSSL, curl, Python, git, cargo, the AWS
-/// tools, Deno, Bundler; and Node, which takes them as further ones.
-pub(crate) const VARIABLES: [&str; 10] = [
-    "SSL_CERT_FILE",
-    "CURL_CA_BUNDLE",
-    "REQUESTS_CA_BUNDLE",
-    "PIP_CERT",
-    "GIT_SSL_CAINFO",
-    "CARGO_HTTP_CAINFO",
-    "AWS_CA_BUNDLE",
-    "DENO_CERT",
-    "BUNDLE_SSL_CA_CERT",
-    "NODE_EXTRA_CA_CERTS",
-];
-
 /// Authorities of the server, as PEM.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedAuthorities {
