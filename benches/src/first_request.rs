@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use client::{Client, Followed};
-use protocol::api::{CreateSession, RepositorySource};
+use protocol::api::{CreatePrompt, CreateSession, RepositorySource};
 use protocol::event::EventBody;
 use protocol::ids::SessionId;
+use protocol::prompt::Delivery;
 use testkit::harness::{Repo, Serve};
 use testkit::model::{Script, ScriptedModel, Turn};
 use ulid::Ulid;
@@ -40,7 +41,8 @@ pub(crate) async fn run(bench: &Bench) -> Result<(), Failure> {
     let session = last.ok_or("no session")?;
     for _ in 0..bench.runs {
         let before = model.requests().len();
-        let accepted = client.prompt(session, "Go on.", &Ulid::generate().to_string()).await?;
+        let prompt = CreatePrompt { text: "Go on.".into(), delivery: Delivery::Next };
+        let accepted = client.prompt(session, &prompt, &Ulid::generate().to_string()).await?;
         let start = Instant::now();
         model.wait_for_requests(before + 1).await;
         live.add(start.elapsed());

@@ -18,8 +18,9 @@ mod seeds {
     pub mod archives;
     pub mod documents;
     pub mod network;
+    pub mod pushes;
 }
-use seeds::{archives, documents, network};
+use seeds::{archives, documents, network, pushes};
 
 fn main() -> io::Result<()> {
     let corpus = env::args().nth(1).map_or_else(|| PathBuf::from("fuzz/corpus"), PathBuf::from);
@@ -70,6 +71,7 @@ fn of_the_network(corpus: &Path) -> io::Result<()> {
         ("socks", network::socks()),
         ("hello", network::greetings()),
         ("dns", network::questions()),
+        ("push", pushes::all()),
     ] {
         for (number, input) in inputs.iter().enumerate() {
             write(corpus, target, &format!("one-{number}"), input)?;

@@ -14,17 +14,25 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod credential;
 mod diff;
 mod error;
+mod front;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod import;
 mod mirror;
 mod object;
+mod remote;
 mod repositories;
 mod serve;
 
+pub use credential::Credential;
 pub use diff::MAX_DIFF_ROWS;
 pub use error::GitError;
+pub use front::{Attached, GitDoor, GitGateway, UpstreamError, root};
 pub use import::Imported;
 pub use mirror::FetchRules;
+pub use remote::{Remote, RemoteError};
 pub use repositories::Repositories;
 pub use serve::UploadPack;

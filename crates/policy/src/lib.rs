@@ -6,6 +6,7 @@
 //!  NetworkRules ── NetworkPolicy::compile ──▶ decide, may_dial: where a session may connect to
 //!  text ── Pattern::parse · variables::parse ──▶ what an environment may hold
 //!  host ── resolved elsewhere ────▶ AddressRules::check ──▶ may be dialled (or why not)
+//!  commands of a push ── PushRules::judge ──▶ refs that a session may push to (or why not)
 //!  settings ── local::Layer, local::LocalPolicy ──▶ what a command on one's own machine may touch
 //!  rules ── permissions::Permissions ──▶ decide: whether a tool of an agent may be used
 //! ```
@@ -21,6 +22,7 @@ pub mod local;
 pub mod network;
 pub mod pattern;
 pub mod permissions;
+pub mod push;
 pub mod repository;
 mod special;
 mod table;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::environment::EnvironmentRef;
+use crate::git::GitPush;
 use crate::ids::{Epoch, PromptId, QuestionId, Seq, SessionId, ShellId, TurnId};
 pub use crate::network::{NetworkAllowed, NetworkDenied};
 use crate::prompt::Delivery;
@@ -160,6 +161,9 @@ pub enum EventBody {
     /// A person decided about something that was refused, or would be.
     #[serde(rename = "network.allowed")]
     NetworkAllowed(NetworkAllowed),
+    /// Somebody pushed to the repository that the session came from, or is about to.
+    #[serde(rename = "git.push")]
+    GitPush(GitPush),
     /// Lines added and deleted since the base.
     #[serde(rename = "diffstat")]
     DiffStat(DiffStat),
@@ -478,6 +482,7 @@ impl EventBody {
             Self::FilesCopied { .. } => "files.copied",
             Self::NetworkDenied(_) => "network.denied",
             Self::NetworkAllowed(_) => "network.allowed",
+            Self::GitPush(_) => "git.push",
             Self::DiffStat(_) => "diffstat",
             Self::Usage { .. } => "usage",
             Self::Error(_) => "error",

@@ -9,6 +9,7 @@
 //!  guest                           what host and guest say to each other
 //!  sandbox_host · sandbox_spec     what the server may ask of the privileged process
 //!  egress                          what it may ask of the process that sandboxes reach the network through
+//!  git                             pushes, and what the server may use for them
 //!  local                           what the proxy of the local sandbox asks the person
 //!  api · shell · problem           what browsers and terminals see
 //! ```
@@ -24,6 +25,7 @@ pub mod attachment;
 pub mod egress;
 pub mod environment;
 pub mod event;
+pub mod git;
 pub mod guest;
 pub mod hands;
 pub mod ids;

@@ -187,6 +187,7 @@ impl SessionView {
             | EventBody::FilesCopied { .. }
             | EventBody::NetworkDenied(_)
             | EventBody::NetworkAllowed(_)
+            | EventBody::GitPush(_)
             | EventBody::AgentMessage(_)
             | EventBody::AgentThought(_)
             | EventBody::Error(_)

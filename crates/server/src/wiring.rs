@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use egress::Authorities;
 use egress::client::Egress;
-use git_proxy::{FetchRules, Repositories};
+use git_proxy::{FetchRules, GitGateway, Repositories};
 use model_gateway::front::ModelGateway;
 use model_gateway::{Auth, ModelClient, ModelConfig, Secret};
 use policy::address::AddressRules;
@@ -49,6 +49,9 @@ pub enum WiringError {
     /// The repositories.
     #[error(transparent)]
     Git(#[from] git_proxy::GitError),
+    /// The way to the servers of repositories.
+    #[error(transparent)]
+    Upstream(#[from] git_proxy::UpstreamError),
     /// A folder of the data directory.
     #[error("cannot prepare {path}")]
     Dir {
@@ -104,6 +107,9 @@ pub(crate) async fn wire(
         }
     };
     let gateway = model_gateway(&config.model, &model)?;
+    let settings = session_config(config, scratch, dir("audit"))?;
+    let trusted = format!("{}{}", settings.authorities.system, settings.authorities.named);
+    let git = GitGateway::new(settings.fetch.addresses.clone(), &trusted)?;
     let others = config
         .agents
         .iter()
@@ -113,9 +119,9 @@ pub(crate) async fn wire(
         repositories.clone(),
         host.clone(),
         Egress::connect(egress_socket),
-        gateway,
+        (gateway, git),
         Agents::new(model, others.collect()),
-        session_config(config, scratch, dir("audit"))?,
+        settings,
     );
     Ok(AppState {
         store,

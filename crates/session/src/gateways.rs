@@ -3,7 +3,7 @@
 //! ```text
 //!   in the sandbox                     the server
 //!   127.0.0.1:3130 ── sandbox-host ──▶ model: the Messages API, with the server's key ─▶ usage in the log
-//!   127.0.0.1:3131 ── opens them  ───▶ git: refuses, and says what to do
+//!   127.0.0.1:3131 ── opens them  ───▶ git: the session's repository, its branch alone to push to
 //! ```
 //!
 //! The listener is the identity: what comes in by it is of the session that the sandbox was made for.
@@ -11,14 +11,16 @@
 
 mod account;
 mod git;
+mod pushes;
 mod serve;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(crate) use account::{Spent, record};
+pub(crate) use account::{Note, record};
 use axum::extract::Request;
 use axum::response::Response;
+use git_proxy::{GitDoor, GitGateway};
 use model_gateway::front::{ModelDoor, ModelGateway};
 use protocol::egress::Gateway;
 use protocol::ids::{SandboxId, SessionId};
@@ -28,40 +30,46 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use account::SessionAccount;
+use git::SessionRemote;
+pub(crate) use git::address;
+pub(crate) use pushes::PushRecords;
 
 /// The gateways of all living sandboxes.
 pub(crate) struct Gateways {
     host: SandboxHost,
     store: Store,
     model: ModelGateway,
-    spent: mpsc::UnboundedSender<Spent>,
+    git: GitGateway,
+    records: PushRecords,
+    notes: mpsc::UnboundedSender<Note>,
     open: Mutex<HashMap<SandboxId, DropGuard>>,
 }
 
 /// What answers at a door.
 pub(crate) enum Answering {
     Model(ModelDoor),
-    Git,
+    Git(GitDoor),
 }
 
 impl Answering {
     pub(crate) async fn answer(&self, request: Request) -> Response {
         match self {
             Self::Model(door) => door.answer(request).await,
-            Self::Git => git::answer(request).await,
+            Self::Git(door) => door.answer(request).await,
         }
     }
 }
 
 impl Gateways {
-    /// Gateways to this model; what is used there is told to `spent`.
+    /// Gateways to this model and to repositories; what happens there is told to `notes`.
     pub(crate) fn new(
         host: SandboxHost,
         store: Store,
-        model: ModelGateway,
-        spent: mpsc::UnboundedSender<Spent>,
+        (model, git): (ModelGateway, GitGateway),
+        records: PushRecords,
+        notes: mpsc::UnboundedSender<Note>,
     ) -> Self {
-        Self { host, store, model, spent, open: Mutex::default() }
+        Self { host, store, model, git, records, notes, open: Mutex::default() }
     }
 
     /// Opens the gateways of a sandbox in the name of a session. One that has no log, such as that of a
@@ -78,12 +86,16 @@ impl Gateways {
         let listeners = self.host.gateways(sandbox).await.map_err(|error| error.to_string())?;
         let gone = CancellationToken::new();
         for (gateway, socket) in listeners {
+            let (store, notes) = (self.store.clone(), self.notes.clone());
             let answering = match gateway {
                 Gateway::Model => {
-                    let (store, spent) = (self.store.clone(), self.spent.clone());
-                    Answering::Model(self.model.door(Arc::new(SessionAccount { session, store, spent })))
+                    Answering::Model(self.model.door(Arc::new(SessionAccount { session, store, notes })))
                 }
-                Gateway::Git => Answering::Git,
+                Gateway::Git => {
+                    let records = self.records.clone();
+                    let remote = SessionRemote { session, store, records, notes };
+                    Answering::Git(self.git.door(Arc::new(remote)))
+                }
             };
             serve::open(socket, answering, gone.clone()).map_err(|error| error.to_string())?;
         }

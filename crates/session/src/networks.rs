@@ -13,7 +13,7 @@
 
 mod asking;
 mod authority;
-mod chain;
+pub(crate) mod chain;
 mod decisions;
 mod notices;
 mod records;
@@ -241,7 +241,7 @@ impl Networks {
             return Ok(());
         }
         let (doors, sockets) = self.host.listen(sandbox).await?;
-        let (segment, chain) = chain::open(&self.segments, session)?;
+        let (segment, chain) = chain::open(&self.segments, &chain::segment_of(&self.segments, session))?;
         let listeners = Listeners { doors, sockets, segment: segment.into(), chain };
         let trusted = self.authority(session).await?;
         Ok(self.egress.bind(sandbox, session, (rules, trusted), listeners).await?)

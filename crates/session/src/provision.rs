@@ -12,6 +12,7 @@
 pub(crate) mod exec;
 pub(crate) mod hooks;
 pub(crate) mod plan;
+pub(crate) mod remote;
 pub(crate) mod setup;
 pub(crate) mod steps;
 pub(crate) mod trust;

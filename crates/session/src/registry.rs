@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use egress::client::{Egress, EgressClientError};
-use git_proxy::Repositories;
+use git_proxy::{GitGateway, Repositories};
 use model_gateway::front::ModelGateway;
 use protocol::egress::EgressCounts;
 use protocol::ids::{SandboxId, SessionId};
@@ -24,7 +24,7 @@ use crate::environments::caches;
 use crate::environments::rebuild::Rebuilding;
 use crate::environments::setup_tests::SetupTests;
 use crate::error::SessionError;
-use crate::gateways::{self, Gateways};
+use crate::gateways::{self, Gateways, PushRecords};
 use crate::networks::{self, Networks};
 use crate::shells::Shells;
 use crate::warm::Warm;
@@ -96,13 +96,14 @@ impl Sessions {
         repositories: Repositories,
         host: SandboxHost,
         egress: Egress,
-        model: ModelGateway,
+        (model, git): (ModelGateway, GitGateway),
         agents: Agents,
         config: SessionConfig,
     ) -> Self {
         let (record, recorded) = mpsc::unbounded_channel();
         let has_model_gateway = model.has_model();
-        let gateways = Gateways::new(host.clone(), store.clone(), model, record);
+        let records = PushRecords::new(config.audit.clone(), store.clock().clone());
+        let gateways = Gateways::new(host.clone(), store.clone(), (model, git), records, record);
         let networks = Arc::new(Networks::new(egress, host.clone(), store.clone(), gateways, &config));
         let (orphans, mut orphaned) = mpsc::unbounded_channel();
         let this = Self {

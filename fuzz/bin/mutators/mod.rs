@@ -7,4 +7,5 @@ pub mod frames;
 pub mod greeting;
 pub mod json;
 pub mod lines;
+pub mod packets;
 pub mod tar;

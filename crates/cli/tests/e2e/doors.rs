@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  sessions shell ─▶ python3 in the sandbox ─▶ 127.0.0.1:3130 ─▶ server ─▶ Upstream (sees the key)
-//!                                              127.0.0.1:3131 ─▶ server: 501
+//!                                              127.0.0.1:3131 ─▶ server: no repository of this session
 //! ```
 
 use nix::sys::signal::{Signal, kill};
@@ -327,9 +327,12 @@ async fn what_the_gateway_does_not_pass_on_is_refused_in_words() {
 
     // Git is told what to do.
     let git = world.says(session, "git ls-remote http://127.0.0.1:3131/a/b.git 2>&1").await;
-    assert!(git.contains("501") && git.contains("sessions pull"), "{git}");
-    let told = world.ask_at(session, "3131", &["POST", "/a/b.git/git-receive-pack", "0000"]).await;
-    assert_eq!((told.status(), told.header("content-type")), (501, "text/plain; charset=utf-8"));
+    assert!(
+        git.contains("remote error: this session has no remote") && git.contains("sessions pull"),
+        "{git}"
+    );
+    let told = world.ask_at(session, "3131", &["GET", "/a/b.git/HEAD"]).await;
+    assert_eq!((told.status(), told.header("content-type")), (404, "text/plain; charset=utf-8"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

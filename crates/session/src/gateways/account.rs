@@ -1,7 +1,7 @@
-//! What agents in sandboxes use of the model, in the logs of their sessions.
+//! What happens at the gateways, in the logs of their sessions.
 //!
 //! ```text
-//!   answer counted ─▶ Spent ─▶ record ─▶ the session's driver ─▶ `usage` in the log ─▶ done
+//!   answer counted, push ended ─▶ Note ─▶ record ─▶ the session's driver ─▶ an event in the log ─▶ done
 //! ```
 //!
 //! Only the driver of a session writes its log.
@@ -19,19 +19,30 @@ use crate::registry::Sessions;
 /// Tries to record something while the driver of a session is replaced.
 const TRIES: usize = 3;
 
-/// What one answer used.
-pub(crate) struct Spent {
+/// Something for the log of a session.
+pub(crate) struct Note {
     session: SessionId,
-    model: String,
-    usage: Usage,
+    body: EventBody,
     done: oneshot::Sender<Result<(), String>>,
+}
+
+/// Has something written into the log of a session; it is there when this returns.
+pub(super) async fn note(
+    notes: &mpsc::UnboundedSender<Note>,
+    session: SessionId,
+    body: EventBody,
+) -> Result<(), String> {
+    let (done, written) = oneshot::channel();
+    let gone = || "the server stops".to_owned();
+    notes.send(Note { session, body, done }).map_err(|_| gone())?;
+    written.await.unwrap_or_else(|_| Err(gone()))
 }
 
 /// The account of a session.
 pub(super) struct SessionAccount {
     pub(super) session: SessionId,
     pub(super) store: Store,
-    pub(super) spent: mpsc::UnboundedSender<Spent>,
+    pub(super) notes: mpsc::UnboundedSender<Note>,
 }
 
 #[async_trait]
@@ -46,24 +57,20 @@ impl Account for SessionAccount {
     }
 
     async fn record(&self, model: String, usage: Usage) -> Result<(), String> {
-        let (done, written) = oneshot::channel();
-        let gone = || "the server stops".to_owned();
-        let spent = Spent { session: self.session, model, usage, done };
-        self.spent.send(spent).map_err(|_| gone())?;
-        written.await.unwrap_or_else(|_| Err(gone()))
+        note(&self.notes, self.session, EventBody::Usage { model, usage }).await
     }
 }
 
-/// Writes down what is spent, until the sessions are gone.
+/// Writes down what is noted, until the sessions are gone.
 pub(crate) async fn record(
-    mut spent: mpsc::UnboundedReceiver<Spent>,
+    mut notes: mpsc::UnboundedReceiver<Note>,
     sessions: impl Fn() -> Option<Sessions>,
 ) {
-    while let Some(Spent { session, model, usage, done }) = spent.recv().await {
+    while let Some(Note { session, body, done }) = notes.recv().await {
         let Some(sessions) = sessions() else { return };
         // One session's driver does not keep another one's waiting.
         tokio::spawn(async move {
-            let _ = done.send(write(&sessions, session, EventBody::Usage { model, usage }).await);
+            let _ = done.send(write(&sessions, session, body).await);
         });
     }
 }

@@ -1,29 +1,67 @@
-//! The door of the git proxy, which is not there yet.
+//! What the git proxy has to know of a session.
+//!
+//! ```text
+//!   door ─▶ the session's stored address, its branch, the credential for its host
+//!   push ─▶ audit record, on the disk, before it goes out ─▶ how it ended: record and `git.push` in the log
+//! ```
 
-use axum::body::Body;
-use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
-use futures::StreamExt as _;
+use async_trait::async_trait;
+use git_proxy::{Attached, Remote};
+use policy::push::PushRules;
+use policy::repository::RepositoryUrl;
+use protocol::event::EventBody;
+use protocol::git::GitPush;
+use protocol::ids::SessionId;
+use protocol::view::SessionView;
+use store::Store;
+use tokio::sync::mpsc;
 
-/// What git shows, line by line, when a server refuses in plain text.
-const WORDS: &str = "patchyard: repositories cannot be fetched or pushed from a sandbox yet.\n\
-    What is committed here, or left in the workspace when a turn ends, is kept by the server:\n\
-    `patchyard sessions pull SESSION` brings it home, and it can be pushed from there.\n";
+use super::account::{Note, note};
+use super::pushes::PushRecords;
 
-/// The most of a body that is read before it is refused.
-const READ: usize = 1024 * 1024;
+/// The repository of a session, as a sandbox reaches it.
+pub(super) struct SessionRemote {
+    pub(super) session: SessionId,
+    pub(super) store: Store,
+    pub(super) records: PushRecords,
+    pub(super) notes: mpsc::UnboundedSender<Note>,
+}
 
-/// Refuses anything.
-pub(super) async fn answer(request: Request) -> Response {
-    // Who still sends may not hear an answer that comes before it is done.
-    let (mut pieces, mut read) = (request.into_body().into_data_stream(), 0);
-    while let Some(Ok(piece)) = pieces.next().await {
-        read += piece.len();
-        if read > READ {
-            break;
+/// What a session may reach; why there is nothing.
+pub(crate) async fn remote_of(_store: &Store, view: &SessionView) -> Result<Remote, String> {
+    let Some(url) = address(view) else {
+        return Err(format!(
+            "this session has no remote repository; `patchyard sessions pull {}` brings its branch home",
+            view.id
+        ));
+    };
+    Ok(Remote { url, credential: None, push: PushRules::of([view.branch.as_str()]) })
+}
+
+/// The address that a session came from, where it can be reached over the network.
+pub(crate) fn address(view: &SessionView) -> Option<RepositoryUrl> {
+    let url = RepositoryUrl::parse(view.repository.url.as_deref()?, &[]).ok()?;
+    matches!(url, RepositoryUrl::Http { .. }).then_some(url)
+}
+
+#[async_trait]
+impl Attached for SessionRemote {
+    async fn remote(&self) -> Result<Remote, String> {
+        let view = self.store.session(self.session).await.map_err(|error| error.to_string())?;
+        remote_of(&self.store, &view).await
+    }
+
+    async fn begins(&self, push: &GitPush) -> Result<(), String> {
+        self.records.write(self.session, push.clone()).await.map_err(|error| error.to_string())
+    }
+
+    async fn ended(&self, push: GitPush) {
+        let session = self.session;
+        if let Err(error) = self.records.write(session, push.clone()).await {
+            tracing::warn!(%session, %error, "the end of a push could not be recorded");
+        }
+        if let Err(reason) = note(&self.notes, session, EventBody::GitPush(push)).await {
+            tracing::warn!(%session, reason, "a push could not be logged");
         }
     }
-    let kind = [("content-type", "text/plain; charset=utf-8")];
-    (StatusCode::NOT_IMPLEMENTED, kind, Body::from(WORDS)).into_response()
 }

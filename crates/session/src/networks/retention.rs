@@ -18,7 +18,7 @@ use protocol::ids::SessionId;
 use store::StoreError;
 
 use super::authority::authority_of;
-use super::chain::segment_of;
+use super::chain::{pushes_of, segment_of};
 use crate::registry::Shared;
 
 /// How often it is looked for segments whose time is over.
@@ -41,13 +41,14 @@ pub(crate) fn deleted(folder: &Path, session: SessionId, now: SystemTime) {
         }
         _ => {}
     }
-    let path = segment_of(folder, session);
-    let touched = File::options().append(true).open(&path).and_then(|file| file.set_modified(now));
-    match touched {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(%session, %error, "an audit segment may be removed early");
+    for path in [segment_of(folder, session), pushes_of(folder, session)] {
+        let touched = File::options().append(true).open(&path).and_then(|file| file.set_modified(now));
+        match touched {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%session, %error, "an audit segment may be removed early");
+            }
+            _ => {}
         }
-        _ => {}
     }
 }
 
@@ -113,8 +114,9 @@ fn segments(folder: &Path) -> io::Result<Vec<(SessionId, PathBuf, SystemTime)>> 
     for entry in entries {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        let name = name.and_then(|name| name.strip_suffix(".jsonl").or(name.strip_suffix(".authority")));
-        let Some(session) = name.and_then(|name| name.parse().ok()) else { continue };
+        let ends = [".pushes.jsonl", ".jsonl", ".authority"];
+        let of = |name: &str| ends.iter().find_map(|end| name.strip_suffix(end)).map(str::parse);
+        let Some(Ok(session)) = name.and_then(of) else { continue };
         let about = fs::symlink_metadata(&path)?;
         if about.is_file() {
             found.push((session, path, about.modified()?));
@@ -143,6 +145,12 @@ mod tests {
         let (old, now) = (SystemTime::UNIX_EPOCH + DAY, SystemTime::UNIX_EPOCH + DAY * 100);
         File::options().append(true).open(&path).unwrap().set_modified(old).unwrap();
         assert_eq!(segments(folder.path()).unwrap(), [(session, path.clone(), old)]);
+        let pushes = pushes_of(folder.path(), session);
+        fs::write(&pushes, "{}").unwrap();
+        assert!(
+            segments(folder.path()).unwrap().iter().any(|(of, path, _)| (of, path) == (&session, &pushes))
+        );
+        fs::remove_file(&pushes).unwrap();
         let authority = authority_of(folder.path(), session);
         fs::write(&authority, "{}").unwrap();
         assert!(segments(folder.path()).unwrap().iter().any(|(_, path, _)| *path == authority));

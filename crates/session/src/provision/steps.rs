@@ -17,7 +17,7 @@ use super::exec::{StepLog, command, ending};
 use super::hooks::{self, Hook, Source};
 use super::plan::{Keep, Plan};
 use super::workspace::{self, Seen, State};
-use super::{setup, variables, workspace_path};
+use super::{remote, setup, variables, workspace_path};
 use crate::agents::OURS;
 use crate::driver::LiveSandbox;
 use crate::environments::caches;
@@ -80,11 +80,14 @@ async fn make_workspace(bench: &Bench) -> Result<Option<String>, String> {
     let Some((cache, _)) = &plan.reused else {
         let mut log = workspace::log(shared, facts.id, bench.epoch);
         workspace::clone(&mut log, bench.link(), &plan.workspace).await?;
+        remote::attach(&mut log, bench.link(), facts).await?;
         return Ok(None);
     };
     let (was, expected) = (&cache.facts.commit, &cache.facts.workspace_state);
     match workspace::take_over(bench.link(), &plan.workspace, was, expected).await? {
         Ok(()) => {
+            let mut log = workspace::log(shared, facts.id, bench.epoch);
+            remote::attach(&mut log, bench.link(), facts).await?;
             caches::used(shared, cache.layer).await;
             Ok(None)
         }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use egress::client::Egress;
-use git_proxy::{FetchRules, Repositories};
+use git_proxy::{FetchRules, GitGateway, Repositories};
 use jiff::{SignedDuration, Timestamp};
 use model_gateway::front::{Allowed, ModelGateway};
 use protocol::environment::{EnvironmentSettings, NetworkLevel};
@@ -91,7 +91,8 @@ impl World {
         let egress = Egress::connect(&dir.path().join("egress.sock"));
         let agents = Agents::new(ModelSource::Missing, vec![agent]);
         let model = ModelGateway::new(None, Allowed::default(), None).unwrap();
-        let sessions = Sessions::new(store.clone(), repositories, host, egress, model, agents, config);
+        let git = GitGateway::new(config.fetch.addresses.clone(), "").unwrap();
+        let sessions = Sessions::new(store.clone(), repositories, host, egress, (model, git), agents, config);
         let default = EnvironmentSettings {
             cache_setup: false,
             network: NetworkLevel::None {},

@@ -26,7 +26,7 @@ mod server;
 pub use answer::Answer;
 pub use command::{DEADLINE, Finished, run};
 pub use follow::{Follower, Frame, Resume};
-pub use git_host::GitHost;
+pub use git_host::{GitHost, GitRequest};
 pub use leftovers::Sandbox;
 pub use must::Must;
 pub use process::Part;

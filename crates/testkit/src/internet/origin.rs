@@ -35,7 +35,7 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
-    fn acceptor(&self, host: &str) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self, host: &str) -> TlsAcceptor {
         let key = KeyPair::generate().must("a key");
         let params = CertificateParams::new([host.to_owned()]).must("a name");
         let certificate = params.signed_by(&key, &self.issuer).must("a certificate");

@@ -1,0 +1,26 @@
+//! What the fuzzer runs: the readers of what a sandbox sends to push, each beside a second reader.
+//!
+//! ```text
+//!   fuzz/bin ─▶ fuzz/src, compiled here ─▶ push      the feature `fuzzing`
+//!   fuzz/corpus ─▶ the same, without the fuzzer      tests
+//! ```
+//!
+//! The product is never built with it.
+
+#[path = "../../../fuzz/src/push.rs"]
+pub mod push;
+
+#[cfg(test)]
+#[path = "../../../fuzz/src/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+mod tests {
+    use super::push;
+    use super::replay::replay;
+
+    #[test]
+    fn pushes_of_the_corpus_are_no_finding() {
+        replay("push", push::run);
+    }
+}
