@@ -30,6 +30,7 @@ describe("the fixture", () => {
       "prompt.delivered": true,
       "turn.started": true,
       "turn.resumed": true,
+      "workspace.saved": true,
       "turn.interrupted": true,
       "turn.ended": true,
       "agent.message": true,

@@ -52,6 +52,10 @@ impl Agent for PatchyardAgent {
         Ok(())
     }
 
+    fn background(&self) -> usize {
+        self.bench.tasks.running()
+    }
+
     async fn turn(&mut self, input: TurnInput, port: &dyn AgentPort, stop: CancellationToken) -> TurnEnd {
         match Box::pin(turn::work(self, input, port, &stop)).await {
             Ok(end) => end,

@@ -108,6 +108,11 @@ pub trait Agent: Send {
     /// Takes in the log up to now, before the first turn of this process.
     async fn restore(&mut self, events: &[Event]) -> Result<(), PortError>;
 
+    /// How many commands it left running that it still attends to.
+    fn background(&self) -> usize {
+        0
+    }
+
     /// Works on one prompt until the turn is over. When `stop` is cancelled it closes the model
     /// stream, stops its tools, gives every open tool call a result, and returns.
     async fn turn(&mut self, input: TurnInput, port: &dyn AgentPort, stop: CancellationToken) -> TurnEnd;

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::environment::EnvironmentRef;
 use crate::git::GitPush;
-use crate::ids::{Epoch, PromptId, QuestionId, Seq, SessionId, ShellId, TurnId};
+use crate::ids::{Epoch, LayerId, PromptId, QuestionId, Seq, SessionId, ShellId, TurnId};
 pub use crate::network::{NetworkAllowed, NetworkDenied};
 use crate::prompt::Delivery;
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
@@ -130,6 +130,10 @@ pub enum EventBody {
     /// The workspace's state was recorded in the session repository.
     #[serde(rename = "checkpoint")]
     Checkpoint(Checkpoint),
+    /// Before the sandbox was taken down, what it wrote was kept whole, in these layers, the newest last.
+    /// Without one, the next sandbox begins with the newest checkpoint.
+    #[serde(rename = "workspace.saved")]
+    WorkspaceSaved(SavedWorkspace),
     /// A person opened a shell in the sandbox.
     #[serde(rename = "shell.opened")]
     ShellOpened { shell: ShellId, command: Vec<String> },
@@ -409,6 +413,18 @@ pub struct Checkpoint {
     pub tree: String,
 }
 
+/// Body of `workspace.saved`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SavedWorkspace {
+    /// What the session's sandboxes wrote, one on the other, the newest last. None: nothing is kept any more.
+    pub layers: Vec<LayerId>,
+    /// The checkpoint that was taken just before.
+    pub commit: String,
+    /// Bytes of the newest layer on the host's disk.
+    pub bytes: u64,
+}
+
 /// Which way files were copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -477,6 +493,7 @@ impl EventBody {
             Self::QuestionAsked(_) => "question.asked",
             Self::QuestionAnswered { .. } => "question.answered",
             Self::Checkpoint(_) => "checkpoint",
+            Self::WorkspaceSaved { .. } => "workspace.saved",
             Self::ShellOpened { .. } => "shell.opened",
             Self::ShellClosed { .. } => "shell.closed",
             Self::FilesCopied { .. } => "files.copied",

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::EnvironmentRef;
-use crate::event::{Checkpoint, Event, EventBody, PlanEntry, PlanStatus, Question, RepositoryOrigin, Step};
+use crate::event::{
+    Checkpoint, Event, EventBody, PlanEntry, PlanStatus, Question, RepositoryOrigin, SavedWorkspace, Step,
+};
 use crate::ids::{Seq, SessionId, TurnId};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 use crate::usage::{DiffStat, Usage};
@@ -67,6 +69,9 @@ pub struct SessionView {
     pub diff: DiffStat,
     /// The newest recorded workspace state.
     pub checkpoint: Option<Checkpoint>,
+    /// What its last sandbox left, kept whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<SavedWorkspace>,
     /// Everything that the models used.
     pub usage: Usage,
     /// The agent's todo list.
@@ -119,6 +124,7 @@ impl SessionView {
             last_turn: None,
             diff: DiffStat::default(),
             checkpoint: None,
+            saved: None,
             usage: Usage::default(),
             plan: Vec::new(),
             question: None,
@@ -174,6 +180,9 @@ impl SessionView {
             EventBody::QuestionAsked(question) => self.question = Some(question.clone()),
             EventBody::QuestionAnswered { .. } => self.question = None,
             EventBody::Checkpoint(checkpoint) => self.checkpoint = Some(checkpoint.clone()),
+            EventBody::WorkspaceSaved(saved) => {
+                self.saved = (!saved.layers.is_empty()).then(|| saved.clone());
+            }
             EventBody::DiffStat(stat) => self.diff = *stat,
             EventBody::Usage { usage, .. } => self.usage += *usage,
             EventBody::SessionCreated(_)

@@ -19,6 +19,7 @@
 //! disk_bytes = 30000000000
 //! open_files = 65536
 //! warm = 4                                # sandboxes that wait for a session
+//! idle_seconds = 600                      # then the sandbox is put away, kept whole; 0: never
 //! environment = { TZ = "UTC" }
 //!
 //! [setup]
@@ -134,6 +135,8 @@ pub struct SandboxConfig {
     pub open_files: u64,
     /// How many sandboxes may wait for a session, one for each recently used environment and repository.
     pub warm: usize,
+    /// How long a session may rest before its sandbox is put away, in seconds; for ever with 0.
+    pub idle_seconds: u64,
     /// Variables that every command of every environment sees.
     pub environment: BTreeMap<String, String>,
 }
@@ -149,6 +152,7 @@ impl Default for SandboxConfig {
             disk_bytes,
             open_files,
             warm: 4,
+            idle_seconds: 600,
             environment: BTreeMap::new(),
         }
     }

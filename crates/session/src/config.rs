@@ -33,6 +33,8 @@ pub struct SessionConfig {
     pub caches: CacheLimits,
     /// Variables that every command of every environment sees, besides the environment's and ours.
     pub environment: Vec<(String, String)>,
+    /// How long a session may rest before its sandbox is put away; for ever without.
+    pub idle: Option<Duration>,
     /// How long things may take.
     pub deadlines: Deadlines,
 }

@@ -15,6 +15,7 @@
 
 mod deadline;
 mod handle;
+mod hibernate;
 mod job;
 mod prepare;
 mod queue;
@@ -42,6 +43,7 @@ use crate::registry::Shared;
 
 pub use handle::Handle;
 pub(crate) use handle::{Look, Request};
+use hibernate::Rests;
 use job::Job;
 use prepare::Preparing;
 
@@ -95,6 +97,8 @@ pub(crate) struct Driver {
     left: Option<Duration>,
     /// Whether the sandbox has files that no checkpoint holds.
     unrecorded: bool,
+    /// When something was done last, and when it was last seen that the sandbox cannot go yet.
+    rests: Rests,
     /// Take the sandbox down as soon as nothing runs; answered then.
     suspend: Option<Suspend>,
     requests: mpsc::Receiver<Request>,
@@ -168,6 +172,7 @@ impl Driver {
             deadline: None,
             left: None,
             unrecorded,
+            rests: Rests::default(),
             suspend: None,
             requests,
             wishes: mpsc::channel(8),

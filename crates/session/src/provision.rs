@@ -50,7 +50,13 @@ pub(crate) async fn sandbox(
     sandbox: SandboxId,
     fresh: bool,
 ) -> Result<(LiveSandbox, Arc<Plan>), String> {
-    let mut plan = plan::of_session(shared, facts, tip, fresh).await?;
+    // A sandbox that was lost after it stood on the layer may have left a newer checkpoint.
+    let saved = facts.saved.as_ref().filter(|saved| !fresh && saved.commit == tip);
+    let saved = saved.and_then(|saved| saved.layers.last().copied());
+    let mut plan = plan::of_session(shared, facts, tip, fresh || saved.is_some()).await?;
+    if saved.is_some() {
+        (plan.spec.layer, plan.saved) = (saved, true);
+    }
     let ground = Ground::Environment(plan.environment.id);
     if let Some(live) = warm::take(shared, &plan.spec, facts.id).await {
         return Ok((bind(shared, live, facts.id, ground).await?, Arc::new(plan)));
@@ -59,10 +65,10 @@ pub(crate) async fn sandbox(
     let made = match made {
         // Removed by hand, or of an image that is another one now.
         Err(SandboxHostError::Failed { code: HostErrorCode::NoLayer, .. }) if plan.spec.layer.is_some() => {
-            if let Some(layer) = plan.spec.layer {
+            if let Some(layer) = plan.spec.layer.filter(|_| !plan.saved) {
                 caches::forget(shared, layer).await;
             }
-            plan = plan::of_session(shared, facts, tip, true).await?;
+            plan = plan::of_session(shared, facts, tip, !plan.saved).await?;
             shared.host.create(sandbox, Some(facts.id), plan.spec.clone()).await
         }
         made => made,

@@ -207,9 +207,14 @@ impl Sessions {
     /// an end for sandboxes and repositories that no session knows.
     pub async fn recover(&self) -> Result<(), SessionError> {
         self.shared.store.sweep().await?;
-        caches::sweep(&self.shared).await;
-        networks::retention::sweep(&self.shared).await;
         let views = self.all_views().await?;
+        let layers = views
+            .iter()
+            .filter_map(|view| view.saved.as_ref())
+            .flat_map(|saved| saved.layers.clone())
+            .collect();
+        caches::sweep(&self.shared, &layers).await;
+        networks::retention::sweep(&self.shared).await;
         let known: HashMap<SessionId, &SessionView> = views.iter().map(|view| (view.id, view)).collect();
         for view in &views {
             if needs_driver(view) {

@@ -1,6 +1,7 @@
 //! Appending and reading events.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use protocol::api::MAX_QUEUED_PROMPTS;
@@ -269,6 +270,7 @@ pub(crate) fn append_prepared(
             if head.epoch != given {
                 let newest = head.epoch;
                 write.heads.insert(session, head);
+                inner.fenced.fetch_add(1, Ordering::Relaxed);
                 return Err(StoreError::Fenced { session, given, newest });
             }
             Some(head)

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) blobs: Blobs,
     pub(crate) keys: sessions::Keys,
     pub(crate) clock: Clock,
+    /// Writes of older owners that were refused.
+    pub(crate) fenced: AtomicU64,
     /// Held as long as the store is open: one server per data directory.
     _lock: File,
 }
@@ -71,6 +74,7 @@ impl Store {
                 blobs: Blobs::open(dir.join("blobs"))?,
                 keys: sessions::Keys::new(master),
                 clock,
+                fenced: AtomicU64::new(0),
                 _lock: lock,
             }),
         })
@@ -80,6 +84,12 @@ impl Store {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.inner.clock
+    }
+
+    /// How many writes were refused since the store was opened because their session has a newer owner.
+    #[must_use]
+    pub fn fenced_writes(&self) -> u64 {
+        self.inner.fenced.load(Ordering::Relaxed)
     }
 
     /// Everything that is committed from here on, without live deltas.

@@ -322,6 +322,13 @@ export interface EditPrompt {
   delivery?: Delivery;
 }
 
+/** What the sandboxes of a session that rests wrote, kept whole. */
+export interface SavedWorkspace {
+  layers: string[];
+  commit: string;
+  bytes: number;
+}
+
 /** Kind to body: the union `EventBody`. */
 export interface EventBodies {
   "session.created": SessionCreated;
@@ -331,6 +338,7 @@ export interface EventBodies {
   "step.output": { step: Step; text: string };
   "step.finished": { step: Step; duration_ms: number; error?: string; detail?: string };
   "prompt.queued": { prompt: PromptId; text: string; delivery?: Delivery };
+  "workspace.saved": SavedWorkspace;
   "prompt.edited": { prompt: PromptId; text: string; delivery: Delivery };
   "prompt.cancelled": { prompt: PromptId };
   "prompt.delivered": { prompt: PromptId };
@@ -413,6 +421,7 @@ export interface SessionView {
   last_turn: TurnOutcome | null;
   diff: DiffStat;
   checkpoint: Checkpoint | null;
+  saved?: SavedWorkspace;
   usage: Usage;
   plan: PlanEntry[];
   question: Question | null;

@@ -213,6 +213,7 @@ export class Transcript {
       case "checkpoint":
       case "diffstat":
       case "usage":
+      case "workspace.saved":
         break;
       default:
         this.#line(event.seq, "neutral", `Event “${event.kind}”, unknown to this version of the page`);

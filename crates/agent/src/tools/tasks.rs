@@ -172,6 +172,11 @@ impl Tasks {
         }
     }
 
+    /// How many run.
+    pub(crate) fn running(&self) -> usize {
+        lock(&self.list).iter().filter(|task| task.end.borrow().is_none()).count()
+    }
+
     /// What the model does not know yet: a notice for each task that ended since the last call.
     pub(crate) fn notices(&self) -> String {
         let mut text = String::new();

@@ -32,6 +32,9 @@ pub(crate) async fn metrics(State(state): State<AppState>) -> Result<impl IntoRe
     text.sample("patchyard_sessions", &[("archived", "true")], archived);
     text.family("patchyard_session_drivers", "gauge", "Sessions whose driver runs.");
     text.sample("patchyard_session_drivers", &[], state.sessions.driven().await as u64);
+    let fenced = "patchyard_fenced_writes_total";
+    text.family(fenced, "counter", "Writes refused because their session has a newer owner.");
+    text.sample(fenced, &[], state.store.fenced_writes());
     let counts = tokio::time::timeout(PATIENCE, state.sessions.egress_counts()).await;
     let counts = counts.ok().and_then(Result::ok);
     text.family(

@@ -18,13 +18,16 @@ pub(super) async fn passed(deadline: Option<Instant>) {
 impl Driver {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         // While the person thinks, the job's own time stands still.
-        self.question.as_ref().map(|open| open.deadline).or(self.deadline)
+        self.question.as_ref().map(|open| open.deadline).or(self.deadline).or_else(|| self.idle_until())
     }
 
     pub(super) async fn deadline_passed(&mut self) -> Result<(), StoreError> {
         let now = Instant::now();
         if self.question.as_ref().is_some_and(|open| open.deadline <= now) {
             return self.answer_by_default().await;
+        }
+        if self.deadline.is_none() && self.idle_until().is_some_and(|until| until <= now) {
+            return self.hibernate().await;
         }
         if self.deadline.is_none_or(|deadline| deadline > now) {
             return Ok(());

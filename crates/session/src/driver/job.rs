@@ -127,6 +127,7 @@ impl Driver {
     }
 
     pub(super) async fn job_done(&mut self, done: Done) -> Result<Flow, StoreError> {
+        self.rests.end();
         match done {
             Done::Sandbox(Ok(Ok((sandbox, plan)))) => self.sandbox_made(sandbox, plan).await?,
             Done::Prepare(Ok(Ok(prepared))) => self.prepared(prepared).await?,

@@ -89,9 +89,12 @@ impl Driver {
         plan: Arc<Plan>,
     ) -> Result<(), StoreError> {
         let told = (!live.unenforced.is_empty()).then(|| live.unenforced.join("; "));
-        let finished = self.step_finished(None, told);
+        let mut events = vec![self.step_finished(None, told)];
         self.job = None;
-        let events = vec![finished, EventBody::StepStarted { step: Step::Workspace }];
+        if !plan.saved {
+            events.extend(self.let_go_of_layers().await);
+        }
+        events.push(EventBody::StepStarted { step: Step::Workspace });
         match self.machine.sandbox {
             SandboxPhase::Creating => self.advance(Input::Created, events, None).await?,
             // Built anew: the machine is that far already.
@@ -160,7 +163,7 @@ impl Driver {
         (preparing.memory, preparing.hooks) = (made.memory, made.hooks);
         (preparing.source, preparing.took) = (made.source, made.took);
         let plan = &preparing.plan;
-        if plan.reused.is_none() && plan.runs_script() {
+        if plan.reused.is_none() && !plan.saved && plan.runs_script() {
             self.append(vec![finished, EventBody::StepStarted { step: Step::Setup }]).await?;
             // The guest ends the script; we wait a little longer for it to say so.
             let limit = self.shared.config.deadlines.setup + Duration::from_secs(30);

@@ -18,6 +18,7 @@ use crate::provision;
 
 impl Driver {
     pub(super) async fn request(&mut self, request: Request) -> Result<Flow, StoreError> {
+        self.rests.end();
         match request {
             Request::Prompt { text, delivery, key, reply } => {
                 let result = self.prompt(text, delivery, key).await;
@@ -64,6 +65,7 @@ impl Driver {
                 let _ = reply.send(self.look().await);
             }
             Request::Note { body, reply } => {
+                self.rests.note(&body);
                 self.append(vec![body]).await?;
                 let _ = reply.send(Ok(()));
             }
@@ -236,6 +238,7 @@ impl Driver {
         if let Some(sandbox) = self.sandbox.take() {
             self.shared.destroy(sandbox.id).await;
         }
+        self.let_go_of_layers().await;
         match self.shared.store.delete_session(self.id).await {
             Ok(()) | Err(StoreError::NoSession(_)) => {}
             Err(error) => return Err(error.into()),

@@ -186,7 +186,7 @@ pub(crate) async fn drop_all(shared: &Shared, environment: Option<EnvironmentId>
 
 /// Puts right what a crash left: layers that nobody remembers, and memories without a layer. To be
 /// called before sessions start, who make layers before they are remembered.
-pub(crate) async fn sweep(shared: &Shared) {
+pub(crate) async fn sweep(shared: &Shared, of_sessions: &HashSet<LayerId>) {
     let layers = match shared.host.layers().await {
         Ok(layers) => layers,
         Err(error) => {
@@ -202,7 +202,8 @@ pub(crate) async fn sweep(shared: &Shared) {
         }
     };
     let (orphans, empty) = difference(&layers, &known);
-    for layer in orphans {
+    // The newest first: they stand on the older ones.
+    for layer in orphans.into_iter().rev().filter(|layer| !of_sessions.contains(layer)) {
         drop_layer(shared, layer).await;
     }
     for layer in empty {
@@ -245,7 +246,8 @@ fn surplus(caches: &[StoredSetupCache], limits: CacheLimits) -> Vec<LayerId> {
     gone
 }
 
-async fn drop_layer(shared: &Shared, layer: LayerId) {
+/// Removes a layer.
+pub(crate) async fn drop_layer(shared: &Shared, layer: LayerId) {
     if let Err(error) = shared.host.drop_layer(layer).await {
         tracing::warn!(%layer, %error, "a kept layer could not be removed; the next start tries again");
     }

@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) environment: StoredEnvironment,
     pub(crate) spec: SandboxSpec,
     pub(crate) workspace: Wanted,
+    /// Whether the sandbox stands on what the session's last one wrote: the workspace is in it.
+    pub(crate) saved: bool,
     /// The kept setup that the sandbox stands on, and whether it is too old to be used again.
     pub(crate) reused: Option<(StoredSetupCache, bool)>,
     /// Where what is built now may be kept.
@@ -124,7 +126,7 @@ pub(crate) async fn of_session(
     let environment = settings(shared, facts).await?;
     let spec = sandbox_spec(&environment.settings, &facts.image);
     let workspace = Wanted::of(facts, tip);
-    let mut plan = Plan { environment, spec, workspace, reused: None, keep: None };
+    let mut plan = Plan { environment, spec, workspace, saved: false, reused: None, keep: None };
     if fresh || !plan.environment.settings.cache_setup {
         return Ok(plan);
     }

@@ -66,6 +66,7 @@ pub(crate) async fn workspace(bench: &Bench) -> Result<Workspace, String> {
     let (mut hooks, source, told) = found?;
     let detail = match &spoilt {
         Some(_) => None,
+        None if bench.plan.saved => Some("everything is as it was when the sandbox was put away".into()),
         None => bench.plan.reuse_detail(shared.store.clock().now()),
     };
     if let Some(told) = told {
@@ -77,6 +78,9 @@ pub(crate) async fn workspace(bench: &Bench) -> Result<Workspace, String> {
 
 async fn make_workspace(bench: &Bench) -> Result<Option<String>, String> {
     let Bench { shared, facts, plan, .. } = bench;
+    if plan.saved {
+        return Ok(None);
+    }
     let Some((cache, _)) = &plan.reused else {
         let mut log = workspace::log(shared, facts.id, bench.epoch);
         workspace::clone(&mut log, bench.link(), &plan.workspace).await?;

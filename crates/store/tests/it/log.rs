@@ -45,16 +45,21 @@ async fn what_was_appended_is_there_after_a_restart() {
 async fn an_older_writer_is_fenced_and_its_neighbours_are_not() {
     let fixture = Fixture::new();
     let (one, two) = (fixture.session().await, fixture.session().await);
-    let old = fixture.store.claim(one).await.unwrap();
-    let new = fixture.store.claim(one).await.unwrap();
+    let (earlier, later) = (fixture.store.clone(), fixture.store.clone());
+    let old = earlier.claim(one).await.unwrap();
+    let new = later.claim(one).await.unwrap();
     let other = fixture.store.claim(two).await.unwrap();
     let (stale, fresh, neighbour) = tokio::join!(
-        fixture.store.append(one, old, None, None, vec![error("stale")]),
-        fixture.store.append(one, new, None, None, vec![error("fresh")]),
+        earlier.append(one, old, None, None, vec![error("stale")]),
+        later.append(one, new, None, None, vec![error("fresh")]),
         fixture.store.append(two, other, None, None, vec![error("neighbour")]),
     );
     assert!(matches!(stale, Err(StoreError::Fenced { newest, .. }) if newest == new), "{stale:?}");
     assert_eq!((fresh.unwrap(), neighbour.unwrap()), (3, 3));
+    let queued = earlier.queue_prompt(one, old, waiting("too late"), None).await;
+    assert!(matches!(queued, Err(StoreError::Fenced { .. })), "{queued:?}");
+    assert_eq!(fixture.store.fenced_writes(), 2);
+    assert_eq!(fixture.store.session(one).await.unwrap().queued_prompts, 1, "nothing of it is there");
 }
 
 #[tokio::test]
