@@ -33,6 +33,7 @@ describe("the fixture", () => {
       "tool.call": true,
       "tool.result": true,
       plan: true,
+      "context.added": true,
       "question.asked": true,
       "question.answered": true,
       checkpoint: true,
@@ -84,6 +85,7 @@ describe("the fixture", () => {
       "neutral: Copied target/report.html out of the sandbox, 12 kB ×1",
       "neutral: Shell closed after 2 min: exit 130 ×1",
       "denied session: Network: evil.test:443 refused, no rule of the environment allows it",
+      "neutral: SessionStart hook says: the tests run with make check ×1",
     ]);
   });
 

@@ -184,6 +184,7 @@ impl SessionView {
             | EventBody::NetworkAllowed(_)
             | EventBody::AgentMessage(_)
             | EventBody::AgentThought(_)
+            | EventBody::ContextAdded { .. }
             | EventBody::Error(_)
             | EventBody::Unknown(_) => {}
         }

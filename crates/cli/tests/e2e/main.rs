@@ -35,6 +35,7 @@ mod metrics;
 mod network;
 mod packages;
 mod repository;
+mod rules;
 mod security;
 mod setup;
 mod shown;

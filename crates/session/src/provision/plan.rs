@@ -107,7 +107,9 @@ fn proxy_variables(settings: &EnvironmentSettings) -> Vec<(String, String)> {
         return Vec::new();
     }
     let mut all = variables::of_the_proxy();
-    all.extend(policy::variables::OF_AUTHORITIES.map(|name| (name.to_owned(), trust::AUTHORITIES.to_owned())));
+    all.extend(
+        policy::variables::OF_AUTHORITIES.map(|name| (name.to_owned(), trust::AUTHORITIES.to_owned())),
+    );
     all
 }
 

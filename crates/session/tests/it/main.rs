@@ -84,6 +84,7 @@ impl World {
             authorities: session::TrustedAuthorities::default(),
             caches: CacheLimits::default(),
             warm_sandboxes: 0,
+            managed_settings: dir.path().join("claude-code"),
             environment: Vec::new(),
             deadlines,
         };
