@@ -16,11 +16,12 @@ use protocol::ids::ExecId;
 
 mod seeds {
     pub mod archives;
+    pub mod commands;
     pub mod documents;
     pub mod network;
     pub mod pushes;
 }
-use seeds::{archives, documents, network, pushes};
+use seeds::{archives, commands, documents, network, pushes};
 
 fn main() -> io::Result<()> {
     let corpus = env::args().nth(1).map_or_else(|| PathBuf::from("fuzz/corpus"), PathBuf::from);
@@ -54,6 +55,9 @@ fn main() -> io::Result<()> {
     for (number, layers) in archives::layered().iter().enumerate() {
         let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
         write(&corpus, "layers", &format!("layered-{number}"), &framed(&layers))?;
+    }
+    for (number, text) in commands::TEXTS.iter().enumerate() {
+        write(&corpus, "shell", &format!("text-{number}"), text.as_bytes())?;
     }
     for (name, form, texts) in documents::all() {
         let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();

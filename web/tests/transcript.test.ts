@@ -38,6 +38,7 @@ describe("the fixture", () => {
       "tool.call": true,
       "tool.result": true,
       plan: true,
+      "context.added": true,
       "question.asked": true,
       "question.answered": true,
       checkpoint: true,
@@ -92,6 +93,7 @@ describe("the fixture", () => {
       "prompt cancelled",
       "prompt started",
       "neutral: The server was started again; the turn goes on ×1",
+      "neutral: SessionStart hook says: the tests run with make check ×1",
     ]);
   });
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::AgentConfig;
 use crate::context;
+use crate::gate::Gate;
 use crate::guard::LoopGuard;
 use crate::history::History;
 use crate::tools::{Workbench, definitions};
@@ -22,18 +23,23 @@ pub struct PatchyardAgent {
     pub(crate) history: History,
     pub(crate) bench: Workbench,
     pub(crate) guard: LoopGuard,
+    pub(crate) gate: Gate,
 }
 
 impl PatchyardAgent {
     /// An agent with an empty conversation.
     #[must_use]
     pub fn new(config: AgentConfig) -> Self {
+        let gate = Gate::new(&config);
+        let mut tools = definitions();
+        tools.retain(|tool| !gate.permissions.removes(&tool.name));
         Self {
             system: context::system(&config),
-            tools: definitions(),
+            tools,
             history: History::new(context::opening(&config)),
-            bench: Workbench::new(&config),
+            bench: Workbench::new(&config, gate.permissions.hidden()),
             guard: LoopGuard::default(),
+            gate,
             config,
         }
     }

@@ -7,6 +7,7 @@ use protocol::hands::Hands;
 use protocol::sandbox_host::GUEST_BIN;
 
 use crate::memory::MemoryFile;
+use crate::settings::Settings;
 
 /// Facts of the session that the model is told once. They must stay the same for the whole session:
 /// they are part of every request.
@@ -44,6 +45,12 @@ pub struct AgentConfig {
     pub hands: Arc<dyn Hands>,
     /// The workspace inside, such as `/workspace/project`.
     pub workspace: String,
+    /// The session's id, as hooks read it.
+    pub session: String,
+    /// What the repository and the operator say in settings files.
+    pub settings: Settings,
+    /// What `~` is where the tools run.
+    pub home: String,
     /// Instructions of the repository, in order; see [`crate::memory`].
     pub memory: Vec<MemoryFile>,
     /// Facts for the model.
@@ -74,6 +81,9 @@ impl AgentConfig {
             model,
             hands,
             workspace: workspace.into(),
+            session: String::new(),
+            settings: Settings::default(),
+            home: "/root".into(),
             memory: Vec::new(),
             environment,
             tool_env: Vec::new(),

@@ -9,6 +9,8 @@
 //! | `agent.message`, `agent.thought` | a block of the assistant: `raw` as it stands, else a text of `text` |
 //! | `tool.call` | a `tool_use` block from `call`, `name` and `input` |
 //! | `tool.result` | a `tool_result` from `call`, `content` and `is_error` |
+//! | `context.added` | a user text: its `text` |
+//! | `turn.ended` by a hook that refused the prompt | the prompt is taken back |
 //! | `error` with the code [`CONTINUE_CODE`] | a user text: [`CONTINUE`] |
 //!
 //! Blocks with the same `message` are one message. Results wait until all calls of their message have
@@ -21,6 +23,7 @@ use std::collections::{HashMap, HashSet};
 use model_gateway::{Message, Role};
 use protocol::event::{AgentBlock, EventBody, ToolCall, ToolResult};
 use protocol::ids::{PromptId, TurnId};
+use protocol::status::{StopReason, TurnStatus};
 use serde_json::{Value, json};
 
 /// The result of a call that never got one.
@@ -135,7 +138,25 @@ impl History {
                 self.close_open();
                 self.user_text(CONTINUE);
             }
+            EventBody::ContextAdded { text, .. } => {
+                self.close_open();
+                self.user_text(text);
+            }
+            EventBody::TurnEnded(end)
+                if (end.status, end.stop_reason) == (TurnStatus::Failed, StopReason::Hook) =>
+            {
+                self.take_back();
+            }
             _ => {}
+        }
+    }
+
+    /// Takes the newest prompt back, which nobody answered.
+    pub(crate) fn take_back(&mut self) {
+        let Some(last) = self.messages.last_mut().filter(|last| last.role == Role::User) else { return };
+        last.content.pop_if(|block| block["type"] == "text");
+        if last.content.is_empty() {
+            self.messages.pop();
         }
     }
 

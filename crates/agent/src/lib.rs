@@ -5,7 +5,7 @@
 //!                    ▲                         │ messages
 //!   turn ──▶ loop ── append ◀── blocks ◀── ModelClient ── deltas ──▶ port.live
 //!              │                │
-//!              │                └─ tool calls, durable before they start
+//!              │                └─ tool calls, durable before they start; rules and hooks decide
 //!              └──▶ tools ──▶ Hands (the guest) ──▶ tool.result ──▶ append ──▶ next request
 //! ```
 //!
@@ -16,19 +16,25 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod batch;
 mod config;
 mod context;
 mod edit;
+mod gate;
 mod guard;
 mod history;
+pub mod hooks;
 mod live;
 pub mod memory;
 mod outcome;
 mod patch;
+mod settings;
 mod stream_text;
 mod tools;
 mod turn;
+mod uses;
 
 pub use agent::PatchyardAgent;
 pub use config::{AgentConfig, Caps, Environment};
 pub use memory::MemoryFile;
+pub use settings::{Scope, Settings, SettingsFile};

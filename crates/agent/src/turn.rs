@@ -4,47 +4,31 @@
 //!  prompt ─▶ ask the model ─▶ append its blocks ─▶ calls? ─ no ─▶ end
 //!                 ▲                                  │ yes
 //!                 │                                  ▼
-//!                 └── results and what the person said meanwhile, in one user message ◀─ run: readers together, writers one by one
+//!                 ├── results, and what the person said meanwhile ◀─ run: readers together, writers one by one
+//!                 └── what a Stop hook says ◀───────────────────────── at the end, when one says to go on
 //!
 //!  a stop at any place: stream closed, commands signalled, every open call gets a result
 //! ```
 
-use std::time::Duration;
-
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use model_gateway::{Block, ModelError, Request, Response, StopCause};
 use protocol::agent_port::{AgentPort, PortError, TurnEnd, TurnInput};
-use protocol::event::{
-    AgentBlock, EventBody, NetworkDenied, QuestionOption, SessionError, ToolCall, ToolResult,
-};
+use protocol::event::{AgentBlock, EventBody, QuestionOption, SessionError, ToolCall, ToolResult};
 use protocol::status::{StopReason, TurnStatus};
 use protocol::usage::Usage;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::PatchyardAgent;
-use crate::guard::Verdict;
+use crate::batch::run_all;
+use crate::gate::Moment;
 use crate::history::{CONTINUE_CODE, INTERRUPTED};
+use crate::hooks::Event;
 use crate::live::Live;
-use crate::outcome::Outcome;
-use crate::tools::{Call, Run, is_read_only, parse, run, title};
+use crate::tools::{parse, title};
+use crate::uses::Planned;
 
-/// Calls that run at the same time.
-const PARALLEL: usize = 8;
-
-const NOTE: &str = "\n\n[you have made this very call with this very result several times; repeating it will \
-                    not change anything, so try another way or explain what is in the way]";
-
-/// A call of the model, recorded and not yet run.
-struct Planned {
-    call: String,
-    name: String,
-    input: Value,
-    /// The call, or why it cannot run.
-    parsed: Result<Call, String>,
-}
+/// How often a turn goes on because a `Stop` hook says so.
+const STOP_HOOKS: u32 = 8;
 
 /// What came of a request.
 enum Answer {
@@ -61,15 +45,13 @@ pub(crate) async fn work(
     agent.bench.tasks.take_up(&agent.bench).await;
     if input.resumed {
         agent.guard.reset();
-        take_up(agent, port, stop).await?;
-        if agent.history.has_last_word() {
-            // All was said; only the end was not recorded.
-            return Ok(TurnEnd::completed());
+        if let Some(end) = take_up(agent, &input, port, stop).await? {
+            return Ok(end);
         }
-    } else {
-        begin(agent, &input, port).await?;
+    } else if let Some(end) = begin(agent, &input, port, stop).await? {
+        return Ok(end);
     }
-    let (mut messages, mut requests, mut continuations) = (0, 0, 0);
+    let (mut messages, mut requests, mut continuations, mut held) = (0, 0, 0, 0);
     loop {
         if stop.is_cancelled() {
             return Ok(TurnEnd::interrupted());
@@ -106,12 +88,21 @@ pub(crate) async fn work(
                         "the conversation fills the model's window; start a new session for the rest",
                     ));
                 }
-                _ => return Ok(TurnEnd::completed()),
+                _ => {
+                    if !at_end(agent, &input, port, (&response, held), stop).await? {
+                        return Ok(TurnEnd::completed());
+                    }
+                    held += 1;
+                    continue;
+                }
             }
         }
-        let repeated = run_all(agent, port, calls, stop, false).await?;
+        let after = run_all(agent, port, calls, (input.prompt, false), stop).await?;
+        if let Some(reason) = after.stop {
+            return Ok(ended_by_hook(&reason));
+        }
         hear(agent, port, stop).await?;
-        if let Some(name) = repeated.filter(|_| !stop.is_cancelled())
+        if let Some(name) = after.repeated.filter(|_| !stop.is_cancelled())
             && let Some(end) = ask_about_loop(agent, port, &name, stop).await?
         {
             return Ok(end);
@@ -120,7 +111,12 @@ pub(crate) async fn work(
 }
 
 /// Closes what an earlier process left open, and takes the prompt in.
-async fn begin(agent: &mut PatchyardAgent, input: &TurnInput, port: &dyn AgentPort) -> Result<(), PortError> {
+async fn begin(
+    agent: &mut PatchyardAgent,
+    input: &TurnInput,
+    port: &dyn AgentPort,
+    stop: &CancellationToken,
+) -> Result<Option<TurnEnd>, PortError> {
     agent.guard.reset();
     let open = agent.history.open_calls();
     if !open.is_empty() {
@@ -141,24 +137,87 @@ async fn begin(agent: &mut PatchyardAgent, input: &TurnInput, port: &dyn AgentPo
     if agent.history.turn() != Some(input.turn) {
         agent.history.prompt(input.turn, &input.text);
     }
-    Ok(())
+    let moment = Moment { bench: &agent.bench, port, stop, prompt: input.prompt, resumed: false };
+    let said = agent.gate.hooks(Event::UserPromptSubmit, "", json!({ "prompt": input.text }), moment).await?;
+    if let Some(reason) = said.block {
+        agent.history.take_back();
+        let message = format!("a UserPromptSubmit hook refused the prompt: {reason}");
+        return Ok(Some(TurnEnd::failed(StopReason::Hook, message)));
+    }
+    if let Some(reason) = said.stop {
+        return Ok(Some(ended_by_hook(&reason)));
+    }
+    let context = said.context.iter().map(|text| context_of("UserPromptSubmit hook", text));
+    append(agent, port, context.collect()).await?;
+    Ok(None)
+}
+
+/// Runs the `Stop` hooks; whether the turn goes on, with what they say.
+async fn at_end(
+    agent: &mut PatchyardAgent,
+    input: &TurnInput,
+    port: &dyn AgentPort,
+    (response, held): (&Response, u32),
+    stop: &CancellationToken,
+) -> Result<bool, PortError> {
+    let texts = response.blocks.iter().filter_map(|block| match block {
+        Block::Text { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    let more = json!({
+        "stop_hook_active": held > 0,
+        "last_assistant_message": texts.collect::<Vec<_>>().join("\n\n"),
+        "background_tasks": [],
+        "session_crons": [],
+    });
+    let moment = Moment { bench: &agent.bench, port, stop, prompt: input.prompt, resumed: false };
+    let said = agent.gate.hooks(Event::Stop, "", more, moment).await?;
+    let Some(reason) = said.block.filter(|_| said.stop.is_none()) else { return Ok(false) };
+    if held == STOP_HOOKS {
+        let message = format!("Stop hooks held the turn {STOP_HOOKS} times; it ends all the same: {reason}");
+        let error = SessionError { code: "hook_failed".into(), message, retry_in_ms: None };
+        append(agent, port, vec![EventBody::Error(error)]).await?;
+        return Ok(false);
+    }
+    let text = format!("Stop hook feedback:\n{reason}");
+    append(agent, port, vec![EventBody::ContextAdded { source: "Stop hook".into(), text }]).await?;
+    Ok(true)
+}
+
+fn ended_by_hook(reason: &str) -> TurnEnd {
+    TurnEnd {
+        status: TurnStatus::Completed,
+        stop_reason: StopReason::Hook,
+        message: Some(format!("a hook ended the turn: {reason}")),
+    }
+}
+
+fn context_of(source: &str, text: &str) -> EventBody {
+    let text = format!("<system-reminder>\n{source} says: {text}\n</system-reminder>");
+    EventBody::ContextAdded { source: source.into(), text }
 }
 
 /// Gives results to the calls that a process that died left open: commands are taken up where they are,
-/// what only looks is looked at again, and of the rest is said what is known.
+/// what only looks is looked at again, and of the rest is said what is known. Whether a call may run is asked
+/// again, since nobody knows whether it was. Gives the end, where all was said already.
 async fn take_up(
     agent: &mut PatchyardAgent,
+    input: &TurnInput,
     port: &dyn AgentPort,
     stop: &CancellationToken,
-) -> Result<(), PortError> {
+) -> Result<Option<TurnEnd>, PortError> {
     let open = agent.history.open_tool_uses().into_iter();
     let calls = open.map(|(call, name, input)| Planned { parsed: parse(&name, &input), call, name, input });
     let calls: Vec<_> = calls.collect();
     if !calls.is_empty() {
-        run_all(agent, port, calls, stop, true).await?;
+        let after = run_all(agent, port, calls, (input.prompt, true), stop).await?;
+        if let Some(reason) = after.stop {
+            return Ok(Some(ended_by_hook(&reason)));
+        }
         hear(agent, port, stop).await?;
     }
-    Ok(())
+    // Where all was said, only the end was not recorded.
+    Ok(agent.history.has_last_word().then(TurnEnd::completed))
 }
 
 /// Takes in what the person said while the tools ran: it goes to the model with their results.
@@ -179,7 +238,7 @@ async fn hear(
 }
 
 /// Makes bodies durable, then folds them into the conversation.
-async fn append(
+pub(crate) async fn append(
     agent: &mut PatchyardAgent,
     port: &dyn AgentPort,
     bodies: Vec<EventBody>,
@@ -347,119 +406,6 @@ async fn go_on(agent: &mut PatchyardAgent, port: &dyn AgentPort) -> Result<(), P
         retry_in_ms: Some(0),
     };
     append(agent, port, vec![EventBody::Error(error)]).await
-}
-
-/// Runs the calls of one answer. Readers next to each other run together, writers alone and in order.
-/// Gives the name of a tool whose call repeats too often.
-async fn run_all(
-    agent: &mut PatchyardAgent,
-    port: &dyn AgentPort,
-    calls: Vec<Planned>,
-    stop: &CancellationToken,
-    resumed: bool,
-) -> Result<Option<String>, PortError> {
-    let mut repeated = None;
-    let mut rest = calls.into_iter().peekable();
-    while rest.peek().is_some() {
-        let mut batch = Vec::new();
-        while let Some(next) =
-            rest.next_if(|next| batch.is_empty() || (reads(next) && batch.iter().all(reads)))
-        {
-            batch.push(next);
-            if batch.len() == PARALLEL {
-                break;
-            }
-        }
-        if let Some(name) = run_batch(agent, port, batch, stop, resumed).await? {
-            repeated = Some(name);
-        }
-    }
-    Ok(repeated)
-}
-
-fn reads(call: &Planned) -> bool {
-    call.parsed.as_ref().is_ok_and(is_read_only)
-}
-
-async fn run_batch(
-    agent: &mut PatchyardAgent,
-    port: &dyn AgentPort,
-    batch: Vec<Planned>,
-    stop: &CancellationToken,
-    resumed: bool,
-) -> Result<Option<String>, PortError> {
-    let PatchyardAgent { history, bench, guard, .. } = agent;
-    let bench = &*bench;
-    let mut running: FuturesUnordered<_> = batch
-        .into_iter()
-        .map(|planned| async move {
-            let began = Instant::now();
-            let Planned { call, name, input, parsed } = planned;
-            let outcome = match parsed {
-                Ok(parsed) => Box::pin(run(parsed, Run { bench, port, id: &call, stop, resumed })).await,
-                Err(reason) => Outcome::refused(reason),
-            };
-            let took = began.elapsed();
-            (call, name, input, outcome, (began, took))
-        })
-        .collect();
-    let mut repeated = None;
-    while let Some((call, name, input, mut outcome, (began, took))) = running.next().await {
-        let is_bash = name == "Bash";
-        let refused = if is_bash { port.refused_since(began.into_std()) } else { Vec::new() };
-        match guard.take(&name, &input, &outcome.content) {
-            Verdict::Fine => {}
-            Verdict::Note => outcome.content.push_str(NOTE),
-            Verdict::Ask => {
-                outcome.content.push_str(NOTE);
-                repeated = Some(name);
-            }
-        }
-        outcome.content.push_str(&refusals(&refused));
-        outcome.content.push_str(&bench.tasks.notices());
-        // A background task goes on, and is let go of when it is not listed any more.
-        let is_settled = is_bash && outcome.detail["background_task_id"].is_null();
-        let bodies = result_events(port, &call, outcome, took).await?;
-        port.append(bodies.clone()).await?;
-        if is_settled {
-            bench.settle(&call);
-        }
-        for body in &bodies {
-            history.apply(None, body);
-        }
-    }
-    Ok(repeated)
-}
-
-/// Lines about what the network refused, for a program that says only that it did not work.
-fn refusals(refused: &[NetworkDenied]) -> String {
-    let told = |NetworkDenied { host, port, reason, askable, .. }: &NetworkDenied| {
-        let next = if *askable { "; whoever watches can allow it" } else { "" };
-        format!("\n[network: {host}:{port} was refused ({reason}){next}]")
-    };
-    refused.iter().map(told).collect()
-}
-
-async fn result_events(
-    port: &dyn AgentPort,
-    call: &str,
-    outcome: Outcome,
-    took: Duration,
-) -> Result<Vec<EventBody>, PortError> {
-    let full_output = match outcome.full_output {
-        Some((bytes, truncated)) => Some(port.put_blob(bytes, truncated).await?),
-        None => None,
-    };
-    let result = EventBody::ToolResult(ToolResult {
-        call: call.to_owned(),
-        content: outcome.content,
-        is_error: outcome.is_error,
-        duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        detail: outcome.detail,
-        full_output,
-    });
-    let plan = outcome.plan.map(|entries| EventBody::Plan { entries });
-    Ok(std::iter::once(result).chain(plan).collect())
 }
 
 /// Asks the person whether an agent that repeats itself should go on.

@@ -93,6 +93,7 @@ fn line_of(body: &EventBody) -> Option<String> {
                 options.join(", ")
             ))
         }
+        EventBody::ContextAdded { source, text } => Some(format!("  {source}: {}", first_line(text))),
         EventBody::Error(error) => Some(format!("! {}", error.message)),
         EventBody::DiffStat(stat) => {
             Some(format!("+{} −{} in {} files", stat.additions, stat.deletions, stat.files_changed))

@@ -121,6 +121,14 @@ pub enum EventBody {
     /// The agent's todo list, whole.
     #[serde(rename = "plan")]
     Plan { entries: Vec<PlanEntry> },
+    /// The model is told something besides prompts and results: what a hook said.
+    #[serde(rename = "context.added")]
+    ContextAdded {
+        /// Who says it, such as `SessionStart hook`.
+        source: String,
+        /// What the model reads.
+        text: String,
+    },
     /// The agent asks the person.
     #[serde(rename = "question.asked")]
     QuestionAsked(Question),
@@ -490,6 +498,7 @@ impl EventBody {
             Self::ToolCall(_) => "tool.call",
             Self::ToolResult(_) => "tool.result",
             Self::Plan { .. } => "plan",
+            Self::ContextAdded { .. } => "context.added",
             Self::QuestionAsked(_) => "question.asked",
             Self::QuestionAnswered { .. } => "question.answered",
             Self::Checkpoint(_) => "checkpoint",

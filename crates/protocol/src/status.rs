@@ -151,6 +151,8 @@ pub enum StopReason {
     Agent,
     /// A deadline of the platform passed.
     Deadline,
+    /// A hook refused the prompt, or ended the turn.
+    Hook,
 }
 
 #[cfg(test)]

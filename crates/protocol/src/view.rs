@@ -199,6 +199,7 @@ impl SessionView {
             | EventBody::GitPush(_)
             | EventBody::AgentMessage(_)
             | EventBody::AgentThought(_)
+            | EventBody::ContextAdded { .. }
             | EventBody::Error(_)
             | EventBody::Unknown(_) => {}
         }

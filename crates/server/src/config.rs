@@ -50,6 +50,9 @@
 //! variable = "REGISTRY_TOKEN"             # of the server's environment
 //! command = ["vault", "read", "-field=token", "secret/registry"]
 //!
+//! [settings]
+//! managed = "/etc/claude-code"            # its managed-settings.json holds for our agent in every session
+//!
 //! [agents.NAME]                           # an ACP agent that the image contains
 //! command = ["/usr/bin/agent", "--acp"]
 //! ```
@@ -85,8 +88,24 @@ pub struct Config {
     pub network: NetworkConfig,
     /// Values that environments may bind by their names here.
     pub secrets: BTreeMap<String, SecretConfig>,
+    /// What holds for our agent in every session.
+    pub settings: SettingsConfig,
     /// Agents besides our own.
     pub agents: BTreeMap<String, AgentConfig>,
+}
+
+/// `[settings]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SettingsConfig {
+    /// The folder of `managed-settings.json` and `managed-settings.d/`.
+    pub managed: PathBuf,
+}
+
+impl Default for SettingsConfig {
+    fn default() -> Self {
+        Self { managed: "/etc/claude-code".into() }
+    }
 }
 
 /// `[server]`.

@@ -164,6 +164,7 @@ fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> Result<S
             system: Authorities::of_system().pem().into(),
             named: named.pem().into(),
         },
+        managed_settings: config.settings.managed.clone(),
         environment: config.sandbox.environment.clone().into_iter().collect(),
         warm_sandboxes: config.sandbox.warm,
         idle: (config.sandbox.idle_seconds > 0).then(|| Duration::from_secs(config.sandbox.idle_seconds)),

@@ -18,6 +18,7 @@ use protocol::view::SessionView;
 use crate::acp::AcpAgent;
 use crate::config::Deadlines;
 use crate::error::SessionError;
+use crate::project::{HOME, Project};
 use crate::provision::hooks::ENV_FILE;
 
 /// The name of our own agent.
@@ -91,7 +92,7 @@ impl Agents {
         &self,
         facts: &SessionView,
         place: Place,
-        instructions: Vec<MemoryFile>,
+        project: Project,
         deadlines: &Deadlines,
     ) -> Result<Box<dyn Agent>, String> {
         if facts.agent != OURS {
@@ -111,7 +112,10 @@ impl Agents {
             branch: facts.branch.clone(),
         };
         let mut config = AgentConfig::new(model.clone(), place.hands, place.workspace, environment);
-        config.memory = instructions;
+        config.memory = project.memory;
+        config.settings = project.settings;
+        config.session = facts.id.to_string();
+        config.home = HOME.to_owned();
         config.tool_env = place.environment;
         config.env_file = Some(ENV_FILE.to_owned());
         Ok(Box::new(PatchyardAgent::new(config)))

@@ -31,6 +31,8 @@ pub struct SessionConfig {
     pub warm_sandboxes: usize,
     /// What may be kept of setups.
     pub caches: CacheLimits,
+    /// The folder of the operator's `managed-settings.json`, which holds for our agent in every session.
+    pub managed_settings: PathBuf,
     /// Variables that every command of every environment sees, besides the environment's and ours.
     pub environment: Vec<(String, String)>,
     /// How long a session may rest before its sandbox is put away; for ever without.

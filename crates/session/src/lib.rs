@@ -31,6 +31,7 @@ mod names;
 mod network;
 mod networks;
 mod port;
+mod project;
 mod provision;
 mod recover;
 mod registry;

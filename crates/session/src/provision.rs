@@ -20,7 +20,6 @@ pub(crate) mod workspace;
 
 use std::sync::Arc;
 
-use agent::MemoryFile;
 use protocol::agent_port::Agent;
 use protocol::environment::EnvironmentSettings;
 use protocol::ids::{SandboxId, SessionId};
@@ -33,6 +32,7 @@ use crate::agents::{self, Place};
 use crate::driver::LiveSandbox;
 use crate::environments::caches;
 use crate::networks::Ground;
+use crate::project::{self, Project};
 use crate::registry::Shared;
 use crate::warm;
 use plan::Plan;
@@ -147,7 +147,7 @@ pub(crate) async fn agent(
     shared: &Shared,
     facts: &SessionView,
     sandbox: &LiveSandbox,
-    memory: Option<Vec<MemoryFile>>,
+    project: Option<Project>,
 ) -> Result<Box<dyn Agent>, String> {
     let settings = plan::settings(shared, facts).await?.settings;
     let place = Place {
@@ -155,19 +155,14 @@ pub(crate) async fn agent(
         workspace: workspace_path(facts),
         environment: variables(shared, facts, &settings),
     };
-    let memory = match memory {
-        Some(memory) => memory,
-        None => instructions(shared, facts).await?,
+    let project = match project {
+        Some(project) => project,
+        None => project::read(shared, facts).await?,
     };
-    let mut agent = shared.agents.make(facts, place, memory, &shared.config.deadlines).await?;
+    let mut agent = shared.agents.make(facts, place, project, &shared.config.deadlines).await?;
     let events = shared.store.all_events(facts.id).await.map_err(|error| error.to_string())?;
     agent.restore(&events).await.map_err(|error| error.to_string())?;
     Ok(agent)
-}
-
-/// The repository's instructions for agents.
-pub(crate) async fn instructions(shared: &Shared, facts: &SessionView) -> Result<Vec<MemoryFile>, String> {
-    crate::agents::instructions(&shared.repositories, facts).await.map_err(|error| error.to_string())
 }
 
 /// What every command of a session sees: the server's variables, then the environment's, the way to the model

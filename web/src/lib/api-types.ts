@@ -35,7 +35,8 @@ export type StopReason =
   | "model_auth"
   | "sandbox"
   | "agent"
-  | "deadline";
+  | "deadline"
+  | "hook";
 
 // usage.rs
 export interface Usage {
@@ -351,6 +352,7 @@ export interface EventBodies {
   "tool.call": ToolCall;
   "tool.result": ToolResult;
   plan: { entries: PlanEntry[] };
+  "context.added": { source: string; text: string };
   "question.asked": Question;
   "question.answered": { question: QuestionId; answer: Answer };
   checkpoint: Checkpoint;

@@ -108,6 +108,13 @@ export function networkAllowed({ host, port, scope }: EventBodies["network.allow
   return `Network: ${host}:${port}. ${decisions[scope] ?? scope}.`;
 }
 
+/** What a hook or the platform told the model, in one line. */
+export function contextAdded({ source, text }: EventBodies["context.added"]): string {
+  const words = text.replace(/<\/?system-reminder>/g, "").replace(/\s+/g, " ").trim();
+  const said = words.startsWith(source) ? words : `${source}: ${words}`;
+  return said.length > 300 ? `${said.slice(0, 299)}…` : said;
+}
+
 export function stopPhrase(reason: StopReason): string {
   const phrases: Record<StopReason, string> = {
     end_turn: "the agent ended its turn.",
@@ -123,6 +130,7 @@ export function stopPhrase(reason: StopReason): string {
     sandbox: "the sandbox died or could not be made. Send a prompt to make a new one.",
     agent: "the agent in the sandbox ended early.",
     deadline: "a time limit of the platform passed.",
+    hook: "a hook refused the prompt or ended the turn.",
   };
   return phrases[reason] ?? `reason “${String(reason)}”.`;
 }

@@ -11,6 +11,7 @@
 import type { Event, EventBodies, KnownEvent, LiveDelta, PlanEntry, Step, TurnEnded } from "./api-types.ts";
 import type { BlockItem, DeniedItem, DeniedPlace, Item, LineItem, PromptItem, StepsItem, StepState, ToolState } from "./items.ts";
 import {
+  contextAdded,
   filesCopied,
   isExplore,
   networkAllowed,
@@ -168,6 +169,9 @@ export class Transcript {
         break;
       case "plan":
         this.#changePlan(known.seq, known.body.entries);
+        break;
+      case "context.added":
+        this.#line(known.seq, "neutral", contextAdded(known.body));
         break;
       case "question.asked":
         this.#questions.set(known.body.question, this.#items.length);
@@ -431,7 +435,7 @@ export class Transcript {
 
   #error(seq: number, code: string, message: string, retryInMs: number | undefined): void {
     if (retryInMs === undefined) {
-      this.#line(seq, "bad", sentence(message), code);
+      this.#line(seq, code === "hook_message" ? "neutral" : "bad", sentence(message), code);
       return;
     }
     const last = this.#items.at(-1);

@@ -17,11 +17,13 @@ pub(super) type ContentHash = [u8; 32];
 
 /// The hands, and what was learnt while they worked.
 pub(crate) struct Workbench {
-    pub(super) hands: Arc<dyn Hands>,
-    pub(super) workspace: String,
+    pub(crate) hands: Arc<dyn Hands>,
+    pub(crate) workspace: String,
     pub(super) scratch: String,
     pub(super) guest_program: String,
     tool_env: Vec<(String, String)>,
+    /// What searches leave out, as globs over absolute paths.
+    pub(super) hidden: Vec<String>,
     pub(super) env_file: Option<String>,
     /// Where the next shell starts.
     cwd: Mutex<String>,
@@ -32,13 +34,14 @@ pub(crate) struct Workbench {
 }
 
 impl Workbench {
-    pub(crate) fn new(config: &AgentConfig) -> Self {
+    pub(crate) fn new(config: &AgentConfig, hidden: Vec<String>) -> Self {
         let workspace = config.workspace.trim_end_matches('/').to_owned();
         Self {
             hands: Arc::clone(&config.hands),
             scratch: config.scratch.trim_end_matches('/').to_owned(),
             guest_program: config.guest_program.clone(),
-            tool_env: config.tool_env.clone(),
+            tool_env: config.settings.environment(&config.tool_env),
+            hidden,
             env_file: config.env_file.clone(),
             cwd: Mutex::new(workspace.clone()),
             seen: Mutex::default(),
@@ -76,7 +79,7 @@ impl Workbench {
     }
 
     /// The absolute form of a path that a model gave, `.` and `..` resolved.
-    pub(super) fn absolute(&self, path: &str) -> String {
+    pub(crate) fn absolute(&self, path: &str) -> String {
         let base = if path.starts_with('/') { String::new() } else { self.cwd() };
         let mut parts: Vec<&str> = Vec::new();
         for part in base.split('/').chain(path.split('/')) {
@@ -108,7 +111,7 @@ impl Workbench {
     }
 
     /// A command in the shell's folder, with the session's variables.
-    pub(super) fn spec(&self, argv: Vec<String>) -> ExecSpec {
+    pub(crate) fn spec(&self, argv: Vec<String>) -> ExecSpec {
         ExecSpec { env: self.tool_env.clone(), ..ExecSpec::new(new_exec(), argv, self.cwd()) }
     }
 }
@@ -125,7 +128,7 @@ pub(super) fn exec_of(call: &str) -> ExecId {
     ExecId::from_parts(u64::try_from(number >> 80).unwrap_or(0), number & ((1 << 80) - 1))
 }
 
-fn new_exec() -> ExecId {
+pub(crate) fn new_exec() -> ExecId {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     ExecId::from_parts(u64::try_from(now.as_millis()).unwrap_or(0), fastrand::u128(..))
 }

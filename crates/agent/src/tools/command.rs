@@ -24,16 +24,16 @@ const SEND: Duration = Duration::from_secs(2);
 
 /// How a command ended for its caller.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ended {
+pub(crate) struct Ended {
     /// How it ended; nothing is known of one that was given up.
-    pub(super) end: ExecEnd,
+    pub(crate) end: ExecEnd,
     /// Whether a stop came while it ran.
-    pub(super) interrupted: bool,
+    pub(crate) interrupted: bool,
 }
 
 /// Takes a command's output until it ends. `on_output` gets standard output and standard error as they
 /// come; the second argument says that it is standard error.
-pub(super) async fn attend(
+pub(crate) async fn attend(
     execution: &mut dyn Execution,
     stop: &CancellationToken,
     on_output: &mut (dyn FnMut(&[u8], bool) + Send),

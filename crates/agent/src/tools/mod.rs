@@ -20,7 +20,8 @@ mod search;
 mod tasks;
 mod todo;
 
-pub(crate) use bench::Workbench;
+pub(crate) use bench::{Workbench, new_exec};
 pub(crate) use call::{Call, parse, title};
+pub(crate) use command::attend;
 pub(crate) use definitions::definitions;
 pub(crate) use run::{Run, is_read_only, run};

@@ -21,7 +21,8 @@ const MAX_TEXT: usize = 60_000;
 
 pub(super) async fn glob(input: GlobInput, with: Run<'_>) -> Outcome {
     let path = with.bench.absolute(input.path.as_deref().unwrap_or("."));
-    let found = match ask("glob", &json!({ "pattern": input.pattern, "path": path }), with).await {
+    let request = json!({ "pattern": input.pattern, "path": path });
+    let found = match ask("glob", request, with).await {
         Ok(found) => found,
         Err(outcome) => return outcome,
     };
@@ -56,7 +57,7 @@ pub(super) async fn grep(input: GrepInput, with: Run<'_>) -> Outcome {
     add("multiline", input.multiline.map(Into::into));
     add("head_limit", input.head_limit.map(Into::into));
     add("offset", input.offset.map(Into::into));
-    let found = match ask("grep", &Value::Object(request), with).await {
+    let found = match ask("grep", Value::Object(request), with).await {
         Ok(found) => found,
         Err(outcome) => return outcome,
     };
@@ -72,7 +73,10 @@ pub(super) async fn grep(input: GrepInput, with: Run<'_>) -> Outcome {
 }
 
 /// Runs the search program; its answer, or the outcome that the call has without one.
-async fn ask(tool: &str, request: &Value, with: Run<'_>) -> Result<Value, Outcome> {
+async fn ask(tool: &str, mut request: Value, with: Run<'_>) -> Result<Value, Outcome> {
+    if !with.bench.hidden.is_empty() {
+        request["exclude"] = with.bench.hidden.clone().into();
+    }
     let argv = vec![with.bench.guest_program.clone(), tool.to_owned(), request.to_string()];
     let mut spec = with.bench.spec(argv);
     // The search needs no folder of its own, and must work when the shell's was deleted.

@@ -16,8 +16,8 @@ use protocol::hands::{
     DirEntry, Exceeded, ExecEnd, ExecEvent, ExecSignal, ExecSpec, Execution, FileChunk, FileKind, FileStat,
     Hands, HandsError, TerminalSize,
 };
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc;
 
 /// After the end of a command, so long without output is the end of its output.
@@ -70,7 +70,7 @@ impl Hands for LocalHands {
             .args(&spec.argv[1..])
             .current_dir(&spec.cwd)
             .envs(spec.env.clone())
-            .stdin(Stdio::null())
+            .stdin(if spec.stdin { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -78,6 +78,7 @@ impl Hands for LocalHands {
             .spawn()
             .map_err(|cause| error(&spec.argv[0], &cause))?;
         let group = Pid::from_raw(child.id().unwrap().try_into().unwrap());
+        let stdin = child.stdin.take();
         let (sender, events) = mpsc::unbounded_channel();
         let out = tokio::spawn(pump(child.stdout.take().unwrap(), sender.clone(), ExecEvent::Stdout));
         let err = tokio::spawn(pump(child.stderr.take().unwrap(), sender.clone(), ExecEvent::Stderr));
@@ -101,7 +102,7 @@ impl Hands for LocalHands {
             let end = ExecEnd { code: status.code(), signal: status.signal(), timed_out, exceeded };
             let _ = sender.send(ExecEvent::Exited(end));
         });
-        Ok(Box::new(LocalExecution { events, group }))
+        Ok(Box::new(LocalExecution { events, group, stdin }))
     }
 
     async fn read_file(&self, path: &str, offset: u64, limit: u64) -> Result<FileChunk, HandsError> {
@@ -161,6 +162,7 @@ async fn pump(
 struct LocalExecution {
     events: mpsc::UnboundedReceiver<ExecEvent>,
     group: Pid,
+    stdin: Option<ChildStdin>,
 }
 
 #[async_trait]
@@ -169,11 +171,13 @@ impl Execution for LocalExecution {
         self.events.recv().await.ok_or_else(|| HandsError::Gone("no more events".into()))
     }
 
-    async fn write_stdin(&mut self, _bytes: &[u8]) -> Result<(), HandsError> {
-        Err(HandsError::Limit("no tool writes input".into()))
+    async fn write_stdin(&mut self, bytes: &[u8]) -> Result<(), HandsError> {
+        let Some(stdin) = &mut self.stdin else { return Err(HandsError::Limit("it takes no input".into())) };
+        stdin.write_all(bytes).await.map_err(|cause| error("standard input", &cause))
     }
 
     async fn close_stdin(&mut self) -> Result<(), HandsError> {
+        self.stdin = None;
         Ok(())
     }
 

@@ -37,6 +37,7 @@ mod network;
 mod packages;
 mod prompts;
 mod repository;
+mod rules;
 mod security;
 mod setup;
 mod shown;

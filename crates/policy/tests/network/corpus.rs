@@ -6,6 +6,8 @@ mod host;
 mod pattern;
 #[path = "../../../../fuzz/src/replay.rs"]
 mod replay;
+#[path = "../../../../fuzz/src/shell.rs"]
+mod shell;
 
 use replay::replay;
 
@@ -17,4 +19,9 @@ fn hosts_are_read_as_every_other_reader_does() {
 #[test]
 fn patterns_and_lists_say_the_same() {
     replay("pattern", pattern::run);
+}
+
+#[test]
+fn a_denied_command_is_found_behind_every_text() {
+    replay("shell", shell::run);
 }

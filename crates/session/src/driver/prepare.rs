@@ -12,7 +12,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::MemoryFile;
 use protocol::event::{EventBody, Step};
 use protocol::ids::SandboxId;
 use protocol::status::SandboxPhase;
@@ -26,8 +25,9 @@ use super::{Driver, LiveSandbox};
 use crate::environments::caches::SLOW_CLONE;
 use crate::environments::rebuild;
 use crate::machine::Input;
+use crate::project::Project;
 use crate::provision;
-use crate::provision::hooks::{Hook, Source};
+use crate::provision::hooks::Source;
 use crate::provision::plan::Plan;
 use crate::provision::steps::{self, Bench, Kept, Ready, SetupDone, Workspace};
 use crate::provision::workspace::State;
@@ -36,8 +36,7 @@ use crate::warm;
 /// What one step hands on to the next.
 pub(super) struct Preparing {
     plan: Arc<Plan>,
-    memory: Vec<MemoryFile>,
-    hooks: Vec<Hook>,
+    project: Project,
     source: Source,
     /// What git said before the setup script.
     before: Option<State>,
@@ -103,8 +102,7 @@ impl Driver {
         self.sandbox = Some(live);
         self.preparing = Some(Preparing {
             plan,
-            memory: Vec::new(),
-            hooks: Vec::new(),
+            project: Project::default(),
             source: Source::Startup,
             before: None,
             took: Duration::ZERO,
@@ -160,7 +158,7 @@ impl Driver {
             return self.start_anew().await;
         }
         let Some(preparing) = &mut self.preparing else { return Ok(()) };
-        (preparing.memory, preparing.hooks) = (made.memory, made.hooks);
+        preparing.project = made.project;
         (preparing.source, preparing.took) = (made.source, made.took);
         let plan = &preparing.plan;
         if plan.reused.is_none() && !plan.saved && plan.runs_script() {
@@ -213,15 +211,16 @@ impl Driver {
     async fn start_hooks(&mut self, finished: EventBody) -> Result<(), StoreError> {
         self.job = None;
         let Some(preparing) = &mut self.preparing else { return Ok(()) };
-        let (hooks, memory) = (std::mem::take(&mut preparing.hooks), std::mem::take(&mut preparing.memory));
+        let project = std::mem::take(&mut preparing.project);
         let source = preparing.source;
+        let hooks = steps::start_hooks(&project, source);
         let step = (!hooks.is_empty()).then_some(Step::Hooks);
         let events = [finished].into_iter().chain(step.map(|step| EventBody::StepStarted { step }));
         self.append(events.collect()).await?;
         let hooks_last: Duration = hooks.iter().map(|hook| hook.timeout).sum();
         let limit = hooks_last + self.shared.config.deadlines.workspace;
         self.step(step, limit, async move |bench| {
-            steps::ready(&bench, hooks, source, memory).await.map(Prepared::Ready)
+            steps::ready(&bench, hooks, source, project).await.map(Prepared::Ready)
         });
         Ok(())
     }

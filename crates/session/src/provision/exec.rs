@@ -122,16 +122,16 @@ impl<'a> StepLog<'a> {
 
     /// Runs a command to its end; what it says is shown and logged.
     pub(crate) async fn run(&mut self, link: &GuestLink, spec: ExecSpec) -> Result<ExecEnd, String> {
-        self.run_with(link, spec, None).await
+        self.run_with(link, spec, None).await.map(|(end, _)| end)
     }
 
-    /// The same, with something to read.
+    /// The same, with something to read; also what it said on standard output, the beginning of it.
     pub(crate) async fn run_with(
         &mut self,
         link: &GuestLink,
         mut spec: ExecSpec,
         input: Option<&[u8]>,
-    ) -> Result<ExecEnd, String> {
+    ) -> Result<(ExecEnd, String), String> {
         spec.stdin = input.is_some();
         let mut execution = link.start(spec).await.map_err(|error| error.to_string())?;
         if let Some(input) = input {
@@ -140,9 +140,15 @@ impl<'a> StepLog<'a> {
             let _ = execution.close_stdin().await;
         }
         let mut flush = Instant::now() + FLUSH;
+        let mut said = Vec::new();
         let end = loop {
             match tokio::time::timeout_at(flush, execution.next()).await {
-                Ok(Ok(ExecEvent::Stdout(bytes) | ExecEvent::Stderr(bytes))) => self.take(&bytes),
+                Ok(Ok(ExecEvent::Stdout(bytes))) => {
+                    let room = MAX_HEAD - said.len();
+                    said.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                    self.take(&bytes);
+                }
+                Ok(Ok(ExecEvent::Stderr(bytes))) => self.take(&bytes),
                 Ok(Ok(ExecEvent::Exited(end))) => break Ok(end),
                 Ok(Err(error)) => break Err(error.to_string()),
                 Err(_) => {
@@ -154,7 +160,7 @@ impl<'a> StepLog<'a> {
         let rest = self.kept.end();
         self.waiting.extend_from_slice(rest.as_bytes());
         self.flush_all().await?;
-        end
+        end.map(|end| (end, String::from_utf8_lossy(&said).into_owned()))
     }
 
     /// Adds a line of our own.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::MemoryFile;
+use agent::hooks::{Event, Handler, Ran, at_start};
 use protocol::agent_port::Agent;
-use protocol::event::Step;
+use protocol::event::{EventBody, Step};
 use protocol::ids::{Epoch, LayerId, SandboxId};
 use protocol::view::SessionView;
 use sandbox::guest_link::GuestLink;
@@ -14,15 +14,18 @@ use tokio::time::Instant;
 use ulid::Ulid;
 
 use super::exec::{StepLog, command, ending};
-use super::hooks::{self, Hook, Source};
+use super::hooks::{self, Source};
 use super::plan::{Keep, Plan};
 use super::workspace::{self, Seen, State};
 use super::{remote, setup, variables, workspace_path};
-use crate::agents::OURS;
 use crate::driver::LiveSandbox;
 use crate::environments::caches;
 use crate::networks::Ground;
+use crate::project::{self, Project};
 use crate::registry::Shared;
+
+/// Remarks about settings that are shown at the most.
+const MAX_REMARKS: usize = 50;
 
 /// What every step works with.
 #[derive(Clone)]
@@ -46,8 +49,7 @@ impl Bench {
 
 /// A workspace, and what was read of the repository meanwhile.
 pub(crate) struct Workspace {
-    pub(crate) memory: Vec<MemoryFile>,
-    pub(crate) hooks: Vec<Hook>,
+    pub(crate) project: Project,
     pub(crate) source: Source,
     /// What is told of the step.
     pub(crate) detail: Option<String>,
@@ -60,20 +62,23 @@ pub(crate) struct Workspace {
 pub(crate) async fn workspace(bench: &Bench) -> Result<Workspace, String> {
     let Bench { shared, facts, .. } = bench;
     let begun = Instant::now();
-    let (made, memory, found) =
-        tokio::join!(make_workspace(bench), super::instructions(shared, facts), find_hooks(bench));
+    let (made, project, now) =
+        tokio::join!(make_workspace(bench), project::read(shared, facts), shared.store.session(facts.id));
     let spoilt = made?;
-    let (mut hooks, source, told) = found?;
+    let project = project?;
+    let source = match now.map_err(|error| error.to_string())?.turns {
+        0 => Source::Startup,
+        _ => Source::Resume,
+    };
     let detail = match &spoilt {
         Some(_) => None,
         None if bench.plan.saved => Some("everything is as it was when the sandbox was put away".into()),
         None => bench.plan.reuse_detail(shared.store.clock().now()),
     };
-    if let Some(told) = told {
-        workspace::log(shared, facts.id, bench.epoch).note(&told).await?;
-        hooks.clear();
+    for remark in project.remarks.iter().take(MAX_REMARKS) {
+        workspace::log(shared, facts.id, bench.epoch).note(remark).await?;
     }
-    Ok(Workspace { memory: memory?, hooks, source, detail, spoilt, took: begun.elapsed() })
+    Ok(Workspace { project, source, detail, spoilt, took: begun.elapsed() })
 }
 
 async fn make_workspace(bench: &Bench) -> Result<Option<String>, String> {
@@ -99,23 +104,6 @@ async fn make_workspace(bench: &Bench) -> Result<Option<String>, String> {
             caches::forget(shared, cache.layer).await;
             Ok(Some(reason))
         }
-    }
-}
-
-/// The repository's hooks, how the session starts, and what is wrong with its settings.
-async fn find_hooks(bench: &Bench) -> Result<(Vec<Hook>, Source, Option<String>), String> {
-    let Bench { shared, facts, .. } = bench;
-    let now = shared.store.session(facts.id).await.map_err(|error| error.to_string())?;
-    let source = if now.turns == 0 { Source::Startup } else { Source::Resume };
-    // Agents of others bring hooks of their own.
-    if facts.agent != OURS {
-        return Ok((Vec::new(), source, None));
-    }
-    let read = shared.repositories.file(facts.id, &facts.base, hooks::SETTINGS, hooks::MAX_SETTINGS).await;
-    let Some(bytes) = read.map_err(|error| error.to_string())? else { return Ok((Vec::new(), source, None)) };
-    match hooks::of(&bytes, source) {
-        Ok(hooks) => Ok((hooks, source, None)),
-        Err(told) => Ok((Vec::new(), source, Some(told))),
     }
 }
 
@@ -232,38 +220,61 @@ pub(crate) struct Ready {
     pub(crate) detail: Option<String>,
 }
 
+/// The hooks that a session starts with.
+pub(crate) fn start_hooks(project: &Project, source: Source) -> Vec<Handler> {
+    project.settings.hooks.of(Event::SessionStart, source.name()).into_iter().cloned().collect()
+}
+
 /// Runs the hooks, one after the other, and makes the agent.
 pub(crate) async fn ready(
     bench: &Bench,
-    hooks: Vec<Hook>,
+    hooks: Vec<Handler>,
     source: Source,
-    memory: Vec<MemoryFile>,
+    project: Project,
 ) -> Result<Ready, String> {
-    let detail = if hooks.is_empty() { None } else { run_hooks(bench, &hooks, source).await? };
-    let agent = super::agent(&bench.shared, &bench.facts, &bench.sandbox, Some(memory)).await?;
+    let detail = if hooks.is_empty() { None } else { run_hooks(bench, &hooks, source, &project).await? };
+    let agent = super::agent(&bench.shared, &bench.facts, &bench.sandbox, Some(project)).await?;
     Ok(Ready { agent, detail })
 }
 
-async fn run_hooks(bench: &Bench, hooks: &[Hook], source: Source) -> Result<Option<String>, String> {
+async fn run_hooks(
+    bench: &Bench,
+    hooks: &[Handler],
+    source: Source,
+    project: &Project,
+) -> Result<Option<String>, String> {
     use protocol::hands::Hands as _;
-    let (link, facts) = (bench.link(), &bench.facts);
+    let Bench { shared, facts, epoch, .. } = bench;
+    let link = bench.link();
     link.write_file(hooks::ENV_FILE, b"").await.map_err(|error| error.to_string())?;
     let cwd = workspace_path(facts);
-    let mut env = variables(&bench.shared, facts, &bench.plan.environment.settings);
+    let mut env = variables(shared, facts, &bench.plan.environment.settings);
     env.push(("CLAUDE_ENV_FILE".into(), hooks::ENV_FILE.into()));
     env.push(("CLAUDE_CODE_SESSION_ID".into(), facts.id.to_string()));
-    let input = hooks::input(&facts.id.to_string(), &cwd, source);
-    let shell = setup::shell(link).await;
-    let (mut log, mut failed) = (bench.log(Step::Hooks), Vec::new());
+    let env = project.settings.environment(&env);
+    let input = format!("{}\n", hooks::input(&facts.id.to_string(), &cwd, source));
+    let (mut log, mut failed, mut said) = (bench.log(Step::Hooks), Vec::new(), Vec::new());
     for hook in hooks {
-        let argv = [shell, "-c", &hook.command].map(ToOwned::to_owned).into();
-        let spec = command(argv, &cwd, env.clone(), hook.timeout);
-        let end = log.run_with(link, spec, Some(&input)).await?;
+        let spec = command(hook.argv(&cwd), &cwd, env.clone(), hook.timeout);
+        let (end, output) = log.run_with(link, spec, Some(input.as_bytes())).await?;
         if !end.is_success() {
             let line = hook.command.lines().next().unwrap_or_default();
             let shown: String = line.chars().filter(|c| !c.is_control()).take(60).collect();
             failed.push(format!("`{shown}` {}", ending(&end, hook.timeout)));
         }
+        let (context, messages) = at_start(hook, &Ran::of(&end, output, String::new()));
+        said.extend(context);
+        for message in messages {
+            log.note(&message).await?;
+        }
+    }
+    let told = |text: String| EventBody::ContextAdded {
+        source: "SessionStart hook".into(),
+        text: format!("<system-reminder>\nSessionStart hook says: {text}\n</system-reminder>"),
+    };
+    let said: Vec<EventBody> = said.into_iter().map(told).collect();
+    if !said.is_empty() {
+        shared.store.append(facts.id, *epoch, None, None, said).await.map_err(|error| error.to_string())?;
     }
     let told = format!("{} of {} hooks failed: {}", failed.len(), hooks.len(), failed.join("; "));
     Ok((!failed.is_empty()).then_some(told))

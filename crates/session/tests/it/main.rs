@@ -85,6 +85,7 @@ impl World {
             caches: CacheLimits::default(),
             warm_sandboxes: 0,
             idle: None,
+            managed_settings: dir.path().join("claude-code"),
             environment: Vec::new(),
             deadlines,
         };

@@ -1,0 +1,429 @@
+//! Files read, and what they say together.
+
+use std::collections::BTreeMap;
+
+use policy::permissions::{Mode, Permissions, Places, RuleSource};
+use policy::variables::{is_name, is_of_platform};
+use serde_json::{Map, Value};
+
+use crate::hooks::{self, Hooks};
+
+/// The most rules of one list that are read.
+const MAX_RULES: usize = 2_000;
+
+/// Whose settings they are, the strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// The operator's.
+    Managed,
+    /// `.claude/settings.local.json` of the repository.
+    Local,
+    /// `.claude/settings.json` of the repository.
+    Project,
+}
+
+/// One file, not yet read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsFile {
+    /// How it is called in what people read.
+    pub name: String,
+    /// Whose it is.
+    pub scope: Scope,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+/// What all files say together.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    rules: Vec<RuleSource>,
+    mode: Option<Mode>,
+    /// Whether no session may run without questions.
+    no_bypass: bool,
+    additional: Vec<String>,
+    /// `env` of the repository, weaker than what the session sets.
+    env: BTreeMap<String, String>,
+    /// `env` of the operator, stronger.
+    managed_env: BTreeMap<String, String>,
+    /// Hooks, the operator's first.
+    pub hooks: Hooks,
+}
+
+/// Switches that only the operator has.
+#[derive(Debug, Default)]
+struct OfOperator {
+    rules_only: bool,
+    hooks_only: bool,
+    no_hooks: bool,
+}
+
+impl Settings {
+    /// Reads files and says what is wrong with them. A file of the repository that is no JSON object is
+    /// told and left out.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a file of the operator: what it denies cannot be known.
+    pub fn read(files: &[SettingsFile]) -> Result<(Self, Vec<String>), String> {
+        let mut files: Vec<&SettingsFile> = files.iter().collect();
+        files.sort_by_key(|file| file.scope);
+        let (mut settings, mut remarks) = (Self::default(), Vec::new());
+        let mut operator = OfOperator::default();
+        for file in files {
+            let object = match serde_json::from_slice::<Value>(&file.bytes) {
+                Ok(Value::Object(object)) => object,
+                Ok(_) => {
+                    refuse(file, "it is no JSON object", &mut remarks)?;
+                    continue;
+                }
+                Err(error) => {
+                    refuse(file, &format!("it is no JSON ({error})"), &mut remarks)?;
+                    continue;
+                }
+            };
+            let mut reader = Reader { file, settings: &mut settings, remarks: &mut remarks };
+            if file.scope == Scope::Managed {
+                let on = |key: &str| object.get(key) == Some(&Value::Bool(true));
+                operator.rules_only |= on("allowManagedPermissionRulesOnly");
+                operator.hooks_only |= on("allowManagedHooksOnly");
+                operator.no_hooks |= on("disableAllHooks");
+            }
+            reader.object(&object, &operator);
+        }
+        Ok((settings, remarks))
+    }
+
+    /// The rules, for a session whose tools work there, and what is no rule.
+    #[must_use]
+    pub fn permissions(&self, workspace: &str, home: &str) -> (Permissions, Vec<String>) {
+        let sources: Vec<RuleSource> = self
+            .rules
+            .iter()
+            .map(|source| {
+                let base =
+                    if source.base.as_os_str().is_empty() { workspace.into() } else { source.base.clone() };
+                RuleSource { base, ..source.clone() }
+            })
+            .collect();
+        let join = |folder: &String| std::path::Path::new(workspace).join(folder);
+        let places = Places {
+            home: home.into(),
+            workspace: workspace.into(),
+            additional: self.additional.iter().map(join).collect(),
+        };
+        Permissions::compile(&sources, self.session_mode(), &places)
+    }
+
+    /// The mode of a session in a sandbox: freely, unless the operator or the repository says otherwise.
+    #[must_use]
+    pub fn session_mode(&self) -> Mode {
+        match self.mode {
+            Some(Mode::BypassPermissions) | None if self.no_bypass => Mode::Default,
+            Some(mode) => mode,
+            None => Mode::BypassPermissions,
+        }
+    }
+
+    /// Variables of commands and hooks, around those that the session sets.
+    #[must_use]
+    pub fn environment(&self, session: &[(String, String)]) -> Vec<(String, String)> {
+        let mut all = self.env.clone();
+        all.extend(session.iter().cloned());
+        all.extend(self.managed_env.clone());
+        all.into_iter().collect()
+    }
+}
+
+/// A file that cannot be read: told of the repository's, and an error of the operator's.
+fn refuse(file: &SettingsFile, why: &str, remarks: &mut Vec<String>) -> Result<(), String> {
+    let told = format!("{}: {why}; none of it is used", file.name);
+    match file.scope {
+        Scope::Managed => Err(format!("the operator's settings cannot be used: {told}")),
+        Scope::Local | Scope::Project => {
+            remarks.push(told);
+            Ok(())
+        }
+    }
+}
+
+struct Reader<'a> {
+    file: &'a SettingsFile,
+    settings: &'a mut Settings,
+    remarks: &'a mut Vec<String>,
+}
+
+impl Reader<'_> {
+    fn of_operator(&self) -> bool {
+        self.file.scope == Scope::Managed
+    }
+
+    fn remark(&mut self, words: &str) {
+        self.remarks.push(format!("{}: {words}", self.file.name));
+    }
+
+    fn object(&mut self, object: &Map<String, Value>, operator: &OfOperator) {
+        let mut hooks_off = operator.no_hooks || (operator.hooks_only && !self.of_operator());
+        for (key, value) in object {
+            match key.as_str() {
+                "permissions" => match value {
+                    Value::Object(map) => self.permissions(map, operator),
+                    _ => self.remark("`permissions` is no object; left out"),
+                },
+                "env" => match value {
+                    Value::Object(map) => self.env(map),
+                    _ => self.remark("`env` is no object; left out"),
+                },
+                "disableAllHooks" => match value {
+                    Value::Bool(off) => hooks_off |= off,
+                    _ => self.remark("`disableAllHooks` is neither true nor false; left out"),
+                },
+                "apiKeyHelper" if !self.of_operator() => {
+                    self.remark("`apiKeyHelper` is the operator's to say; left out");
+                }
+                // Hooks come last: whether they run is said beside them.
+                _ => {}
+            }
+        }
+        if let Some(value) = object.get("hooks").filter(|_| !hooks_off) {
+            let told = hooks::read(value, &self.file.name, &mut self.settings.hooks);
+            self.remarks.extend(told);
+        }
+    }
+
+    fn permissions(&mut self, map: &Map<String, Value>, operator: &OfOperator) {
+        let deny = self.texts("permissions.deny", map.get("deny"), true);
+        let ask = self.texts("permissions.ask", map.get("ask"), true);
+        let mut allow = self.texts("permissions.allow", map.get("allow"), false);
+        if operator.rules_only && !self.of_operator() {
+            // A denial narrows, and stays.
+            allow.clear();
+        }
+        let base = if self.of_operator() { "/etc/claude-code".into() } else { std::path::PathBuf::new() };
+        let source = RuleSource { name: self.file.name.clone(), base, deny, ask, allow };
+        self.settings.rules.push(source);
+        let folders =
+            self.texts("permissions.additionalDirectories", map.get("additionalDirectories"), false);
+        self.settings.additional.extend(folders);
+        match map.get("disableBypassPermissionsMode") {
+            None => {}
+            Some(Value::String(text)) if text == "disable" => self.settings.no_bypass = true,
+            Some(_) => {
+                self.remark("`permissions.disableBypassPermissionsMode` can only be \"disable\"; left out")
+            }
+        }
+        if let Some(value) = map.get("defaultMode") {
+            self.mode(value);
+        }
+    }
+
+    /// In a sandbox a repository's `default` and `acceptEdits`, meant for a person at a terminal, would
+    /// only add questions; what narrows for its own sake holds.
+    fn mode(&mut self, value: &Value) {
+        let Some(mode) = value.as_str().and_then(Mode::parse) else {
+            return self.remark("`permissions.defaultMode` is no mode that there is here; left out");
+        };
+        let holds = self.of_operator() || matches!(mode, Mode::Plan | Mode::DontAsk);
+        if holds {
+            self.settings.mode.get_or_insert(mode);
+        }
+    }
+
+    fn env(&mut self, map: &Map<String, Value>) {
+        for (name, value) in map {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Number(_) | Value::Bool(_) => value.to_string(),
+                _ => {
+                    self.remark(&format!("the variable `{}` has no text for a value; left out", shown(name)));
+                    continue;
+                }
+            };
+            if !is_name(name) || text.contains('\0') {
+                self.remark(&format!("`{}` is no variable; left out", shown(name)));
+            } else if policy::variables::is_ours(name) || (!self.of_operator() && is_of_platform(name)) {
+                self.remark(&format!("the variable {name} is not a settings file's to set; left out"));
+            } else if self.of_operator() {
+                self.settings.managed_env.entry(name.clone()).or_insert(text);
+            } else {
+                self.settings.env.entry(name.clone()).or_insert(text);
+            }
+        }
+    }
+
+    /// A list of texts; a single text is taken for a list of one where it narrows.
+    fn texts(&mut self, key: &str, value: Option<&Value>, narrows: bool) -> Vec<String> {
+        let entries = match value {
+            None => return Vec::new(),
+            Some(Value::Array(entries)) => entries.as_slice(),
+            Some(Value::String(text)) if narrows => {
+                self.remark(&format!("`{key}` is no list, and taken as a list of one"));
+                return vec![text.clone()];
+            }
+            Some(_) => {
+                self.remark(&format!("`{key}` is no list; left out"));
+                return Vec::new();
+            }
+        };
+        if entries.len() > MAX_RULES {
+            self.remark(&format!("`{key}` has more than {MAX_RULES} entries; the rest is left out"));
+        }
+        let mut texts = Vec::new();
+        for (index, entry) in entries.iter().take(MAX_RULES).enumerate() {
+            match entry {
+                Value::String(text) => texts.push(text.clone()),
+                _ => self.remark(&format!("entry {index} of `{key}` is no text; left out")),
+            }
+        }
+        texts
+    }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(60).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::permissions::{ToolUse, Verdict};
+    use serde_json::json;
+
+    use super::*;
+
+    fn file(scope: Scope, value: &Value) -> SettingsFile {
+        let name = match scope {
+            Scope::Managed => "managed-settings.json",
+            Scope::Local => ".claude/settings.local.json",
+            Scope::Project => ".claude/settings.json",
+        };
+        SettingsFile { name: name.into(), scope, bytes: value.to_string().into_bytes() }
+    }
+
+    fn read(files: &[(Scope, Value)]) -> (Settings, Vec<String>) {
+        let files: Vec<SettingsFile> = files.iter().map(|(scope, value)| file(*scope, value)).collect();
+        Settings::read(&files).unwrap()
+    }
+
+    fn decide(settings: &Settings, command: &str) -> Verdict {
+        let (permissions, _) = settings.permissions("/w", "/root");
+        let input = json!({ "command": command });
+        let cwd = std::path::Path::new("/w");
+        permissions.decide(&ToolUse { tool: "Bash", input: &input, cwd, paths: &[], read_only: false })
+    }
+
+    /// Section 2, "Precedence": lists join, of single values the strongest counts.
+    #[test]
+    fn files_join_and_the_strongest_value_counts() {
+        let (settings, remarks) = read(&[
+            (
+                Scope::Project,
+                json!({ "env": { "A": "project", "B": "project", "T": 5 },
+                "permissions": { "deny": ["Bash(rm *)"], "defaultMode": "plan" } }),
+            ),
+            (
+                Scope::Managed,
+                json!({ "env": { "C": "managed" }, "permissions": { "deny": ["Bash(curl *)"],
+                "defaultMode": "bypassPermissions" } }),
+            ),
+            (Scope::Local, json!({ "env": { "A": "local" }, "permissions": { "allow": ["Bash(rm *)"] } })),
+        ]);
+        assert_eq!(remarks, Vec::<String>::new());
+        assert_eq!(settings.session_mode(), Mode::BypassPermissions, "the operator's word");
+        let session = [("B".to_owned(), "session".to_owned()), ("C".to_owned(), "session".to_owned())];
+        let pairs = settings.environment(&session);
+        let pairs: Vec<(&str, &str)> =
+            pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("A", "local"), ("B", "session"), ("C", "managed"), ("T", "5")]);
+        let Verdict::Deny(reason) = decide(&settings, "rm x") else { panic!() };
+        assert_eq!(reason.to_string(), "the rule `Bash(rm *)` of .claude/settings.json denies it");
+        let Verdict::Deny(reason) = decide(&settings, "curl x") else { panic!() };
+        assert!(reason.to_string().ends_with("of managed-settings.json denies it"), "{reason}");
+        assert_eq!(decide(&settings, "ls"), Verdict::Allow);
+    }
+
+    /// Section 2: a bad entry is skipped alone, a bad file of the repository is skipped.
+    #[test]
+    fn what_is_wrong_is_told_one_by_one_and_left_out() {
+        let (settings, remarks) = read(&[(
+            Scope::Project,
+            json!({
+                "permissions": { "deny": ["Bash(rm *)", 5], "ask": "Bash(git push *)", "allow": "Bash(x)",
+                    "defaultMode": "auto", "disableBypassPermissionsMode": true },
+                "env": { "A": [], "1": "x", "B": "fine" },
+                "disableAllHooks": "no",
+                "unknown": { "is": "fine" },
+            }),
+        )]);
+        assert_eq!(remarks.len(), 8, "{remarks:#?}");
+        assert!(remarks.iter().all(|remark| remark.starts_with(".claude/settings.json: ")));
+        assert!(matches!(decide(&settings, "rm x"), Verdict::Deny(_)));
+        assert!(matches!(decide(&settings, "git push x"), Verdict::Ask(_)), "a slip must not open");
+        assert_eq!(settings.environment(&[]).len(), 1);
+        for text in ["{", "[]", "7"] {
+            let bad = |scope| SettingsFile { bytes: text.into(), ..file(scope, &json!({})) };
+            let (settings, remarks) = Settings::read(&[bad(Scope::Project)]).unwrap();
+            assert_eq!((settings.rules, remarks.len()), (Vec::new(), 1), "{text}");
+            let refused = Settings::read(&[bad(Scope::Managed)]).unwrap_err();
+            assert!(refused.contains("operator's settings cannot be used"), "{refused}");
+        }
+    }
+
+    /// Section 2: proxies, base URLs, CA variables and keys are not a repository's to set.
+    #[test]
+    fn a_repository_cannot_point_programs_elsewhere() {
+        let names = [
+            "HTTPS_PROXY",
+            "no_proxy",
+            "ANTHROPIC_BASE_URL",
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN",
+            "NODE_EXTRA_CA_CERTS",
+            "SSL_CERT_FILE",
+            "CLAUDE_CODE_REMOTE",
+            "CLAUDE_CODE_REMOTE_SESSION_ID",
+            "PATCHYARD_SESSION_ID",
+            "CLAUDE_PROJECT_DIR",
+        ];
+        let env: Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), "x".into())).collect();
+        let all = json!({ "env": env, "apiKeyHelper": "x" });
+        let (settings, remarks) = read(&[(Scope::Project, all.clone()), (Scope::Local, all.clone())]);
+        assert_eq!(remarks.len(), 2 * (names.len() + 1), "{remarks:#?}");
+        assert_eq!(settings.environment(&[]), []);
+        let (settings, remarks) = read(&[(Scope::Managed, all)]);
+        assert_eq!(
+            (settings.environment(&[]).len(), remarks.len()),
+            (7, 4),
+            "the operator may, but for ours"
+        );
+    }
+
+    /// Section 3: `disableBypassPermissionsMode` turns the mode into `default`, without an error.
+    #[test]
+    fn a_repository_narrows_the_mode_and_never_widens_it() {
+        let mode = |files: &[(Scope, Value)]| read(files).0.session_mode();
+        let of = |mode: &str| json!({ "permissions": { "defaultMode": mode } });
+        assert_eq!(mode(&[]), Mode::BypassPermissions);
+        assert_eq!(mode(&[(Scope::Project, of("acceptEdits"))]), Mode::BypassPermissions);
+        assert_eq!(mode(&[(Scope::Project, of("plan"))]), Mode::Plan);
+        assert_eq!(
+            mode(&[(Scope::Managed, of("default")), (Scope::Project, of("bypassPermissions"))]),
+            Mode::Default
+        );
+        let disabled = json!({ "permissions": { "disableBypassPermissionsMode": "disable" } });
+        assert_eq!(mode(&[(Scope::Project, disabled)]), Mode::Default);
+    }
+
+    #[test]
+    fn the_operator_may_be_the_only_one_who_allows() {
+        let (settings, _) = read(&[
+            (
+                Scope::Managed,
+                json!({ "allowManagedPermissionRulesOnly": true, "permissions": { "defaultMode": "default",
+                "allow": ["Bash(make)"] } }),
+            ),
+            (Scope::Project, json!({ "permissions": { "allow": ["Bash(npm *)"], "deny": ["Bash(rm *)"] } })),
+        ]);
+        assert_eq!(decide(&settings, "make"), Verdict::Allow);
+        assert!(matches!(decide(&settings, "npm x"), Verdict::Ask(_)));
+        assert!(matches!(decide(&settings, "rm x"), Verdict::Deny(_)));
+    }
+}

@@ -1,0 +1,128 @@
+//! What a repository and the operator say to our agent, read without a sandbox.
+//!
+//! ```text
+//!  the session repository at the base commit ─▶ CLAUDE.md, AGENTS.md · .claude/settings.json, settings.local.json ─┐
+//!  the operator's folder ─▶ managed-settings.json, managed-settings.d/*.json ────────────────────────────────────┴▶ Project
+//! ```
+//!
+//! From the base commit, so that nothing that the sandbox writes changes what holds in a running session.
+
+use std::path::Path;
+
+use agent::{MemoryFile, Scope, Settings, SettingsFile};
+use protocol::view::SessionView;
+
+use crate::agents::{self, OURS};
+use crate::provision::workspace_path;
+use crate::registry::Shared;
+
+/// The files in the repository, the stronger first.
+const FILES: [(&str, Scope); 2] =
+    [(".claude/settings.local.json", Scope::Local), (".claude/settings.json", Scope::Project)];
+
+/// The largest settings file that is read.
+const MAX_FILE: u64 = 256 * 1024;
+
+/// What `~` is in a sandbox.
+pub(crate) const HOME: &str = "/root";
+
+/// Instructions and settings.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Project {
+    pub(crate) memory: Vec<MemoryFile>,
+    pub(crate) settings: Settings,
+    /// What is wrong with the settings, a sentence each.
+    pub(crate) remarks: Vec<String>,
+}
+
+/// Reads what there is.
+pub(crate) async fn read(shared: &Shared, facts: &SessionView) -> Result<Project, String> {
+    let memory =
+        agents::instructions(&shared.repositories, facts).await.map_err(|error| error.to_string())?;
+    // Agents of others read their settings themselves.
+    if facts.agent != OURS {
+        return Ok(Project { memory, ..Project::default() });
+    }
+    let mut files = managed(&shared.config.managed_settings).await?;
+    let mut too_large = Vec::new();
+    for (name, scope) in FILES {
+        let read = shared.repositories.file(facts.id, &facts.base, name, MAX_FILE).await;
+        match read.map_err(|error| error.to_string())? {
+            Some(bytes) => files.push(SettingsFile { name: name.into(), scope, bytes }),
+            None => too_large.extend(passed_over(shared, facts, name).await?),
+        }
+    }
+    let (settings, mut remarks) = Settings::read(&files)?;
+    remarks.extend(too_large);
+    remarks.extend(settings.permissions(&workspace_path(facts), HOME).1);
+    Ok(Project { memory, settings, remarks })
+}
+
+/// A file that is there and is not read must not pass for one that is not there.
+async fn passed_over(shared: &Shared, facts: &SessionView, name: &str) -> Result<Option<String>, String> {
+    let paths = shared.repositories.paths(facts.id, &facts.base).await.map_err(|error| error.to_string())?;
+    let told = || format!("{name}: it is a link, or larger than {MAX_FILE} bytes; none of it is used");
+    Ok(paths.iter().any(|path| path == name).then(told))
+}
+
+/// The operator's files, the stronger first. One that cannot be read is an error: what it denies
+/// cannot be known.
+async fn managed(folder: &Path) -> Result<Vec<SettingsFile>, String> {
+    let parts = folder.join("managed-settings.d");
+    let failed = |path: &Path, error: std::io::Error| {
+        format!("the operator's settings {} cannot be read: {error}", path.display())
+    };
+    let mut paths = Vec::new();
+    match tokio::fs::read_dir(&parts).await {
+        Ok(mut entries) => {
+            while let Some(entry) = entries.next_entry().await.map_err(|error| failed(&parts, error))? {
+                paths.push(entry.path());
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(&parts, error)),
+    }
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    // The last by name stands above the others.
+    paths.sort();
+    paths.reverse();
+    paths.push(folder.join("managed-settings.json"));
+    let mut files = Vec::new();
+    for path in paths {
+        match tokio::fs::read(&path).await {
+            Ok(bytes) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                files.push(SettingsFile { name, scope: Scope::Managed, bytes });
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(&path, error)),
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_operators_files_come_strongest_first_and_must_be_readable() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(managed(&folder.path().join("none")).await, Ok(Vec::new()));
+        let parts = folder.path().join("managed-settings.d");
+        std::fs::create_dir(&parts).unwrap();
+        for name in [
+            "managed-settings.json",
+            "managed-settings.d/10-a.json",
+            "managed-settings.d/20-b.json",
+            "managed-settings.d/notes",
+        ] {
+            std::fs::write(folder.path().join(name), "{}").unwrap();
+        }
+        let names: Vec<String> =
+            managed(folder.path()).await.unwrap().into_iter().map(|file| file.name).collect();
+        assert_eq!(names, ["20-b.json", "10-a.json", "managed-settings.json"]);
+        std::fs::create_dir(parts.join("30.json")).unwrap();
+        assert!(managed(folder.path()).await.unwrap_err().contains("30.json cannot be read"));
+    }
+}
