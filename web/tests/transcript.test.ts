@@ -41,6 +41,7 @@ describe("the fixture", () => {
       "shell.opened": true,
       "shell.closed": true,
       "files.copied": true,
+      "git.push": true,
       "network.denied": true,
       "network.allowed": true,
       error: true,
@@ -84,6 +85,7 @@ describe("the fixture", () => {
       "neutral: Copied target/report.html out of the sandbox, 12 kB ×1",
       "neutral: Shell closed after 2 min: exit 130 ×1",
       "denied session: Network: evil.test:443 refused, no rule of the environment allows it",
+      "neutral: Pushed patchyard/fix-1 ×1",
     ]);
   });
 

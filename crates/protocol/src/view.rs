@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::EnvironmentRef;
 use crate::event::{Checkpoint, Event, EventBody, PlanEntry, PlanStatus, Question, RepositoryOrigin, Step};
+use crate::git::{GitPush, PushOutcome};
 use crate::ids::{Seq, SessionId, TurnId};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 use crate::usage::{DiffStat, Usage};
@@ -67,6 +68,12 @@ pub struct SessionView {
     pub diff: DiffStat,
     /// The newest recorded workspace state.
     pub checkpoint: Option<Checkpoint>,
+    /// The newest push to the repository that the session came from; refused ones are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<GitPush>,
+    /// The commit that the session's branch has there, as far as the session pushed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed: Option<String>,
     /// Everything that the models used.
     pub usage: Usage,
     /// The agent's todo list.
@@ -119,6 +126,8 @@ impl SessionView {
             last_turn: None,
             diff: DiffStat::default(),
             checkpoint: None,
+            push: None,
+            pushed: None,
             usage: Usage::default(),
             plan: Vec::new(),
             question: None,
@@ -171,6 +180,7 @@ impl SessionView {
             EventBody::QuestionAsked(question) => self.question = Some(question.clone()),
             EventBody::QuestionAnswered { .. } => self.question = None,
             EventBody::Checkpoint(checkpoint) => self.checkpoint = Some(checkpoint.clone()),
+            EventBody::GitPush(push) => self.pushed(push),
             EventBody::DiffStat(stat) => self.diff = *stat,
             EventBody::Usage { usage, .. } => self.usage += *usage,
             EventBody::SessionCreated(_)
@@ -182,12 +192,24 @@ impl SessionView {
             | EventBody::FilesCopied { .. }
             | EventBody::NetworkDenied(_)
             | EventBody::NetworkAllowed(_)
-            | EventBody::GitPush(_)
             | EventBody::AgentMessage(_)
             | EventBody::AgentThought(_)
             | EventBody::Error(_)
             | EventBody::Unknown(_) => {}
         }
+    }
+
+    fn pushed(&mut self, push: &GitPush) {
+        if push.outcome == PushOutcome::Refused {
+            return;
+        }
+        let own = format!("refs/heads/{}", self.branch);
+        if push.outcome == PushOutcome::Done
+            && let Some(one) = push.refs.iter().find(|one| one.name == own)
+        {
+            self.pushed.clone_from(&one.new);
+        }
+        self.push = Some(push.clone());
     }
 
     fn end_turn(&mut self, turn: Option<TurnId>, ended: &crate::event::TurnEnded) {

@@ -4,6 +4,7 @@ use protocol::hands::HandsError;
 use protocol::ids::{QuestionId, SessionId, ShellId};
 use store::StoreError;
 
+use crate::credentials::CredentialError;
 use crate::environments::EnvironmentError;
 use crate::networks::AskingError;
 use crate::secrets::SecretError;
@@ -61,6 +62,9 @@ pub enum SessionError {
     /// The environment.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
+    /// A credential of a host.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// A secret.
     #[error(transparent)]
     Secret(#[from] SecretError),

@@ -12,6 +12,7 @@ import type { Event, EventBodies, KnownEvent, LiveDelta, PlanEntry, Step, TurnEn
 import type { BlockItem, DeniedItem, DeniedPlace, Item, LineItem, StepsItem, StepState, ToolState } from "./items.ts";
 import {
   filesCopied,
+  gitPush,
   isExplore,
   networkAllowed,
   networkDenied,
@@ -186,6 +187,11 @@ export class Transcript {
       case "files.copied":
         this.#line(known.seq, "neutral", filesCopied(known.body));
         break;
+      case "git.push": {
+        const text = gitPush(known.body);
+        if (text) this.#line(known.seq, known.body.outcome === "done" ? "neutral" : "warn", text);
+        break;
+      }
       case "network.denied": {
         const { host, port, askable } = known.body;
         const text = networkDenied(known.body);

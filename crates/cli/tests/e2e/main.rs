@@ -24,6 +24,7 @@ mod crash;
 mod doors;
 mod egress;
 mod environments;
+mod forge;
 mod inside;
 mod intercept;
 mod job;
