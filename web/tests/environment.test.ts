@@ -15,7 +15,7 @@ import {
   usualSettings,
   wrongDomains,
 } from "../src/lib/environment.ts";
-import { filesCopied, shellClosed, shellOpened } from "../src/lib/phrases.ts";
+import { filesCopied, gitPush, shellClosed, shellOpened } from "../src/lib/phrases.ts";
 
 const limit = (name: string) => LIMITS.find((words) => words.name === name)!;
 
@@ -165,6 +165,17 @@ test("what differs between two is told setting by setting", () => {
     { label: "Memory", theirs: "16 GB", mine: "8 GB" },
     { label: "Isolation", theirs: "at least container", mine: "exactly vm" },
   ]);
+});
+
+test("a push is told with what became of it, and a planned one is not", () => {
+  const push = (outcome: "planned" | "done" | "refused" | "rejected" | "failed", error?: string, words?: string) =>
+    gitPush({ repository: "https://h.test/r", by: "sandbox", outcome, refs: [{ name: "refs/heads/a/b", ...(error ? { error } : {}) }], ...(words ? { words } : {}) });
+  expect(push("planned")).toBeNull();
+  expect(push("done")).toBe("Pushed a/b");
+  expect(push("done", undefined, "open it:\nhttps://h.test/pr")).toBe("Pushed a/b: open it: https://h.test/pr");
+  expect(push("refused", "this is another branch")).toBe("The push of a/b was refused: this is another branch");
+  expect(push("rejected", "hook declined")).toBe("The push of a/b was rejected by its server: hook declined");
+  expect(push("failed", undefined, "h.test cannot be reached")).toBe("The push of a/b failed: h.test cannot be reached");
 });
 
 test("what people do inside is one line each", () => {

@@ -47,6 +47,7 @@ describe("the fixture", () => {
       "shell.opened": true,
       "shell.closed": true,
       "files.copied": true,
+      "git.push": true,
       "network.denied": true,
       "network.allowed": true,
       error: true,
@@ -94,6 +95,7 @@ describe("the fixture", () => {
       "prompt started",
       "neutral: The server was started again; the turn goes on ×1",
       "neutral: SessionStart hook says: the tests run with make check ×1",
+      "neutral: Pushed patchyard/fix-1 ×1",
     ]);
   });
 

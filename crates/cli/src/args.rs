@@ -98,6 +98,9 @@ pub(crate) enum Command {
     Login(Login),
     /// Sign this terminal out: its token ends on the server and goes from this account
     Logout,
+    /// Give the server a token for the repositories of a host: by it the server clones what is private and
+    /// pushes the branches of sessions; no sandbox sees it
+    WebSetup(WebSetup),
     /// What works on this machine, what does not, and how to mend it
     Doctor(Doctor),
     /// Run one command on this machine, sandboxed: it writes only below this folder, and reaches only hosts
@@ -126,6 +129,29 @@ pub(crate) struct Serve {
     /// End when this process, which must be the parent, ends
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) parent_death: Option<i32>,
+}
+
+/// Without a flag the token is that of `gh auth token`, or it is asked for.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct WebSetup {
+    /// The host, such as git.example.org or git.example.org:8443 [default: github.com]
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// The user that goes with the token [default: what the host takes with one]
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// Read the token from standard input
+    #[arg(long)]
+    pub(crate) token_stdin: bool,
+    /// Forget the token of the host
+    #[arg(long, conflicts_with_all = ["user", "token_stdin"])]
+    pub(crate) remove: bool,
+    /// Show the hosts that there are tokens for
+    #[arg(long, conflicts_with_all = ["user", "token_stdin", "remove", "host"])]
+    pub(crate) list: bool,
+    /// With --list: as JSON
+    #[arg(long, requires = "list")]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -13,3 +13,4 @@ pub(crate) mod sandbox;
 mod secrets;
 pub(crate) mod sessions;
 pub(crate) mod shell;
+pub(crate) mod web_setup;

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod credentials;
 mod environments;
 mod error;
 mod follow;

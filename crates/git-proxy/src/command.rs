@@ -52,6 +52,15 @@ const SETTINGS: &[(&str, &str)] = &[
     ("fetch.fsck.zeroPaddedDate", "ignore"),
 ];
 
+/// How a git ended.
+pub(crate) struct Ended {
+    pub(crate) success: bool,
+    /// What it printed.
+    pub(crate) stdout: Vec<u8>,
+    /// What it said beside.
+    pub(crate) stderr: Vec<u8>,
+}
+
 /// A git on one of our repositories, or on none.
 pub(crate) struct Git {
     action: &'static str,
@@ -119,7 +128,14 @@ impl Git {
     }
 
     /// Runs it when it is its turn; gives what it printed.
-    pub(crate) async fn run(mut self) -> Result<Vec<u8>, GitError> {
+    pub(crate) async fn run(self) -> Result<Vec<u8>, GitError> {
+        let action = self.action;
+        let Ended { success, stdout, stderr } = self.ended().await?;
+        if success { Ok(stdout) } else { Err(GitError::Git { action, words: reason(&stderr) }) }
+    }
+
+    /// Runs it when it is its turn; gives how it ended, well or not.
+    pub(crate) async fn ended(mut self) -> Result<Ended, GitError> {
         let action = self.action;
         let turns = if is_remote(action) { &REMOTE_TURNS } else { &TURNS };
         let _turn = turns.acquire().await.map_err(|error| GitError::Start(std::io::Error::other(error)))?;
@@ -141,12 +157,9 @@ impl Git {
             return Err(GitError::Timeout { action, seconds: DEADLINE.as_secs() });
         };
         let failed = |words: String| GitError::Git { action, words };
-        let out = out.map_err(|error| failed(error.to_string()))?;
-        match status {
-            Ok(status) if status.success() => Ok(out),
-            Ok(_) => Err(failed(reason(&err.unwrap_or_default()))),
-            Err(error) => Err(failed(error.to_string())),
-        }
+        let stdout = out.map_err(|error| failed(error.to_string()))?;
+        let status = status.map_err(|error| failed(error.to_string()))?;
+        Ok(Ended { success: status.success(), stdout, stderr: err.unwrap_or_default() })
     }
 
     /// Runs it; gives what it printed as trimmed text.
@@ -157,7 +170,7 @@ impl Git {
 
 /// Whether git talks to another repository's machine in this action.
 pub(crate) fn is_remote(action: &str) -> bool {
-    matches!(action, "ls-remote" | "fetch")
+    matches!(action, "ls-remote" | "fetch" | "push")
 }
 
 async fn read_capped(pipe: Option<impl AsyncRead + Unpin>, cap: u64) -> std::io::Result<Vec<u8>> {

@@ -6,6 +6,8 @@ use policy::address::AddressError;
 use policy::repository::RepositoryUrlError;
 use protocol::ids::SessionId;
 
+use crate::remote::RemoteError;
+
 /// An error of a session repository.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -53,6 +55,9 @@ pub enum GitError {
     /// The address is refused.
     #[error(transparent)]
     Url(#[from] RepositoryUrlError),
+    /// The repository's server.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The address does not resolve.
     #[error("{host} does not resolve; check the address, or the name service of the server")]
     Resolve {
@@ -97,7 +102,11 @@ impl GitError {
     /// Whether git failed while it talked to the repository that an address names.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        matches!(self, Self::Git { action, .. } if crate::command::is_remote(action))
+        match self {
+            Self::Remote(_) => true,
+            Self::Git { action, .. } => crate::command::is_remote(action),
+            _ => false,
+        }
     }
 
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {

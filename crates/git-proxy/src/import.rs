@@ -9,7 +9,6 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use policy::repository::RepositoryUrl;
 use protocol::api::{UPLOAD_HEAD_REF, UPLOAD_WIP_REF};
 use protocol::event::Checkpoint;
 use protocol::ids::SessionId;
@@ -18,6 +17,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::command::Git;
 use crate::error::GitError;
 use crate::mirror::{FetchRules, Mirror};
+use crate::remote::Remote;
 use crate::repositories::Repositories;
 
 /// A branch of the user's that would be a file where `patchyard/…`, the sessions' branches, needs a
@@ -73,11 +73,11 @@ impl Repositories {
     pub async fn import_url(
         &self,
         session: SessionId,
-        url: &RepositoryUrl,
+        remote: &Remote,
         branch: Option<&str>,
         rules: &FetchRules,
     ) -> Result<Imported, GitError> {
-        let mirror = self.refresh_mirror(url, rules).await?;
+        let (mirror, url) = (self.refresh_mirror(remote, rules).await?, &remote.url);
         let branch = match branch {
             Some(branch) => branch.to_owned(),
             None => mirror.default_branch.clone().ok_or_else(|| GitError::Empty(url.to_string()))?,

@@ -23,6 +23,7 @@ pub mod fuzzing;
 mod import;
 mod mirror;
 mod object;
+mod publish;
 mod remote;
 mod repositories;
 mod serve;

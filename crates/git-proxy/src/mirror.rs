@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::command::Git;
 use crate::error::GitError;
+use crate::remote::{Remote, RemoteError};
 use crate::repositories::{Repositories, init};
 
 /// For folders: they may belong to another account, since the operator opened them. The other side of
@@ -35,6 +36,8 @@ pub struct FetchRules {
     pub addresses: AddressRules,
     /// Folders that `file:` may name.
     pub file_roots: Vec<PathBuf>,
+    /// A file of authorities that hosts may be signed by, PEM; those of the machine where there is none.
+    pub authorities: Option<PathBuf>,
 }
 
 /// Who may bring a mirror up to date: two gits in one would trip over its locks, two mirrors have
@@ -78,13 +81,10 @@ impl Mirror {
 }
 
 impl Repositories {
-    pub(crate) async fn refresh_mirror(
-        &self,
-        url: &RepositoryUrl,
-        rules: &FetchRules,
-    ) -> Result<Mirror, GitError> {
-        let (address, pin) = vet(url, rules).await?;
-        let path = self.mirrors.join(format!("{}.git", short_hash(&address)));
+    pub(crate) async fn refresh_mirror(&self, from: &Remote, rules: &FetchRules) -> Result<Mirror, GitError> {
+        let way = Way::to(from, rules).await?;
+        let address = &way.address;
+        let path = self.mirrors.join(format!("{}.git", short_hash(address)));
         let turn = self.mirroring.of(&path).lock_owned().await;
         if !fs::try_exists(path.join("HEAD")).await.unwrap_or(false) {
             init(&path).await?;
@@ -101,29 +101,24 @@ impl Repositories {
             }
             Err(error) => return Err(error),
         };
-        let remote = |action| {
-            let mut git = Git::new(action, Some(&path));
-            if let Some(pin) = &pin {
-                git = git.args(["-c", &format!("http.curloptResolve={pin}")]);
-            }
-            git
-        };
-        let advertised = remote("ls-remote")
-            .args(["ls-remote", "--symref", FOREIGN, "--", &address, "HEAD", "refs/heads/*", "refs/tags/*"])
+        let advertised = way
+            .git("ls-remote", &path)
+            .args(["ls-remote", "--symref", FOREIGN, "--", address, "HEAD", "refs/heads/*", "refs/tags/*"])
             .text()
-            .await?;
+            .await
+            .map_err(|error| way.told(error, "read"))?;
         if advertised_refs(&advertised) != refs {
-            remote("fetch")
+            way.git("fetch", &path)
                 .args(["fetch", "--quiet", "--prune", "--no-write-fetch-head", "--no-tags", "--force"])
-                .args([FOREIGN, "--", &address])
+                .args([FOREIGN, "--", address])
                 .args(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"])
                 .run()
                 .await
                 .map_err(|error| match error {
                     GitError::Git { words, .. } if words.contains("mismatched algorithms") => {
-                        GitError::ObjectFormat(url.to_string())
+                        GitError::ObjectFormat(from.url.to_string())
                     }
-                    other => other,
+                    other => way.told(other, "read"),
                 })?;
             tidy(&path).await;
             refs = self::refs(&path).await?;
@@ -141,6 +136,49 @@ async fn tidy(mirror: &Path) {
     let packed = Git::new("repack", Some(mirror)).args(["repack", "--quiet", "-d", "--geometric=2"]).run();
     if let Err(error) = packed.await {
         tracing::warn!(mirror = %mirror.display(), %error, "a mirror could not be packed");
+    }
+}
+
+/// The way of one git to a remote repository: what was checked is what it dials.
+pub(crate) struct Way<'a> {
+    remote: &'a Remote,
+    pub(crate) address: String,
+    pin: Option<String>,
+    authorities: Option<&'a Path>,
+}
+
+impl<'a> Way<'a> {
+    pub(crate) async fn to(remote: &'a Remote, rules: &'a FetchRules) -> Result<Self, GitError> {
+        let (address, pin) = vet(&remote.url, rules).await?;
+        Ok(Self { remote, address, pin, authorities: rules.authorities.as_deref() })
+    }
+
+    /// A git that takes this way. The credential is in its environment: every user can read arguments.
+    pub(crate) fn git(&self, action: &'static str, repository: &Path) -> Git {
+        let mut git = Git::new(action, Some(repository));
+        if let Some(pin) = &self.pin {
+            git = git.args(["-c", &format!("http.curloptResolve={pin}")]);
+        }
+        if let Some(authorities) = self.authorities {
+            git = git.args(["-c", &format!("http.sslCAInfo={}", authorities.display())]);
+        }
+        if let Some(credential) = self.remote.shown() {
+            git = git
+                .env("GIT_CONFIG_COUNT", "1")
+                .env("GIT_CONFIG_KEY_0", "http.extraHeader")
+                .env("GIT_CONFIG_VALUE_0", &format!("Authorization: {}", credential.header()));
+        }
+        git
+    }
+
+    /// An error of such a git, in our words where it is about the way.
+    pub(crate) fn told(&self, error: GitError, wanted: &'static str) -> GitError {
+        match &error {
+            GitError::Git { words, .. } if matches!(self.remote.url, RepositoryUrl::Http { .. }) => {
+                RemoteError::of_git(self.remote, words, wanted).map_or(error, GitError::Remote)
+            }
+            _ => error,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::environment::EnvironmentRef;
 use crate::event::{
     Checkpoint, Event, EventBody, PlanEntry, PlanStatus, Question, RepositoryOrigin, SavedWorkspace, Step,
 };
+use crate::git::{GitPush, PushOutcome};
 use crate::ids::{Seq, SessionId, TurnId};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 use crate::usage::{DiffStat, Usage};
@@ -72,6 +73,12 @@ pub struct SessionView {
     /// What its last sandbox left, kept whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saved: Option<SavedWorkspace>,
+    /// The newest push to the repository that the session came from; refused ones are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<GitPush>,
+    /// The commit that the session's branch has there, as far as the session pushed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pushed: Option<String>,
     /// Everything that the models used.
     pub usage: Usage,
     /// The agent's todo list.
@@ -125,6 +132,8 @@ impl SessionView {
             diff: DiffStat::default(),
             checkpoint: None,
             saved: None,
+            push: None,
+            pushed: None,
             usage: Usage::default(),
             plan: Vec::new(),
             question: None,
@@ -183,6 +192,7 @@ impl SessionView {
             EventBody::WorkspaceSaved(saved) => {
                 self.saved = (!saved.layers.is_empty()).then(|| saved.clone());
             }
+            EventBody::GitPush(push) => self.pushed(push),
             EventBody::DiffStat(stat) => self.diff = *stat,
             EventBody::Usage { usage, .. } => self.usage += *usage,
             EventBody::SessionCreated(_)
@@ -196,13 +206,25 @@ impl SessionView {
             | EventBody::FilesCopied { .. }
             | EventBody::NetworkDenied(_)
             | EventBody::NetworkAllowed(_)
-            | EventBody::GitPush(_)
             | EventBody::AgentMessage(_)
             | EventBody::AgentThought(_)
             | EventBody::ContextAdded { .. }
             | EventBody::Error(_)
             | EventBody::Unknown(_) => {}
         }
+    }
+
+    fn pushed(&mut self, push: &GitPush) {
+        if push.outcome == PushOutcome::Refused {
+            return;
+        }
+        let own = format!("refs/heads/{}", self.branch);
+        if push.outcome == PushOutcome::Done
+            && let Some(one) = push.refs.iter().find(|one| one.name == own)
+        {
+            self.pushed.clone_from(&one.new);
+        }
+        self.push = Some(push.clone());
     }
 
     fn end_turn(&mut self, turn: Option<TurnId>, ended: &crate::event::TurnEnded) {

@@ -31,6 +31,8 @@
 //! [repositories]
 //! file_roots = ["/srv/git"]
 //! allow = [{ host = "git.corp", cidr = "10.1.0.0/16" }]
+//! personal_tokens = true                  # whether `patchyard web-setup` may give the server tokens
+//! push_branches = true                    # whether the session's branch is pushed when a turn ends
 //!
 //! [network]                               # above what environments say
 //! allow = ["*.corp.example.org", "git.example.org:22"]
@@ -204,13 +206,24 @@ impl Default for SetupConfig {
 }
 
 /// `[repositories]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RepositoriesConfig {
     /// Folders that `file:` addresses may name.
     pub file_roots: Vec<PathBuf>,
     /// Private addresses that may be dialled.
     pub allow: Vec<AddressException>,
+    /// Whether people may give the server tokens for hosts of repositories, and it uses them.
+    pub personal_tokens: bool,
+    /// Whether the branch of a session is pushed to where the session came from when a turn ends, where
+    /// there is a token for that host.
+    pub push_branches: bool,
+}
+
+impl Default for RepositoriesConfig {
+    fn default() -> Self {
+        Self { file_roots: Vec::new(), allow: Vec::new(), personal_tokens: true, push_branches: true }
+    }
 }
 
 /// `[network]`: what holds for every session, above its environment.

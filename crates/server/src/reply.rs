@@ -7,10 +7,10 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use git_proxy::GitError;
+use git_proxy::{GitError, RemoteError};
 use protocol::problem::Problem;
 use serde::de::DeserializeOwned;
-use session::{AskingError, EnvironmentError, SecretError, SessionError};
+use session::{AskingError, CredentialError, EnvironmentError, SecretError, SessionError};
 use store::StoreError;
 
 /// An error answer.
@@ -118,12 +118,25 @@ impl From<SessionError> for Reply {
             }
             SessionError::Asking(error) => error.into(),
             SessionError::Secret(error) => error.into(),
+            SessionError::Credential(error) => error.into(),
             SessionError::Audit(_) => {
                 Self::new(500, "audit", text, "look at the folder `audit` of the data directory")
             }
             SessionError::Stopping => Self::new(503, "stopping", text, "try again when it is back"),
             SessionError::Git(error) => error.into(),
             SessionError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CredentialError> for Reply {
+    fn from(error: CredentialError) -> Self {
+        let text = error.to_string();
+        match error {
+            CredentialError::Off => Self::new(403, "tokens_off", text, "ask who runs this server"),
+            CredentialError::Host(_) => Self::new(400, "bad_host", text, "give the host alone"),
+            CredentialError::User => Self::new(400, "bad_user", text, "leave it out for the usual one"),
+            CredentialError::Token => Self::new(400, "bad_token", text, "send the token alone"),
         }
     }
 }
@@ -227,6 +240,18 @@ impl From<GitError> for Reply {
                 text,
                 "make a SHA-1 repository of it, such as with git fast-export",
             ),
+            GitError::Remote(RemoteError::Credential { .. } | RemoteError::NoCredential { .. }) => Self::new(
+                403,
+                "repository_credential",
+                text,
+                "give the server a token with `patchyard web-setup`",
+            ),
+            GitError::Remote(RemoteError::Denied { .. }) => {
+                Self::new(403, "repository_denied", text, "use a token that may do it")
+            }
+            GitError::Remote(RemoteError::NotFound { .. }) => {
+                Self::new(404, "remote_not_found", text, "check the address and the token")
+            }
             error if is_away(&error) => Self::new(
                 502,
                 "repository_unreachable",

@@ -8,8 +8,8 @@ use axum::response::Response;
 use axum::routing::{delete, get, patch, post, put};
 
 use crate::routes::{
-    access, blobs, diff, environments, events, files, git, health, info, metrics, network, prompts, sessions,
-    shells, stream, uploads,
+    access, blobs, credentials, diff, environments, events, files, git, health, info, metrics, network,
+    prompts, sessions, shells, stream, uploads,
 };
 use crate::state::AppState;
 use crate::{assets, auth};
@@ -44,6 +44,11 @@ pub(crate) fn router(state: AppState) -> Router {
             put(environments::set_secret).delete(environments::remove_secret),
         )
         .route("/setup-tests/{test}", get(environments::get_setup_test).delete(environments::stop_setup_test))
+        .route("/git/credentials", get(credentials::list_git_credentials))
+        .route(
+            "/git/credentials/{host}",
+            put(credentials::set_git_credential).delete(credentials::remove_git_credential),
+        )
         .route("/uploads", post(uploads::create_upload).layer(DefaultBodyLimit::disable()))
         .route("/sessions", get(sessions::list_sessions).post(sessions::create_session))
         .route("/sessions/{session}", get(sessions::get_session).delete(sessions::delete_session))

@@ -107,8 +107,16 @@ pub(crate) async fn wire(
         }
     };
     let gateway = model_gateway(&config.model, &model)?;
-    let settings = session_config(config, scratch, dir("audit"))?;
+    let mut settings = session_config(config, scratch, dir("audit"))?;
     let trusted = format!("{}{}", settings.authorities.system, settings.authorities.named);
+    if !config.network.authorities.is_empty() {
+        // For git, which takes one file and then no others.
+        let path = dir("authorities.pem");
+        tokio::fs::write(&path, &trusted)
+            .await
+            .map_err(|source| WiringError::Dir { path: path.display().to_string(), source })?;
+        settings.fetch.authorities = Some(path);
+    }
     let git = GitGateway::new(settings.fetch.addresses.clone(), &trusted)?;
     let others = config
         .agents
@@ -157,7 +165,10 @@ fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> Result<S
         fetch: FetchRules {
             addresses: AddressRules { exceptions: config.repositories.allow.clone() },
             file_roots: config.repositories.file_roots.clone(),
+            authorities: None,
         },
+        personal_tokens: config.repositories.personal_tokens,
+        push_branches: config.repositories.push_branches,
         network: config.operator_network(),
         secrets: config.secrets.clone().into_iter().map(|(name, secret)| (name, secret.into())).collect(),
         authorities: TrustedAuthorities {

@@ -21,6 +21,10 @@ pub struct SessionConfig {
     pub audit_days: u32,
     /// What the server may fetch.
     pub fetch: FetchRules,
+    /// Whether the server takes and uses tokens of people for hosts of repositories.
+    pub personal_tokens: bool,
+    /// Whether the branch of a session is pushed when a turn ends, where there is a credential for its host.
+    pub push_branches: bool,
     /// What sessions may reach, besides their environments.
     pub network: OperatorNetwork,
     /// Values that environments may bind by name.

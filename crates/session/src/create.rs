@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use git_proxy::Imported;
+use git_proxy::{Imported, Remote};
+use policy::push::PushRules;
 use policy::repository::{RepositoryUrl, workspace_name};
 use protocol::api::MAX_PROMPT_CHARS;
 use protocol::environment::EnvironmentRef;
@@ -13,6 +14,7 @@ use protocol::view::SessionView;
 use store::{Accepted, IdempotencyKey};
 use ulid::Ulid;
 
+use crate::credentials::credential_for;
 use crate::error::SessionError;
 use crate::names;
 use crate::registry::{Sessions, Shared};
@@ -173,7 +175,10 @@ pub(crate) async fn import(
         NewRepository::Url { url, branch } => {
             let rules = &shared.config.fetch;
             let url = RepositoryUrl::parse(&url, &rules.file_roots).map_err(git_proxy::GitError::from)?;
-            let imported = shared.repositories.import_url(id, &url, branch.as_deref(), rules).await?;
+            let allowed = shared.config.personal_tokens;
+            let credential = credential_for(&shared.store, allowed, &url).await?;
+            let remote = Remote { url: url.clone(), credential, push: PushRules::default() };
+            let imported = shared.repositories.import_url(id, &remote, branch.as_deref(), rules).await?;
             let origin = RepositoryOrigin {
                 name: url.name(),
                 url: Some(url.to_string()),

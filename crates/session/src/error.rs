@@ -4,6 +4,7 @@ use protocol::hands::HandsError;
 use protocol::ids::{PromptId, QuestionId, SessionId, ShellId};
 use store::StoreError;
 
+use crate::credentials::CredentialError;
 use crate::environments::EnvironmentError;
 use crate::networks::AskingError;
 use crate::secrets::SecretError;
@@ -64,6 +65,9 @@ pub enum SessionError {
     /// The environment.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
+    /// A credential of a host.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// A secret.
     #[error(transparent)]
     Secret(#[from] SecretError),

@@ -31,7 +31,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use account::SessionAccount;
 use git::SessionRemote;
-pub(crate) use git::address;
+pub(crate) use git::{address, remote_of};
 pub(crate) use pushes::PushRecords;
 
 /// The gateways of all living sandboxes.
@@ -40,6 +40,7 @@ pub(crate) struct Gateways {
     store: Store,
     model: ModelGateway,
     git: GitGateway,
+    personal_tokens: bool,
     records: PushRecords,
     notes: mpsc::UnboundedSender<Note>,
     open: Mutex<HashMap<SandboxId, DropGuard>>,
@@ -66,10 +67,10 @@ impl Gateways {
         host: SandboxHost,
         store: Store,
         (model, git): (ModelGateway, GitGateway),
-        records: PushRecords,
+        (records, personal_tokens): (PushRecords, bool),
         notes: mpsc::UnboundedSender<Note>,
     ) -> Self {
-        Self { host, store, model, git, records, notes, open: Mutex::default() }
+        Self { host, store, model, git, personal_tokens, records, notes, open: Mutex::default() }
     }
 
     /// Opens the gateways of a sandbox in the name of a session. One that has no log, such as that of a
@@ -93,7 +94,8 @@ impl Gateways {
                 }
                 Gateway::Git => {
                     let records = self.records.clone();
-                    let remote = SessionRemote { session, store, records, notes };
+                    let personal_tokens = self.personal_tokens;
+                    let remote = SessionRemote { session, store, personal_tokens, records, notes };
                     Answering::Git(self.git.door(Arc::new(remote)))
                 }
             };

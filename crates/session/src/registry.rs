@@ -26,6 +26,7 @@ use crate::environments::setup_tests::SetupTests;
 use crate::error::SessionError;
 use crate::gateways::{self, Gateways, PushRecords};
 use crate::networks::{self, Networks};
+use crate::push;
 use crate::shells::Shells;
 use crate::warm::Warm;
 
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     /// Whether agents in sandboxes are answered by a model.
     pub(crate) has_model_gateway: bool,
     pub(crate) config: SessionConfig,
+    /// The audit records of pushes.
+    pub(crate) pushes: PushRecords,
     pub(crate) setup_tests: SetupTests,
     pub(crate) rebuilding: Rebuilding,
     /// Sandboxes that wait for a session.
@@ -103,7 +106,8 @@ impl Sessions {
         let (record, recorded) = mpsc::unbounded_channel();
         let has_model_gateway = model.has_model();
         let records = PushRecords::new(config.audit.clone(), store.clock().clone());
-        let gateways = Gateways::new(host.clone(), store.clone(), (model, git), records, record);
+        let kept = (records.clone(), config.personal_tokens);
+        let gateways = Gateways::new(host.clone(), store.clone(), (model, git), kept, record);
         let networks = Arc::new(Networks::new(egress, host.clone(), store.clone(), gateways, &config));
         let (orphans, mut orphaned) = mpsc::unbounded_channel();
         let this = Self {
@@ -115,6 +119,7 @@ impl Sessions {
                 agents,
                 has_model_gateway,
                 config,
+                pushes: records,
                 setup_tests: SetupTests::new(),
                 rebuilding: Rebuilding::default(),
                 warm: Warm::default(),
@@ -219,6 +224,9 @@ impl Sessions {
         for view in &views {
             if needs_driver(view) {
                 self.handle(view.id).await?;
+            }
+            if push::is_open(view) {
+                self.shared.background.spawn(push::resume(self.clone(), view.clone()));
             }
         }
         match self.shared.host.list().await {

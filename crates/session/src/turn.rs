@@ -1,4 +1,4 @@
-//! One turn: the agent works, then the workspace is recorded.
+//! One turn: the agent works, then the workspace is recorded and its branch pushed.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::checkpoint::{self, CheckpointError};
 use crate::driver::LiveSandbox;
 use crate::port::SessionPort;
 use crate::provision;
+use crate::push::{self, Plan};
 use crate::registry::Shared;
 
 /// What a turn works with.
@@ -43,7 +44,7 @@ pub(crate) async fn run(
     port: SessionPort,
     stop: CancellationToken,
 ) -> TurnDone {
-    let turn = input.turn;
+    let (turn, stopped) = (input.turn, stop.clone());
     let message = input.text.clone();
     let made = match agent {
         Some(agent) => Ok(agent),
@@ -56,7 +57,7 @@ pub(crate) async fn run(
         }
         Err(reason) => (None, TurnEnd::failed(StopReason::Agent, reason)),
     };
-    let tip = log_record(&context, turn, &message).await;
+    let tip = log_record(&context, turn, &message, !stopped.is_cancelled()).await;
     TurnDone { agent, end, tip }
 }
 
@@ -65,7 +66,7 @@ pub(crate) async fn after_kill(context: Context, turn: TurnId) -> TurnDone {
     if let Err(error) = context.sandbox.link.kill_all().await {
         tracing::warn!(session = %context.facts.id, %error, "what the turn left running could not be killed");
     }
-    let tip = log_record(&context, turn, &context.facts.title).await;
+    let tip = log_record(&context, turn, &context.facts.title, false).await;
     TurnDone { agent: None, end: TurnEnd::interrupted(), tip }
 }
 
@@ -88,13 +89,24 @@ pub(crate) async fn record(
     }
 }
 
-async fn log_record(context: &Context, turn: TurnId, message: &str) -> Option<String> {
+/// Records the workspace, and pushes its branch where that is wanted and the turn was not stopped.
+async fn log_record(context: &Context, turn: TurnId, message: &str, may_push: bool) -> Option<String> {
     let Context { shared, facts, epoch, sandbox, tip } = context;
-    let (tip, bodies) = record(shared, facts, sandbox, tip, message).await;
-    match shared.store.append(facts.id, *epoch, Some(turn), None, bodies).await {
+    let (tip, mut bodies) = record(shared, facts, sandbox, tip, message).await;
+    let plan = match tip.as_deref().filter(|_| may_push) {
+        Some(tip) => push::plan(shared, facts.id, tip).await,
+        None => None,
+    };
+    bodies.extend(plan.as_ref().map(Plan::event));
+    let mut written = shared.store.append(facts.id, *epoch, Some(turn), None, bodies).await;
+    if let (Ok(_), Some(plan)) = (&written, plan) {
+        let ended = push::run(shared, facts.id, &facts.branch, plan).await;
+        written = shared.store.append(facts.id, *epoch, Some(turn), None, vec![ended]).await;
+    }
+    match written {
         Ok(_) => tip,
         Err(error) => {
-            tracing::warn!(session = %facts.id, %error, "a checkpoint could not be logged");
+            tracing::warn!(session = %facts.id, %error, "a checkpoint or its push could not be logged");
             None
         }
     }

@@ -362,8 +362,17 @@ export interface EventBodies {
   "shell.closed": { shell: string; duration_ms: number; code?: number; reason?: string };
   "network.denied": { host: string; port: number; via: string; reason: string; rule?: string; askable: boolean; domain?: string };
   "network.allowed": { host: string; port: number; scope: NetworkScope };
+  "git.push": GitPush;
   "files.copied": { path: string; direction: "in" | "out"; bytes: number };
   error: SessionError;
+}
+
+export interface GitPush {
+  repository: string;
+  by: "sandbox" | "server";
+  outcome: "planned" | "done" | "refused" | "rejected" | "failed";
+  refs: { name: string; old?: string; new?: string; error?: string }[];
+  words?: string;
 }
 
 export interface EventHead {

@@ -72,6 +72,16 @@ export function filesCopied({ path, direction, bytes: size }: EventBodies["files
   return `Copied ${path} ${direction === "in" ? "into" : "out of"} the sandbox, ${bytes(size)}`;
 }
 
+/** A push in a sentence; nothing for one that is only planned, whose end follows. */
+export function gitPush({ outcome, refs, words }: EventBodies["git.push"]): string | null {
+  if (outcome === "planned") return null;
+  const names = refs.map((ref) => ref.name.replace(/^refs\/heads\//, "")).join(", ") || "something unreadable";
+  if (outcome === "done") return words ? `Pushed ${names}: ${words.replace(/\n/g, " ")}` : `Pushed ${names}`;
+  const why = refs.find((ref) => ref.error && !ref.error.startsWith("not pushed:"))?.error ?? words ?? "no reason was given";
+  const how = { refused: "was refused", rejected: "was rejected by its server", failed: "failed" }[outcome] ?? outcome;
+  return `The push of ${names} ${how}: ${why}`;
+}
+
 /** The commonest reasons of the network in words; the others are shown as they are. */
 const denials: Record<string, string> = {
   not_allowed: "no rule of the environment allows it",

@@ -13,6 +13,7 @@ import type { BlockItem, DeniedItem, DeniedPlace, Item, LineItem, PromptItem, St
 import {
   contextAdded,
   filesCopied,
+  gitPush,
   isExplore,
   networkAllowed,
   networkDenied,
@@ -200,6 +201,11 @@ export class Transcript {
       case "files.copied":
         this.#line(known.seq, "neutral", filesCopied(known.body));
         break;
+      case "git.push": {
+        const text = gitPush(known.body);
+        if (text) this.#line(known.seq, known.body.outcome === "done" ? "neutral" : "warn", text);
+        break;
+      }
       case "network.denied": {
         const { host, port, askable } = known.body;
         const text = networkDenied(known.body);

@@ -112,14 +112,15 @@ fn ask(user: Option<String>, password_stdin: bool) -> Result<Login, Failure> {
     }
 }
 
-fn read_line() -> std::io::Result<String> {
+/// A line of standard input.
+pub(super) fn read_line() -> std::io::Result<String> {
     let mut text = String::new();
     std::io::stdin().read_line(&mut text)?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// While this is done, the terminal does not show what is typed.
-fn unseen<T>(work: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+pub(super) fn unseen<T>(work: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
     let terminal = std::io::stdin();
     let before = tcgetattr(&terminal)?;
     let mut hidden = before.clone();

@@ -24,6 +24,7 @@ mod crash;
 mod doors;
 mod egress;
 mod environments;
+mod forge;
 mod hibernate;
 mod inside;
 mod intercept;

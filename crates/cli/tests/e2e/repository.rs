@@ -188,6 +188,6 @@ async fn http_addresses_are_fetched_where_the_address_is_open() {
     assert_eq!(view.base, repo.git(&["rev-parse", "HEAD"]));
     assert_eq!(view.repository.url.as_deref(), Some(url.as_str()));
     refused(&open, &url, &["--branch", "nowhere"], "it has main").await;
-    refused(&open, &url.replace("hosted", "absent"), &[], "git ls-remote failed").await;
+    refused(&open, &url.replace("hosted", "absent"), &[], "was not found; check the address").await;
     refused(&open, &url.replace("127.0.0.1", "localhost"), &[], "is this machine").await;
 }

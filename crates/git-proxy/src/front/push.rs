@@ -183,20 +183,22 @@ impl Passage {
         let (push, last) = match answered {
             Ok(response) => {
                 let heard = self.hand_on(response, head.has_side_band(), &pieces).await;
-                (self.verdict(&head, heard), None)
+                // Told to the client once it is on record, as the end is.
+                let broken = heard.is_err().then(|| Err(std::io::ErrorKind::ConnectionAborted.into()));
+                (self.verdict(&head, heard), broken)
             }
             Err(error) => {
                 let mut push = told_of(&self.remote, PushOutcome::Failed, &head.commands);
                 push.words = Some(error.to_string());
                 let reasons = vec![error.to_string(); head.commands.len()];
-                (push, Some(report::refusal(&head, &reasons)))
+                // Who still sends does not hear an answer.
+                self.body.lock().await.drain().await;
+                (push, Some(Ok(report::refusal(&head, &reasons).into())))
             }
         };
         self.attached.ended(push).await;
         if let Some(last) = last {
-            // Who still sends does not hear an answer.
-            self.body.lock().await.drain().await;
-            let _ = pieces.send(Ok(last.into())).await;
+            let _ = pieces.send(last).await;
         }
         drop(self.slot);
     }
@@ -225,10 +227,7 @@ impl Passage {
                     let _ = pieces.send(Ok(rest.into())).await;
                     return Ok(reader.verdict());
                 }
-                Err(error) => {
-                    let _ = pieces.send(Err(std::io::ErrorKind::ConnectionAborted.into())).await;
-                    return Err(super::upstream::why(&self.remote, &error));
-                }
+                Err(error) => return Err(super::upstream::why(&self.remote, &error)),
             }
         }
     }

@@ -295,7 +295,7 @@ mod tests {
         }
         // An end that never comes takes no more memory than the longest head.
         assert_eq!(
-            HeadReader::default().push(&vec![b'f'; 10]),
+            HeadReader::default().push(&[b'f'; 10]),
             Err(HeadError::Malformed("a packet has no length"))
         );
     }

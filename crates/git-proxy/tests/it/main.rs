@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod front;
+mod publish;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use git_proxy::{FetchRules, GitError, Repositories};
+use git_proxy::{FetchRules, GitError, Remote, Repositories};
+use policy::push::PushRules;
 use policy::repository::RepositoryUrl;
 use protocol::api::{DiffRowKind, FileStatus};
 use protocol::ids::SessionId;
@@ -47,6 +49,10 @@ impl Fixture {
         self.repositories.start_branch(session, "patchyard/work-1", &imported.base).await.unwrap();
         (session, imported)
     }
+}
+
+fn remote(url: &RepositoryUrl) -> Remote {
+    Remote { url: url.clone(), credential: None, push: PushRules::default() }
 }
 
 fn git(dir: &Path, args: &[&str]) -> String {
@@ -137,11 +143,12 @@ async fn a_file_address_needs_an_open_root_and_a_known_branch() {
     let text = format!("file://{}", user.canonicalize().unwrap().display());
     let url = RepositoryUrl::parse(&text, &roots).unwrap();
     let session = SessionId::from(ulid::Ulid::generate());
-    let imported = fixture.repositories.import_url(session, &url, None, &rules).await.unwrap();
+    let imported = fixture.repositories.import_url(session, &remote(&url), None, &rules).await.unwrap();
     assert_eq!(imported.branch.as_deref(), Some("main"));
     assert_eq!(imported.head, git(&user, &["rev-parse", "HEAD"]));
 
-    let unknown = fixture.repositories.import_url(session, &url, Some("nope"), &rules).await.unwrap_err();
+    let unknown =
+        fixture.repositories.import_url(session, &remote(&url), Some("nope"), &rules).await.unwrap_err();
     assert!(
         unknown.to_string().contains("no branch `nope`") && unknown.to_string().contains("main"),
         "{unknown}"
@@ -152,7 +159,7 @@ async fn a_file_address_needs_an_open_root_and_a_known_branch() {
     let link = roots[0].join("link");
     std::os::unix::fs::symlink(outside.path(), &link).unwrap();
     let url = RepositoryUrl::parse(&format!("file://{}", link.display()), &roots).unwrap();
-    let refused = fixture.repositories.import_url(session, &url, None, &rules).await;
+    let refused = fixture.repositories.import_url(session, &remote(&url), None, &rules).await;
     assert!(matches!(refused, Err(GitError::Url(_))), "{refused:?}");
 }
 
@@ -202,7 +209,7 @@ async fn an_address_of_this_machine_is_not_dialled() {
     let fixture = Fixture::new().await;
     let url = RepositoryUrl::parse("http://127.0.0.1:9/x.git", &[]).unwrap();
     let session = SessionId::from(ulid::Ulid::generate());
-    let refused = fixture.repositories.import_url(session, &url, None, &FetchRules::default()).await;
+    let refused = fixture.repositories.import_url(session, &remote(&url), None, &FetchRules::default()).await;
     assert!(matches!(refused, Err(GitError::Address { .. })), "{refused:?}");
 }
 
@@ -277,7 +284,8 @@ async fn a_branch_with_the_name_of_our_folder_is_in_nobodys_way() {
     let url = RepositoryUrl::parse(&text, &roots).unwrap();
     for (branch, revision) in [("patchyard", "patchyard"), ("main", "main")] {
         let session = SessionId::from(ulid::Ulid::generate());
-        let imported = fixture.repositories.import_url(session, &url, Some(branch), &rules).await.unwrap();
+        let imported =
+            fixture.repositories.import_url(session, &remote(&url), Some(branch), &rules).await.unwrap();
         assert_eq!(imported.base, git(&user, &["rev-parse", revision]));
         fixture.repositories.start_branch(session, "patchyard/work-2", &imported.base).await.unwrap();
         assert_eq!(fixture.repositories.paths(session, &imported.base).await.unwrap().len(), 3);
@@ -302,6 +310,6 @@ async fn other_names_of_objects_are_refused_in_words() {
     let text = format!("file://{}", user.canonicalize().unwrap().display());
     let url = RepositoryUrl::parse(&text, &roots).unwrap();
     let session = SessionId::from(ulid::Ulid::generate());
-    let refused = fixture.repositories.import_url(session, &url, None, &rules).await;
+    let refused = fixture.repositories.import_url(session, &remote(&url), None, &rules).await;
     assert!(matches!(refused, Err(GitError::ObjectFormat(_))), "{refused:?}");
 }

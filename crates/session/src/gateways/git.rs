@@ -18,24 +18,27 @@ use tokio::sync::mpsc;
 
 use super::account::{Note, note};
 use super::pushes::PushRecords;
+use crate::credentials::credential_for;
 
 /// The repository of a session, as a sandbox reaches it.
 pub(super) struct SessionRemote {
     pub(super) session: SessionId,
     pub(super) store: Store,
+    pub(super) personal_tokens: bool,
     pub(super) records: PushRecords,
     pub(super) notes: mpsc::UnboundedSender<Note>,
 }
 
-/// What a session may reach; why there is nothing.
-pub(crate) async fn remote_of(_store: &Store, view: &SessionView) -> Result<Remote, String> {
+/// What a session may reach, with a credential where such are `allowed`; why there is nothing.
+pub(crate) async fn remote_of(store: &Store, allowed: bool, view: &SessionView) -> Result<Remote, String> {
     let Some(url) = address(view) else {
         return Err(format!(
             "this session has no remote repository; `patchyard sessions pull {}` brings its branch home",
             view.id
         ));
     };
-    Ok(Remote { url, credential: None, push: PushRules::of([view.branch.as_str()]) })
+    let credential = credential_for(store, allowed, &url).await.map_err(|error| error.to_string())?;
+    Ok(Remote { url, credential, push: PushRules::of([view.branch.as_str()]) })
 }
 
 /// The address that a session came from, where it can be reached over the network.
@@ -48,7 +51,7 @@ pub(crate) fn address(view: &SessionView) -> Option<RepositoryUrl> {
 impl Attached for SessionRemote {
     async fn remote(&self) -> Result<Remote, String> {
         let view = self.store.session(self.session).await.map_err(|error| error.to_string())?;
-        remote_of(&self.store, &view).await
+        remote_of(&self.store, self.personal_tokens, &view).await
     }
 
     async fn begins(&self, push: &GitPush) -> Result<(), String> {

@@ -79,6 +79,8 @@ impl World {
             audit: dir.path().join("audit"),
             audit_days: 90,
             fetch: FetchRules::default(),
+            personal_tokens: true,
+            push_branches: true,
             network: OperatorNetwork::default(),
             secrets: session::OperatorSecrets::new(),
             authorities: session::TrustedAuthorities::default(),

@@ -1,0 +1,114 @@
+//! The branch of a session at the end of a turn: pushed to where the session came from.
+//!
+//! ```text
+//!   checkpoint ─ wanted? ─▶ `git.push` planned, with the checkpoint ─▶ the branch there is asked for, then
+//!   pushed ─▶ `git.push` done, rejected or failed
+//!   a crash between the two: the next start finds the plan in the log, and asks again before it pushes
+//! ```
+
+use std::time::Duration;
+
+use git_proxy::Remote;
+use protocol::event::EventBody;
+use protocol::git::{GitPush, PushOutcome, PushedBy, PushedRef};
+use protocol::ids::SessionId;
+use protocol::view::SessionView;
+
+use crate::gateways::remote_of;
+use crate::registry::{Sessions, Shared};
+
+/// How long a push may take before the turn ends without it.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A push that is to be made.
+pub(crate) struct Plan {
+    remote: Remote,
+    /// What the session pushed last.
+    known: Option<String>,
+    planned: GitPush,
+}
+
+impl Plan {
+    /// The event that plans it.
+    pub(crate) fn event(&self) -> EventBody {
+        EventBody::GitPush(self.planned.clone())
+    }
+}
+
+/// The push of a commit, where one is wanted: there is work, it is not there yet, and the way is known.
+pub(crate) async fn plan(shared: &Shared, session: SessionId, commit: &str) -> Option<Plan> {
+    if !shared.config.push_branches || shared.stopping.is_cancelled() {
+        return None;
+    }
+    let view = shared.store.session(session).await.ok()?;
+    if commit == view.base || view.pushed.as_deref() == Some(commit) {
+        return None;
+    }
+    let remote = remote_of(&shared.store, shared.config.personal_tokens, &view).await.ok()?;
+    remote.credential.as_ref()?;
+    let planned = GitPush {
+        repository: remote.url.to_string(),
+        by: PushedBy::Server,
+        outcome: PushOutcome::Planned,
+        refs: vec![PushedRef {
+            name: format!("refs/heads/{}", view.branch),
+            old: view.pushed.clone(),
+            new: Some(commit.to_owned()),
+            error: None,
+        }],
+        words: None,
+    };
+    Some(Plan { remote, known: view.pushed, planned })
+}
+
+/// Makes a push that is on record as planned; how it ended.
+pub(crate) async fn run(shared: &Shared, session: SessionId, branch: &str, plan: Plan) -> EventBody {
+    let Plan { remote, known, planned } = plan;
+    let failed =
+        |words: String| GitPush { outcome: PushOutcome::Failed, words: Some(words), ..planned.clone() };
+    // Nothing goes out that is not on record.
+    let push = match shared.pushes.write(session, planned.clone()).await {
+        Err(error) => failed(format!("the push cannot be recorded: {error}")),
+        Ok(()) => {
+            let way = (&remote, known.as_deref());
+            let work = shared.repositories.publish(session, branch, way, &shared.config.fetch);
+            match tokio::time::timeout(LIMIT, work).await {
+                Ok(Ok(push)) => push,
+                Ok(Err(error)) => failed(error.to_string()),
+                Err(_) => failed(format!("it took longer than {} s", LIMIT.as_secs())),
+            }
+        }
+    };
+    if let Err(error) = shared.pushes.write(session, push.clone()).await {
+        tracing::warn!(%session, %error, "the end of a push could not be recorded");
+    }
+    EventBody::GitPush(push)
+}
+
+/// Whether a push was planned and nobody knows how it ended.
+pub(crate) fn is_open(view: &SessionView) -> bool {
+    let open = |push: &GitPush| push.outcome == PushOutcome::Planned && push.by == PushedBy::Server;
+    view.push.as_ref().is_some_and(open)
+}
+
+/// Ends a push that a crash left open.
+pub(crate) async fn resume(sessions: Sessions, view: SessionView) {
+    let shared = &sessions.shared;
+    let tip = view.checkpoint.as_ref().map_or(&view.base, |checkpoint| &checkpoint.commit);
+    let event = match plan(shared, view.id, tip).await {
+        Some(plan) => run(shared, view.id, &view.branch, plan).await,
+        None => {
+            let Some(mut push) = view.push.clone() else { return };
+            push.outcome = PushOutcome::Failed;
+            push.words = Some("the server ended over it; the next turn pushes again".into());
+            EventBody::GitPush(push)
+        }
+    };
+    let noted = match sessions.handle(view.id).await {
+        Ok(handle) => handle.note(event).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = noted {
+        tracing::warn!(session = %view.id, %error, "a push could not be logged");
+    }
+}
