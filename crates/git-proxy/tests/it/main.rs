@@ -176,7 +176,7 @@ async fn a_session_shares_the_packs_of_its_mirror_which_follows_the_remote_and_h
     let data = fixture.dir.path().join("data");
     let take = async || {
         let session = SessionId::from(ulid::Ulid::generate());
-        let imported = fixture.repositories.import_url(session, &url, None, &rules).await.unwrap();
+        let imported = fixture.repositories.import_url(session, &remote(&url), None, &rules).await.unwrap();
         let repository = data.join(format!("repos/{session}.git"));
         git(&repository, &["fsck", "--strict", "--connectivity-only"]);
         let refs = git(&repository, &["for-each-ref", "--format=%(refname:short)"]);
