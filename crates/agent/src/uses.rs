@@ -72,7 +72,7 @@ impl User<'_> {
         if let Some(input) = before.input {
             match self.replace(input) {
                 Ok(call) => parsed = call,
-                Err(outcome) => return Ok(outcome),
+                Err(reason) => return Ok(Outcome::refused(reason)),
             }
         }
         let title = title(self.name, &self.input, &self.moment.bench.workspace);
@@ -89,7 +89,7 @@ impl User<'_> {
                 changed = true;
                 match self.replace(input) {
                     Ok(call) => parsed = call,
-                    Err(outcome) => return Ok(outcome),
+                    Err(reason) => return Ok(Outcome::refused(reason)),
                 }
             }
             Err(outcome) => return Ok(outcome),
@@ -132,11 +132,10 @@ impl User<'_> {
     }
 
     /// Takes a hook's input in place of the model's.
-    fn replace(&mut self, input: Value) -> Result<Call, Outcome> {
+    fn replace(&mut self, input: Value) -> Result<Call, String> {
         self.input = input;
-        parse(self.name, &self.input).map_err(|reason| {
-            Outcome::refused(format!("a hook replaced the input by one that does not fit: {reason}"))
-        })
+        parse(self.name, &self.input)
+            .map_err(|reason| format!("a hook replaced the input by one that does not fit: {reason}"))
     }
 }
 

@@ -200,6 +200,13 @@ fn a_denied_command_is_found_wherever_it_stands() {
     ] {
         assert_eq!(of_command(&permissions, command), Verdict::Allow, "{command}");
     }
+}
+
+/// Section 3: "can't be checked before it runs" is a question, where a denial could be meant.
+#[test]
+fn a_command_that_may_be_a_denied_one_is_asked_about() {
+    let rules = source("s", &["Bash(rm *)", "Bash(git push *)"], &[], &[]);
+    let permissions = compile(&[rules], Mode::BypassPermissions);
     for command in [
         "$X y",
         "$(echo rm) x",
