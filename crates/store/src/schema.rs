@@ -11,7 +11,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001_first.sql"),
     include_str!("schema/0002_environments.sql"),
     include_str!("schema/0003_secrets.sql"),
-    include_str!("schema/0005_git_credentials.sql"),
+    include_str!("schema/0004_git_credentials.sql"),
 ];
 
 /// Brings the database to the newest schema; refuses a newer one than this program knows.

@@ -10,6 +10,10 @@ use testkit::model::{Gate, Script, ScriptedModel, Turn, When};
 
 use crate::world::{bash, check_log, completed, ends, last_result, results, serve, small_repo};
 
+/// Two seconds where nothing else runs, as here other tests do. The long way, by every polite signal, takes
+/// seven at the least.
+const SOON: Duration = Duration::from_secs(6);
+
 /// From the request to stop to the end of the turn.
 fn stopping_took(events: &[Event]) -> Duration {
     let at = |kind: &str| events.iter().find(|event| event.body.kind() == kind).unwrap().at;
@@ -17,7 +21,7 @@ fn stopping_took(events: &[Event]) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_command_takes_its_daemons_along_within_two_seconds() {
+async fn a_stopped_command_takes_its_daemons_along_at_once() {
     let daemons =
         "(setsid sh -c \"trap '' INT TERM HUP; sleep 600; :\" >/dev/null 2>&1 &); echo started; sleep 600";
     let count = "grep -lx sleep /proc/[0-9]*/comm 2>/dev/null | wc -l";
@@ -30,7 +34,7 @@ async fn a_stopped_command_takes_its_daemons_along_within_two_seconds() {
     server.follow(session, Resume::After(0)).await.until_output("started").await;
     server.post(&format!("/sessions/{session}/stop"), &json!({})).await.is(202);
     let events = server.until_rest(session, 1).await;
-    assert!(stopping_took(&events) < Duration::from_secs(2), "{:?}", stopping_took(&events));
+    assert!(stopping_took(&events) < SOON, "{:?}", stopping_took(&events));
     server.prompt(session, "look").await;
     assert_eq!(last_result(&server.until_rest(session, 2).await), "0");
     check_log(&server, session).await;
@@ -87,7 +91,7 @@ async fn a_stop_while_the_model_speaks_keeps_what_it_said() {
     server.post(&format!("/sessions/{session}/stop"), &json!({})).await.is(202);
     let events = server.until_rest(session, 1).await;
     assert_eq!(ends(&events)[0].stop_reason, StopReason::UserStop);
-    assert!(stopping_took(&events) < Duration::from_secs(2), "{:?}", stopping_took(&events));
+    assert!(stopping_took(&events) < SOON, "{:?}", stopping_took(&events));
     let half = events.iter().find_map(|event| match &event.body {
         EventBody::AgentMessage(block) => Some(block.text.as_str()),
         _ => None,
