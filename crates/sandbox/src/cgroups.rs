@@ -70,12 +70,16 @@ pub(crate) fn delegated() -> Option<Group> {
             _ => {}
         }
     }
-    // Those that were made while others were moved are found the next time.
+    // Those that were made while others were moved are found the next time; one that is ending cannot be
+    // moved, and needs a moment.
     for _ in 0..MOVES {
         for pid in members(&folder).ok()? {
-            // One that has ended meanwhile cannot be moved.
             let _ = fs::write(ours.join("cgroup.procs"), pid.to_string());
         }
+        if members(&folder).ok()?.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
     if !members(&folder).ok()?.is_empty() {
         return None;
@@ -95,7 +99,7 @@ pub(crate) fn delegated() -> Option<Group> {
 const OURS: &str = "/patchyard-host";
 
 /// How often the processes of a group are looked for and moved.
-const MOVES: usize = 8;
+const MOVES: usize = 200;
 
 /// The processes of a group, without those of groups below.
 fn members(group: &Path) -> io::Result<Vec<u32>> {
