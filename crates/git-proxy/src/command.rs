@@ -25,6 +25,9 @@ static TURNS: Semaphore = Semaphore::const_new(8);
 /// The same for those that wait for another machine, so that slow ones hold nobody else up.
 static REMOTE_TURNS: Semaphore = Semaphore::const_new(4);
 
+/// The most characters of git's words that are passed on at a time.
+const MAX_WORDS: usize = 300;
+
 /// How long one git may take once it runs.
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -194,5 +197,10 @@ pub(crate) fn reason(stderr: &[u8]) -> String {
         .or_else(|| lines().next_back())
         .unwrap_or("it gave no reason");
     let line = line.trim_start_matches("fatal: ").trim_start_matches("error: ");
-    line.trim_end_matches('.').chars().filter(|c| !c.is_control()).take(300).collect()
+    plain(line.trim_end_matches('.'))
+}
+
+/// Words of another program as a line may hold them, cut.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_WORDS).collect()
 }

@@ -13,7 +13,8 @@ use policy::repository::RepositoryUrl;
 use protocol::git::{GitPush, PushOutcome, PushedBy, PushedRef};
 use protocol::ids::SessionId;
 
-use crate::command::{Git, reason};
+use crate::command::{Git, plain, reason};
+use crate::credential::Credential;
 use crate::error::GitError;
 use crate::import::resolve;
 use crate::mirror::{FetchRules, Way};
@@ -94,7 +95,7 @@ impl Repositories {
 /// `[remote rejected] (hook declined)`: what stands in parentheses, or all of it.
 fn refusal(text: &str) -> String {
     let inner = text.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).map(|(inner, _)| inner);
-    inner.unwrap_or(text).chars().filter(|c| !c.is_control()).take(300).collect()
+    plain(inner.unwrap_or(text))
 }
 
 /// What the server says to people, without what it must not say.
@@ -102,13 +103,13 @@ fn said(stderr: &[u8], remote: &Remote) -> Option<String> {
     let text = String::from_utf8_lossy(stderr);
     let lines = text.lines().filter_map(|line| line.strip_prefix("remote: ")).map(str::trim);
     let lines = lines.filter(|line| !line.is_empty()).take(20);
-    let mut words = lines
-        .map(|line| line.chars().filter(|c| !c.is_control()).take(300).collect::<String>())
-        .collect::<Vec<_>>()
-        .join("\n");
-    for secret in remote.shown().into_iter().flat_map(crate::credential::Credential::words) {
-        words = words.replace(&secret, "…");
-    }
+    let secrets: Vec<String> = remote.shown().into_iter().flat_map(Credential::words).collect();
+    // Before a line is cut, which could cut a secret in two; after what could stand within one is gone.
+    let hide = |line: &str| {
+        let line = line.chars().filter(|c| !c.is_control()).collect::<String>();
+        plain(&secrets.iter().fold(line, |line, secret| line.replace(secret, "…")))
+    };
+    let words = lines.map(hide).collect::<Vec<_>>().join("\n");
     (!words.is_empty()).then_some(words)
 }
 
@@ -121,6 +122,18 @@ async fn is_behind(repository: &std::path::Path, seen: &str, tip: &str) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_part_of_a_token_is_passed_on_wherever_a_line_is_cut() {
+        let url = RepositoryUrl::parse("https://h.test/o/r.git", &[]).unwrap();
+        let credential = Some(Credential::new("u", "sekrit-token"));
+        let remote = Remote { url, credential, push: policy::push::PushRules::default() };
+        for length in 0..310 {
+            let line = format!("remote: {}sek\u{7}rit-token end", "x".repeat(length));
+            let words = said(line.as_bytes(), &remote).unwrap();
+            assert!(!words.contains("sek") && words.chars().count() <= 300, "{words}");
+        }
+    }
 
     #[test]
     fn the_reason_of_a_refusal_is_what_stands_in_parentheses() {

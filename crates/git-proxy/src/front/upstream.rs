@@ -54,15 +54,14 @@ pub(crate) struct Sent {
 
 /// Why there can be no client.
 #[derive(Debug, thiserror::Error)]
-#[error("the way to repositories cannot be made: {0}")]
-pub struct UpstreamError(String);
+#[error("the way to repositories cannot be made")]
+pub struct UpstreamError(#[from] reqwest::Error);
 
 impl Upstream {
     /// `authorities` are the certificates of those that hosts may be signed by, PEM.
     pub(crate) fn new(rules: AddressRules, authorities: &str) -> Result<Self, UpstreamError> {
-        let failed = |error: reqwest::Error| UpstreamError(explain(&error));
         let rules = Arc::new(rules);
-        let trusted = reqwest::Certificate::from_pem_bundle(authorities.as_bytes()).map_err(failed)?;
+        let trusted = reqwest::Certificate::from_pem_bundle(authorities.as_bytes())?;
         let http = reqwest::Client::builder()
             .user_agent(AGENT)
             .connect_timeout(CONNECT)
@@ -74,8 +73,7 @@ impl Upstream {
             .http1_only()
             .tls_certs_only(trusted)
             .dns_resolver(Arc::new(Resolver(Arc::clone(&rules))))
-            .build()
-            .map_err(failed)?;
+            .build()?;
         Ok(Self { http, rules })
     }
 
@@ -233,17 +231,6 @@ pub(crate) fn why(remote: &Remote, error: &reqwest::Error) -> RemoteError {
     } else {
         RemoteError::Unreachable { host, why }
     }
-}
-
-fn explain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
