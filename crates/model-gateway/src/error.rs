@@ -123,17 +123,21 @@ impl ModelError {
     /// The error with the words of its causes, for a person: `Display` alone leaves the causes out.
     #[must_use]
     pub fn explain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = match self {
+        let cause = match self {
             // Its text already ends with the last error's own.
             Self::Exhausted { last, .. } => std::error::Error::source(last.as_ref()),
             other => std::error::Error::source(other),
         };
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        with_causes(self.to_string(), cause)
     }
+}
+
+/// A text with the words of an error and its causes behind it: `a: b: c`.
+pub(crate) fn with_causes(mut text: String, mut cause: Option<&dyn std::error::Error>) -> String {
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

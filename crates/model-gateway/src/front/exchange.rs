@@ -24,6 +24,7 @@ use super::door::{Account, MAX_BODY};
 use super::headers;
 use super::meter::Meter;
 use super::refusal::Refusal;
+use crate::error::with_causes;
 
 /// How long an answer may be silent, and a client may leave one lying.
 const IDLE: Duration = Duration::from_secs(600);
@@ -74,7 +75,7 @@ impl Conversation {
             Err(_) => return drop(head.send(Err(Refusal::Silent))),
             Ok(Err(error)) => {
                 let error = error.without_url();
-                tracing::warn!(error = %explain(&error), "a request of a sandbox did not reach the model");
+                tracing::warn!(error = %with_causes(error.to_string(), std::error::Error::source(&error)), "a request of a sandbox did not reach the model");
                 return drop(head.send(Err(Refusal::Unreachable)));
             }
             Ok(Ok(response)) => response,
@@ -196,15 +197,4 @@ fn is(headers: &HeaderMap, kind: &str) -> bool {
 
 fn is_encoded(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
-fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
