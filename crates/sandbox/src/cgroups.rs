@@ -72,16 +72,18 @@ pub(crate) fn delegated() -> Option<Group> {
     }
     // Those that were made while others were moved are found the next time; one that is ending cannot be
     // moved, and needs a moment.
+    let mut left = members(&folder).ok()?;
     for _ in 0..MOVES {
-        for pid in members(&folder).ok()? {
+        for pid in &left {
             let _ = fs::write(ours.join("cgroup.procs"), pid.to_string());
         }
-        if members(&folder).ok()?.is_empty() {
+        left = members(&folder).ok()?;
+        if left.is_empty() {
             break;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    if !members(&folder).ok()?.is_empty() {
+    if !left.is_empty() {
         return None;
     }
     for controller in ["memory", "pids", "cpu"] {

@@ -174,7 +174,6 @@ fn attempt(place: &Place, runtime: &Runtime) -> Result<(), String> {
         return Err("this build is without the guest program; run scripts/build-guest and build again".into());
     }
     let name = format!("probe-{}-{}", runtime.name(), std::process::id());
-    let prepared = |error: io::Error| format!("its bundle could not be prepared: {error}");
     let holder = place.begin_trial(&name).map_err(prepared)?;
     let bench = place.workbench(&name);
     let outcome = container(place, runtime, &name, &bench, &holder);
@@ -193,6 +192,10 @@ pub(crate) fn forget_trials(place: &Place) {
         remove_group(place, &name);
         place.end_trial(&name);
     }
+}
+
+fn prepared(error: io::Error) -> String {
+    format!("its bundle could not be prepared: {error}")
 }
 
 fn remove_group(place: &Place, name: &str) {
@@ -219,7 +222,6 @@ fn container(
     bench: &Path,
     holder: &Path,
 ) -> Result<(), String> {
-    let prepared = |error: io::Error| format!("its bundle could not be prepared: {error}");
     fs::create_dir_all(bench.join("root")).map_err(prepared)?;
     let Some(ids) = place.slots.trial() else {
         let slot = place.slots.take(holder, 1).map_err(prepared)?;
@@ -233,7 +235,6 @@ fn container(
 }
 
 fn run(place: &Place, runtime: &Runtime, name: &str, bench: &Path, ids: IdRange) -> Result<(), String> {
-    let prepared = |error: io::Error| format!("its bundle could not be prepared: {error}");
     let root = bench.join("root");
     for path in ["proc", "dev", "sys", "run", "run/patchyard", "run/patchyard/bin"] {
         fs::create_dir(root.join(path)).map_err(prepared)?;
