@@ -18,7 +18,9 @@ use crate::git::GitPush;
 use crate::ids::{Epoch, LayerId, PromptId, QuestionId, Seq, SessionId, ShellId, TurnId};
 pub use crate::network::{NetworkAllowed, NetworkDenied};
 use crate::prompt::Delivery;
+pub use crate::question::{Answer, Question, QuestionOption};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
+pub use crate::tool::{BlobRef, ToolCall, ToolResult};
 use crate::usage::{DiffStat, Usage};
 
 /// One entry of a session's log.
@@ -301,57 +303,6 @@ pub struct AgentBlock {
     pub raw: Option<Value>,
 }
 
-/// Body of `tool.call`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ToolCall {
-    /// The model's message that the call is part of.
-    pub message: String,
-    /// The model's id of the call, unique in the session.
-    pub call: String,
-    /// Tool name, such as `Bash`.
-    pub name: String,
-    /// One line for people: the command, the path.
-    pub title: String,
-    /// The input as the model sent it.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
-    pub input: Value,
-}
-
-/// Body of `tool.result`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ToolResult {
-    /// The call.
-    pub call: String,
-    /// What the model reads.
-    pub content: String,
-    /// Whether the tool failed.
-    pub is_error: bool,
-    /// From start to end.
-    pub duration_ms: u64,
-    /// Facts for the page: exit code, patch, counts. `{"exit_code":0}`, `{"patch":"@@ …"}`.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
-    pub detail: Value,
-    /// The whole output, where `content` holds a part of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub full_output: Option<BlobRef>,
-}
-
-/// A stored blob of the session, read at `/api/v1/sessions/{id}/blobs/{blob}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct BlobRef {
-    /// SHA-256 of the content in hex.
-    pub blob: String,
-    /// Bytes.
-    pub size: u64,
-    /// Whether the source was longer than the cap.
-    #[serde(default)]
-    pub truncated: bool,
-}
-
 /// One entry of the agent's todo list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -376,39 +327,6 @@ pub enum PlanStatus {
     InProgress,
     /// Done.
     Completed,
-}
-
-/// Body of `question.asked`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Question {
-    /// Its id, for the answer.
-    pub question: QuestionId,
-    /// The question, one or two sentences.
-    pub text: String,
-    /// The possible answers, at least two; the first is the safe one and stands when the deadline passes.
-    pub options: Vec<QuestionOption>,
-}
-
-/// One possible answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct QuestionOption {
-    /// What the answer carries back.
-    pub id: String,
-    /// What the button says.
-    pub label: String,
-}
-
-/// The answer to a question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Answer {
-    /// The chosen option.
-    pub option: String,
-    /// Whether the deadline chose, not a person.
-    #[serde(default)]
-    pub by_deadline: bool,
 }
 
 /// Body of `checkpoint`. What it holds is what the sandbox claimed.
