@@ -42,6 +42,8 @@ pub struct Running {
     pub credit_came: Notify,
     /// Whether its timeout killed it.
     pub timed_out: Cell<bool>,
+    /// Held while it is killed: its end is not told before nothing of it is left.
+    pub killing: tokio::sync::Mutex<()>,
     /// What it said, where that is kept.
     journal: Option<Rc<Journal>>,
     terminal: Option<Terminal>,
@@ -91,6 +93,7 @@ impl Commands {
             credit: Cell::new(INITIAL_CREDIT),
             credit_came: Notify::new(),
             timed_out: Cell::new(false),
+            killing: tokio::sync::Mutex::default(),
             journal: spec.kept.then(|| Rc::new(Journal::open(exec))),
             terminal: spawned.terminal,
             input: RefCell::new(None),
@@ -174,12 +177,14 @@ impl Commands {
     /// Sends a signal; a kill returns once everything is dead. A kept command that ended can still be
     /// killed: what it left behind goes.
     pub async fn signal(&self, exec: ExecId, signal: ExecSignal) -> Result<(), HandsError> {
-        let leader = self.leader(exec);
-        if signal == ExecSignal::Kill && self.table.borrow().contains_key(&exec) {
-            kill::command(exec, leader, &self.reaper).await;
+        let running = self.table.borrow().get(&exec).map(Rc::clone);
+        if signal == ExecSignal::Kill
+            && let Some(running) = running
+        {
+            self.kill(exec, &running).await;
             return Ok(());
         }
-        let Some(pid) = leader else {
+        let Some(pid) = self.leader(exec) else {
             return Err(HandsError::NotFound { path: exec.to_string() });
         };
         let signal = match signal {
@@ -205,14 +210,19 @@ impl Commands {
 
     /// Kills the commands that are not kept; returns once they are gone.
     pub async fn kill_unkept(&self) {
-        let unkept: Vec<(ExecId, Pid)> = {
+        let unkept: Vec<(ExecId, Rc<Running>)> = {
             let table = self.table.borrow();
             let unkept = table.iter().filter(|(_, running)| running.journal.is_none());
-            unkept.map(|(exec, running)| (*exec, running.pid)).collect()
+            unkept.map(|(exec, running)| (*exec, Rc::clone(running))).collect()
         };
-        for (exec, pid) in unkept {
-            kill::command(exec, Some(pid), &self.reaper).await;
+        for (exec, running) in unkept {
+            self.kill(exec, &running).await;
         }
+    }
+
+    async fn kill(&self, exec: ExecId, running: &Running) {
+        let _killing = running.killing.lock().await;
+        kill::command(exec, self.leader(exec), &self.reaper).await;
     }
 
     /// Kills everything; returns once it is gone.
@@ -280,9 +290,11 @@ async fn expire(commands: std::rc::Weak<Commands>, exec: ExecId, after: Duration
     tokio::time::sleep(after).await;
     let Some(commands) = commands.upgrade() else { return };
     let running = commands.table.borrow().get(&exec).map(Rc::clone);
-    if let Some((running, pid)) = running.zip(commands.leader(exec)) {
+    if let Some(running) = running
+        && commands.leader(exec).is_some()
+    {
         running.timed_out.set(true);
-        kill::command(exec, Some(pid), &commands.reaper).await;
+        commands.kill(exec, &running).await;
     }
 }
 

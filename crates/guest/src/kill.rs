@@ -46,23 +46,23 @@ pub async fn command(exec: ExecId, leader: Option<Pid>, reaper: &Reaper) {
         let left = members(leader, marker.as_bytes());
         send_all(&left, Signal::SIGKILL);
         let _ = kill(ALL, Signal::SIGCONT);
-        if left.is_empty() {
+        if left.is_empty() || !died(&left).await {
             break;
         }
-        wait_for(&left).await;
     }
     // The dead count against the process limit until they are collected.
     reaper.collect();
 }
 
-/// Waits for the death of the killed, without stopping anybody else for it.
-async fn wait_for(killed: &[Process]) {
+/// Waits for the death of the killed, without stopping anybody else for it; says whether all died.
+async fn died(killed: &[Process]) -> bool {
     for _ in 0..DEATH_ROUNDS {
         if !killed.iter().any(|process| procfs::is_alive(process.pid)) {
-            return;
+            return true;
         }
         tokio::time::sleep(DEATH_POLL).await;
     }
+    false
 }
 
 /// Kills every process of the sandbox but this one and returns once they are gone.

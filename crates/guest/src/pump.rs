@@ -11,7 +11,8 @@
 //!
 //! After the end of the main process something that it left behind may hold the pipes open for
 //! hours. What was in the pipes at the end still has to arrive, and what follows closely too, so
-//! draining lasts until the pipes are quiet; time without credit does not count.
+//! draining lasts until the pipes are quiet; time without credit does not count. The end of a command that
+//! is being killed waits until all of it is dead.
 
 #![allow(unsafe_code)]
 
@@ -222,6 +223,7 @@ impl Pump {
             }
         }
         drop(buffer);
+        drop(running.killing.lock().await);
         if let Some((how, _)) = end {
             let (code, signal) = match how {
                 Ended::Code(code) => (Some(code), None),

@@ -34,6 +34,35 @@ async fn a_fork_bomb_ends_by_its_timeout_and_the_next_command_works() {
     assert_eq!(sh(&link, "echo alive").await, "alive");
 }
 
+/// The first process dies at once and nothing holds the pipes, but its child has much memory to give back.
+#[tokio::test]
+async fn the_end_of_a_command_that_was_killed_is_told_once_all_of_it_is_dead() {
+    if !is_root() {
+        return;
+    }
+    let world = World::start();
+    let (_, link) = world.sandbox_with(Limits { memory_bytes: 2 << 30, ..limits() }).await;
+    let program = "
+import os, time
+ready, tell = os.pipe()
+if os.fork() == 0:
+    os.closerange(0, 3)
+    much = bytearray(b'x') * (1 << 30)
+    os.write(tell, b'.')
+    time.sleep(1000)
+os.read(ready, 1)
+print('ready', flush=True)
+time.sleep(1000)
+";
+    let mut spec = shell("");
+    spec.argv = ["python3", "-c", program].map(str::to_owned).to_vec();
+    spec.timeout = Some(Duration::from_secs(4));
+    let said = run(&link, spec).await;
+    assert!(said.end.timed_out, "{:?}", said.end);
+    assert_eq!(said.out(), "ready");
+    assert_eq!(sh(&link, "pgrep -c python3 || true").await, "0");
+}
+
 #[tokio::test]
 async fn a_full_process_table_is_told_and_emptied() {
     if !is_root() {
