@@ -1,7 +1,7 @@
 //! The listeners of a sandbox, each with what it is for.
 
 use std::io;
-use std::net::{IpAddr, TcpListener as StdListener, UdpSocket as StdUdpSocket};
+use std::net::{IpAddr, UdpSocket as StdUdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -12,11 +12,12 @@ use policy::network::Decision;
 use protocol::egress::{Door, Via};
 use protocol::network::DenyReason;
 use tokio::io::{AsyncWriteExt as _, Interest};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpStream, UdpSocket};
 
 use crate::binding::Binding;
 use crate::dns::{self, Answer, Kind, MAX_QUESTION, Question};
 use crate::judge::{Attempt, refuse};
+use crate::listener::Listener;
 use crate::stream::Begun;
 use crate::{capture, names, proxy};
 
@@ -42,9 +43,7 @@ pub(crate) fn open(binding: &Arc<Binding>, door: Door, socket: OwnedFd) -> io::R
         });
         return Ok(());
     }
-    let listener = StdListener::from(socket);
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+    let listener = Listener::of(socket)?;
     tokio::spawn(async move {
         let gone = binding.gone.clone();
         gone.run_until_cancelled(connections(&binding, door, &listener)).await;
@@ -52,10 +51,10 @@ pub(crate) fn open(binding: &Arc<Binding>, door: Door, socket: OwnedFd) -> io::R
     Ok(())
 }
 
-async fn connections(binding: &Arc<Binding>, door: Door, listener: &TcpListener) {
+async fn connections(binding: &Arc<Binding>, door: Door, listener: &Listener) {
     loop {
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!(sandbox = %binding.sandbox, %error, "a connection could not be accepted");
                 tokio::time::sleep(PAUSE).await;

@@ -21,6 +21,7 @@ use tokio::task::LocalSet;
 
 use crate::commands::Commands;
 use crate::reaper::{self, Reaper};
+use crate::relay::Doors;
 use crate::{connection, environment};
 
 /// The descriptor of the socket that the host bound and listens on.
@@ -44,6 +45,9 @@ pub enum InitError {
         #[source]
         source: io::Error,
     },
+    /// A port of the sandbox's doors could not be had.
+    #[error("could not open the doors of the sandbox: {0}")]
+    Doors(#[source] io::Error),
     /// The event loop.
     #[error("could not start the event loop: {0}")]
     Runtime(#[source] io::Error),
@@ -56,6 +60,8 @@ pub struct Options {
     bind: Option<PathBuf>,
     /// Whether containers may be made inside: commands may gain rights.
     nested: bool,
+    /// The folder with the sockets of the doors, where nobody outside can open them in our network.
+    doors: Option<PathBuf>,
 }
 
 impl Options {
@@ -65,6 +71,7 @@ impl Options {
         match arguments {
             [] => Some(Self::default()),
             ["--nested", rest @ ..] => Some(Self { nested: true, ..Self::read(rest)? }),
+            ["--doors", folder, rest @ ..] => Some(Self { doors: Some(folder.into()), ..Self::read(rest)? }),
             ["--bind", path, rest @ ..] => Some(Self { bind: Some(path.into()), ..Self::read(rest)? }),
             _ => None,
         }
@@ -84,17 +91,23 @@ pub fn run(options: &Options) -> Result<(), InitError> {
     environment::hide_from_tools();
     environment::let_go_of_output();
     environment::loopback_up();
+    let doors = options.doors.as_deref().map(Doors::bind).transpose().map_err(InitError::Doors)?;
     environment::become_guest().map_err(InitError::Runtime)?;
     // A change of user makes a process open to looks again.
     environment::hide_from_tools();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(InitError::Runtime)?;
-    LocalSet::new().block_on(&runtime, serve(listener, options.nested))
+    LocalSet::new().block_on(&runtime, serve(listener, doors, options.nested))
 }
 
-async fn serve(listener: std::os::unix::net::UnixListener, nested: bool) -> Result<(), InitError> {
+async fn serve(
+    listener: std::os::unix::net::UnixListener,
+    doors: Option<Doors>,
+    nested: bool,
+) -> Result<(), InitError> {
     let listener = UnixListener::from_std(listener).map_err(InitError::Runtime)?;
+    doors.map_or(Ok(()), Doors::open).map_err(InitError::Doors)?;
     let reaper = Rc::new(Reaper::default());
     let signals = reaper::listen().map_err(InitError::Runtime)?;
     tokio::task::spawn_local(reaper::run(Rc::clone(&reaper), signals));

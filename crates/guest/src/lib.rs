@@ -9,7 +9,7 @@
 //!              ▼                         stat, list
 //!     own session per command ──▶ pump: output as far as credit allows, or into the command's journal
 //!              ▲
-//!           reaper: every orphan
+//!           reaper: every orphan          relay: doors, where the network stack is the sandbox's own
 //! ```
 //!
 //! One thread, because threads count against the sandbox's process limit, and because the kill path
@@ -30,6 +30,7 @@ pub mod kill;
 pub mod procfs;
 pub mod pump;
 pub mod reaper;
+pub mod relay;
 pub mod search;
 pub mod spawn;
 pub mod terminal;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use guest::{archives, init, search, tools};
 
-const USAGE: &str = "usage: patchyard-guest init [--nested] [--bind PATH] | grep JSON | glob JSON | pack PATH | unpack PATH | check-tools | version";
+const USAGE: &str = "usage: patchyard-guest init [--nested] [--bind PATH] [--doors FOLDER] | grep JSON | glob JSON | pack PATH | unpack PATH | check-tools | version";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();

@@ -39,6 +39,10 @@ pub const MODEL_PORT: u16 = 3130;
 /// Where a sandbox finds the git proxy, at every level. The server itself holds it.
 pub const GIT_PORT: u16 = 3131;
 
+/// In a sandbox whose network stack is its own nobody can listen for us: there the guest listens on these
+/// ports, and carries each connection to the socket of that name outside.
+pub const RELAYED: [(u16, &str); 3] = [(PROXY_PORT, "proxy"), (MODEL_PORT, "model"), (GIT_PORT, "git")];
+
 /// What a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -58,6 +58,10 @@ pub const REPOSITORY_MOUNT: &str = "/run/patchyard/repository.git";
 /// The folder in which a guest that was given no socket makes its own, `guest.sock`.
 pub const ATTACHMENT_MOUNT: &str = "/run/patchyard/attachment";
 
+/// The folder in which a sandbox whose network stack is its own finds a socket for each of
+/// [`RELAYED`](crate::egress::RELAYED).
+pub const DOORS_MOUNT: &str = "/run/patchyard/doors";
+
 /// Where a sandbox finds our programs: `patchyard-guest` and `check-tools`.
 pub const GUEST_BIN: &str = "/run/patchyard/bin";
 

@@ -43,6 +43,8 @@ pub(crate) struct Kind {
     /// Whether the guest gets a listening socket from us. Otherwise it makes one of its own, in a folder
     /// that is mounted for that.
     pub(crate) passes_socket: bool,
+    /// Whether its network stack is its own, so that nobody outside can open a listener in it.
+    pub(crate) own_stack: bool,
     /// Whether something can be mounted into a container that runs, so that it can wait for its session.
     pub(crate) can_wait: bool,
     /// Which errors its filter of system calls can give.
@@ -59,6 +61,7 @@ const NAMESPACES: Kind = Kind {
     groups: &[],
     no_groups: &[],
     passes_socket: true,
+    own_stack: false,
     can_wait: true,
     errors: Errors::Named,
     tasks: (0, 1),
@@ -87,13 +90,15 @@ pub(crate) const KINDS: &[Kind] = &[
             "--network=none",
             // What it writes goes to the sandbox's disk, whose limit counts.
             "--overlay2=none",
-            // The guest's socket, which the host connects to; none of the host's can be opened.
-            "--host-uds=create",
+            // The guest's socket, which the host connects to, and those of its doors. Of the host's others
+            // none is in what a sandbox sees.
+            "--host-uds=all",
             "--oci-seccomp",
         ],
         groups: &[],
         no_groups: &["--ignore-cgroups"],
         passes_socket: false,
+        own_stack: true,
         can_wait: false,
         errors: Errors::OnlyNotPermitted,
         // Measured: a dozen, and two for most processes. It does not survive being refused one.

@@ -101,8 +101,32 @@ pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(path_of(&folder).join(name))
 }
 
+/// Whether somebody listens at this path, which nobody but us can put anything at.
+pub(crate) fn is_listened_on(path: &Path) -> io::Result<bool> {
+    match connect_now(path) {
+        Ok(_) => Ok(true),
+        // It listens, and has more to accept than it can take.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Connects, or says that it would have to wait for it: who listens may never accept.
+fn connect_now(path: &Path) -> io::Result<UnixStream> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let stream = UnixStream::from(stream);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 /// Connects to a socket in a folder that a sandbox can write to: what is at the name is opened without
-/// following a link, and has to be a socket.
+/// following a link, and has to be a socket. Does not wait for who listens.
 pub(crate) fn connect_at(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<UnixStream> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = openat(folder, name, flags, Mode::empty())?;
@@ -110,7 +134,7 @@ pub(crate) fn connect_at(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Uni
     if kind != SFlag::S_IFSOCK {
         return Err(io::Error::other("what is in the place of its socket is no socket"));
     }
-    UnixStream::connect(path_of(&file))
+    connect_now(&path_of(&file))
 }
 
 /// The most descriptors that are handed over at once.

@@ -138,15 +138,13 @@ impl Networks {
     ) -> Result<Option<String>, String> {
         let failed = |reason: String| format!("the network of the sandbox could not be bound: {reason}");
         let rules = self.rules(&ground).await.map_err(|error| failed(error.to_string()))?;
-        if tier != Tier::Container {
-            let level = rules.level.name();
-            return Ok((!is_offline(&rules)).then(|| {
-                format!(
-                    "the network level `{level}` does not hold in the tier `{tier}`: its sandboxes are offline in \
-                     this version, also for the model gateway"
-                )
-            }));
-        }
+        let offline = is_offline(&rules);
+        let told = (tier != Tier::Container && !offline).then(|| {
+            format!(
+                "in the tier `{tier}` the network is reached by the proxy variables only: what does not know of \
+                 them is offline, and names are not answered inside"
+            )
+        });
         match self.gateways.open(sandbox, session).await {
             Err(reason) if new => return Err(failed(reason)),
             // What lives on inside may have taken the port; the rest of it works.
@@ -155,13 +153,13 @@ impl Networks {
         }
         self.bound().insert(sandbox, Bound { session, ground, told: Told::default() });
         // Nobody can hold the listeners of one that is new.
-        if new && is_offline(&rules) {
+        if new && offline {
             return Ok(None);
         }
         let mut last = None;
         for _ in 0..TRIES {
             match self.hand_over(sandbox).await {
-                Ok(()) => return Ok(None),
+                Ok(()) => return Ok(told),
                 Err(Handover::Egress(EgressClientError::Broken(error))) => last = Some(error.to_string()),
                 Err(error) => return Err(failed(error.to_string())),
             }

@@ -73,6 +73,11 @@ impl World {
         Answer::to(self.server.request(Method::PUT, &path).json(&edit)).await.is(200);
     }
 
+    /// From now on sandboxes have a kernel, and with it a network stack, of their own.
+    async fn own_stack(&self) {
+        self.edit("tier", json!({ "at_least": "gvisor" })).await;
+    }
+
     /// Runs the commands, and gives the session with what each of them said.
     async fn run(&self) -> (SessionId, Vec<String>) {
         let repo = Repo::with("net", &[("ca.pem", self.authority.pem.as_str())]);
@@ -152,10 +157,7 @@ fn nothing_else_leaves_by_any_spelling() {
         )
         .await;
         let (session, said) = world.run().await;
-        // After what the probe says stands what the network says.
-        let of_probe = said[0].lines().filter(|line| !line.is_empty() && !line.starts_with("[network: "));
-        let wrong: Vec<&str> = of_probe.filter(|line| !line.starts_with("ok ")).collect();
-        assert!(wrong.is_empty() && said[0].lines().count() > 60, "{}\n{said:?}", wrong.join("\n"));
+        all_safe(&said[0]);
         world.nothing_leaked();
         assert_eq!(world.other.requests().len(), 1, "the greeting for another host never came there");
         let plain = world.plain.requests().concat();
@@ -172,6 +174,62 @@ fn nothing_else_leaves_by_any_spelling() {
         let listed = world.server.cli(&["sessions", "network", &session.to_string()]).await.exits(0);
         let listed = String::from_utf8_lossy(&listed.stdout);
         assert!(listed.contains("refused  evil.test:443, not_allowed"), "{listed}");
+    });
+}
+
+/// Every line of the probe tells of a safe outcome.
+fn all_safe(said: &str) {
+    // After what the probe says stands what the network says.
+    let of_probe = said.lines().filter(|line| !line.is_empty() && !line.starts_with("[network: "));
+    let wrong: Vec<&str> = of_probe.filter(|line| !line.starts_with("ok ")).collect();
+    assert!(wrong.is_empty() && said.lines().count() > 60, "{}\n{said}", wrong.join("\n"));
+}
+
+/// The rows above in the tier `gvisor`: the proxy answers as elsewhere, its death leaves the sandbox offline,
+/// and past it there is nothing.
+#[test]
+fn a_stack_of_its_own_reaches_what_is_allowed_by_the_proxy_and_nothing_past_it() {
+    alone(|internet| async move {
+        let probe = include_str!("egress_probe.py");
+        let commands = [
+            "uname -r",
+            "curl -sS --max-time 10 --cacert ca.pem https://api.allowed.test/one",
+            "curl -sS --max-time 10 http://deep.er.wild.test/two",
+            "curl -sS http://evil.test/ 2>&1",
+            "env -i curl -sS --max-time 10 http://api.allowed.test/three 2>&1; true",
+            &format!("cat >/tmp/probe.py <<'END'\n{probe}\nEND\nOWN_STACK=1 python3 /tmp/probe.py"),
+            "touch /tmp/there; until [ -e /tmp/go ]; do sleep 0.1; done; curl -sS --max-time 10 --retry 20 --retry-all-errors --retry-delay 1 http://api.allowed.test/after",
+        ];
+        let world = World::start(internet, &commands).await;
+        world.own_stack().await;
+        let repo = Repo::with("net", &[("ca.pem", world.authority.pem.as_str())]);
+        let session = world.server.create(&repo, "Try it").await;
+        world.server.until(session, |events| results(events).len() == commands.len() - 1).await;
+        world.server.kill_child(Part::Egress);
+        let go = ["sessions", "shell", &session.to_string(), "--", "sh", "-c"].map(str::to_owned);
+        let go: Vec<&str> = go.iter().map(String::as_str).chain(["touch /tmp/go"]).collect();
+        world.server.cli(&go).await.exits(0);
+        let events = world.server.until_rest(session, 1).await;
+        completed(&events);
+        let said: Vec<String> = results(&events).iter().map(|result| result.content.clone()).collect();
+        let wanted = [
+            "hello from api.allowed.test",
+            "hello from plain",
+            "evil.test:80 was refused",
+            "Could not resolve host",
+        ];
+        let of_host = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        assert!(!said[0].contains(of_host.trim()), "a kernel of its own: {}", said[0]);
+        for ((command, said), wanted) in commands.iter().zip(&said).skip(1).zip(wanted) {
+            assert!(said.contains(wanted), "{command}: {said}");
+        }
+        all_safe(&said[5]);
+        assert!(said[6].contains("hello from plain"), "{}", said[6]);
+        world.nothing_leaked();
+        let denied = world.denials(session).await;
+        assert_eq!(denied.get(&("evil.test".to_owned(), 443)), Some(&DenyReason::NotAllowed), "{denied:?}");
+        let page: Value = world.server.get(&format!("/sessions/{session}/network")).await.is(200).json();
+        assert_eq!(page.get("broken_after"), None, "the chain goes on over the death of egress");
     });
 }
 

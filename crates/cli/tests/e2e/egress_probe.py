@@ -2,6 +2,8 @@
 import os, socket, struct, threading, time
 
 PROXY = ("127.0.0.1", 3128)
+# Where the network stack is the sandbox's own there is the proxy and nothing else.
+ALONE = "OWN_STACK" in os.environ
 
 
 def report(name, good, said=""):
@@ -137,7 +139,7 @@ with socket.create_connection(PROXY, timeout=5) as s:
     report("N23", b"was refused" in got, got[-60:])
 answer = talk(b"GET http://api.allowed.test/up HTTP/1.1\r\nHost: api.allowed.test\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\nPRI * HTTP/2.0\r\n\r\n")
 report("H04", answer.count(b"HTTP/1.1") == 1, answer[:40])
-for head in (b"Host: evil.test", b"Host: api.allowed.test:81"):
+for head in () if ALONE else (b"Host: evil.test", b"Host: api.allowed.test:81"):
     s = socket.create_connection(("api.allowed.test", 80), timeout=5)
     s.sendall(b"GET / HTTP/1.1\r\n" + head + b"\r\n\r\n")
     refused("H07", s.recv(4096), (b"421",))
@@ -215,21 +217,28 @@ for family, address in ((socket.AF_INET, "93.184.216.66"), (socket.AF_INET6, "26
             if port == 80:
                 s.sendall(b"GET / HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n")
             got = s.recv(4096)
-        except OSError as error:
+        except OSError:
             got = b""
         report("E03", not got or b" 403 " in got or got[:1] == b"\x15", got[:40])
 
 # D01, D02: names are answered here; D07 and others: no packet goes anywhere.
-for resolver in ("8.8.8.8", "127.0.0.1", "93.184.216.66"):
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    s.settimeout(5)
-    s.sendto(b"\1\2\1\0\0\1\0\0\0\0\0\0\6CANARY\4evil\4test\0\0\1\0\1", (resolver, 53))
-    report("D01", s.recv(512)[-4:-2] == bytes([198, 18]))
-for kind in (16, 10, 255, 252):
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    s.settimeout(5)
-    s.sendto(b"\1\2\1\0\0\1\0\0\0\0\0\0\4evil\4test\0" + struct.pack(">HH", kind, 1), ("127.0.0.1", 53))
-    report("D02", s.recv(512)[6:8] == b"\0\0")
+if not ALONE:
+    for resolver in ("8.8.8.8", "127.0.0.1", "93.184.216.66"):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.settimeout(5)
+        s.sendto(b"\1\2\1\0\0\1\0\0\0\0\0\0\6CANARY\4evil\4test\0\0\1\0\1", (resolver, 53))
+        report("D01", s.recv(512)[-4:-2] == bytes([198, 18]))
+    for kind in (16, 10, 255, 252):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.settimeout(5)
+        s.sendto(b"\1\2\1\0\0\1\0\0\0\0\0\0\4evil\4test\0" + struct.pack(">HH", kind, 1), ("127.0.0.1", 53))
+        report("D02", s.recv(512)[6:8] == b"\0\0")
+else:
+    for name in ("evil.test", "api.allowed.test"):
+        try:
+            report("D01", False, socket.getaddrinfo(name, 443))
+        except OSError as error:
+            report("D01", True, str(error))
 for port in (443, 5353, 123, 853, 1900):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.settimeout(2)
@@ -238,8 +247,6 @@ for port in (443, 5353, 123, 853, 1900):
         s.send(b"x")
         s.recv(1)
         report("D07", False)
-    except ConnectionRefusedError:
-        report("D07", True)
     except OSError as error:
-        report("D07", False, str(error))
-report("D08", os.listdir("/sys/class/net") == ["lo"])
+        report("D07", ALONE or isinstance(error, ConnectionRefusedError), str(error))
+report("D08", [name for _, name in socket.if_nameindex()] == ["lo"])

@@ -9,14 +9,15 @@
 //!   session repository ─ shifted ────────────┴▶ bundle: what the runtime reads
 //! ```
 
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::chown;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use protocol::ids::SandboxId;
-use protocol::sandbox_host::{ATTACHMENT_MOUNT, GUEST_BIN, REPOSITORY_MOUNT};
+use protocol::sandbox_host::{ATTACHMENT_MOUNT, DOORS_MOUNT, GUEST_BIN, REPOSITORY_MOUNT};
 use protocol::sandbox_spec::Limits;
 
 use super::config::{Refusal, Trying};
@@ -84,6 +85,9 @@ impl Sandboxes {
         })()
         .trying(what("root file system"))?;
         bench.let_go_of_layers();
+        if plan.runtime.kind().own_stack {
+            doors(&doors_of(home), &bench.doors).trying(what("doors"))?;
+        }
         if let Some(repository) = &plan.repository {
             let tree = self.repository_tree(plan.sandbox, repository, ids).trying(what("repository"))?;
             mounts::attach(tree.as_fd(), &bench.repository).trying(what("repository"))?;
@@ -143,6 +147,11 @@ impl Sandboxes {
             let source = bench.attachment.clone();
             binds.push(Bind { source, destination: ATTACHMENT_MOUNT.into(), access: Access::Write });
         }
+        if plan.runtime.kind().own_stack {
+            argv.extend(["--doors".to_owned(), DOORS_MOUNT.to_owned()]);
+            let source = bench.doors.clone();
+            binds.push(Bind { source, destination: DOORS_MOUNT.into(), access: Access::Read });
+        }
         BundleSpec {
             root: bench.root.clone(),
             root_read_only: false,
@@ -161,6 +170,17 @@ impl Sandboxes {
             binds,
         }
     }
+}
+
+/// The folder for the sockets of a sandbox's doors, in that of the sandbox.
+pub(super) fn doors_of(home: &Path) -> PathBuf {
+    home.join("doors")
+}
+
+/// Makes that folder and mounts it. Its owner stays outside: inside it can be searched, and that is all.
+fn doors(folder: &Path, point: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o755).create(folder)?;
+    mounts::attach(mounts::tree(folder)?.as_fd(), point)
 }
 
 /// The table that moves stored ids, from 0, to a sandbox's own.

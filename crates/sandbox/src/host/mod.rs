@@ -12,6 +12,7 @@
 mod assemble;
 mod config;
 mod disks;
+mod doors;
 mod known_images;
 mod layers;
 mod place;

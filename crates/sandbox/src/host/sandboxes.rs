@@ -11,34 +11,29 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder};
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use protocol::attachment::Attachment;
-use protocol::egress::{Door, Gateway};
-use protocol::guest::HELLO_TIMEOUT;
 use protocol::ids::{LayerId, SandboxId, SessionId};
 use protocol::sandbox_host::{HostReport, LimitReport, Made, REPOSITORY_MOUNT, SavedLayer};
 use protocol::sandbox_spec::{Limits, SandboxSpec, Tier, TierRequest, Unenforced};
 
 use super::config::{Refusal, Trying};
-use super::disks::{self, DiskKind, Disks};
+use super::disks::{self, Disks};
 use super::known_images::KnownImages;
 use super::layers::{Layers, Lower};
 use super::place::Place;
-use super::plan::{GUEST_SOCKET, Plan};
+use super::plan::Plan;
 use super::probe::{self, Runtimes};
 use super::record::{Init, Record, slots_of};
 use super::rights::Rights;
 use super::workbench::Workbench;
 use crate::cgroups;
 use crate::mounts;
-use crate::network;
 use crate::process;
 use crate::runtime::Runtime;
 use crate::sockets;
@@ -168,7 +163,7 @@ impl Sandboxes {
         self.layers.remove(layer).trying(|| format!("remove {layer}"))
     }
 
-    fn living(&self, sandbox: SandboxId) -> Option<Record> {
+    pub(super) fn living(&self, sandbox: SandboxId) -> Option<Record> {
         Record::read(&self.place.home(sandbox)).filter(|record| record.init().is_some())
     }
 
@@ -306,59 +301,6 @@ impl Sandboxes {
         Ok(self.made(&record))
     }
 
-    /// Connects to the socket that a guest made itself.
-    pub(crate) fn connect(&self, sandbox: SandboxId) -> Result<UnixStream, Refusal> {
-        let record = self.living(sandbox);
-        let record = record.ok_or_else(|| Refusal::BadRequest(format!("no sandbox {sandbox} runs")))?;
-        let what = || format!("connect to the guest of {sandbox}");
-        let disk = record.disk.ok_or_else(|| Refusal::BadRequest(format!("{sandbox} has no disk")))?;
-        let tree = DiskKind::again(disk, &self.place.home(sandbox)).trying(what)?;
-        let folder = mounts::open_beneath(tree.as_fd(), disks::ATTACHMENT).trying(what)?;
-        let until = Instant::now() + HELLO_TIMEOUT;
-        loop {
-            match sockets::connect_at(folder.as_fd(), GUEST_SOCKET.as_ref()) {
-                Ok(stream) => return Ok(stream),
-                // It has not come so far yet.
-                Err(error)
-                    if Instant::now() < until
-                        && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
-                        && self.living(sandbox).is_some() =>
-                {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                Err(error) => return Err(error).trying(what),
-            }
-        }
-    }
-
-    /// Opens the listeners of a sandbox's network, inside of it.
-    pub(crate) fn listen(&self, sandbox: SandboxId) -> Result<Vec<(Door, OwnedFd)>, Refusal> {
-        self.within_network(sandbox, network::open)
-    }
-
-    /// Opens the listeners that the server itself holds.
-    pub(crate) fn gateways(&self, sandbox: SandboxId) -> Result<Vec<(Gateway, OwnedFd)>, Refusal> {
-        self.within_network(sandbox, network::open_gateways)
-    }
-
-    fn within_network<T>(
-        &self,
-        sandbox: SandboxId,
-        open: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
-    ) -> Result<T, Refusal> {
-        let turn = self.turn(sandbox);
-        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let record = self.living(sandbox);
-        let record = record.ok_or_else(|| Refusal::BadRequest(format!("no sandbox {sandbox} runs")))?;
-        if record.tier != Tier::Container {
-            let why =
-                format!("{sandbox} is of the tier `{}`, which has a network stack of its own", record.tier);
-            return Err(Refusal::BadRequest(why));
-        }
-        let init = record.init().ok_or_else(|| Refusal::BadRequest(format!("{sandbox} ended")))?;
-        open(init.as_fd()).trying(|| format!("open the listeners of {sandbox}"))
-    }
-
     /// Gives a sandbox that waits to a session.
     pub(crate) fn attach(&self, sandbox: SandboxId, session: SessionId) -> Result<(), Refusal> {
         let repository = self.repository(session)?;
@@ -467,7 +409,7 @@ impl Sandboxes {
     }
 
     /// What keeps two requests for one sandbox apart.
-    fn turn(&self, sandbox: SandboxId) -> Arc<Mutex<()>> {
+    pub(super) fn turn(&self, sandbox: SandboxId) -> Arc<Mutex<()>> {
         Arc::clone(self.busy.lock().unwrap_or_else(PoisonError::into_inner).entry(sandbox).or_default())
     }
 }

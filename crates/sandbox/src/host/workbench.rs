@@ -4,6 +4,7 @@
 //!   <in memory>/<sandbox>/ ── root        the overlay, or the tree, that becomes `/`
 //!                          ├─ disk        what the sandbox writes: upper, work
 //!                          ├─ attachment  of that the folder for the guest's own socket
+//!                          ├─ doors       of its folder outside, that for the sockets of its doors
 //!                          ├─ lower/0…    what it stands on: layers, then the image
 //!                          ├─ repository  the session repository, or an empty folder
 //!                          └─ bundle      config.json, and what the runtime says
@@ -24,6 +25,7 @@ pub(crate) struct Workbench {
     pub(crate) root: PathBuf,
     pub(crate) disk: PathBuf,
     pub(crate) attachment: PathBuf,
+    pub(crate) doors: PathBuf,
     pub(crate) repository: PathBuf,
     pub(crate) bundle: PathBuf,
     lower: PathBuf,
@@ -32,17 +34,18 @@ pub(crate) struct Workbench {
 impl Workbench {
     /// The one at this path, which need not exist.
     pub(crate) fn at(path: PathBuf) -> Self {
-        let [root, disk, attachment, repository, bundle, lower] =
-            ["root", "disk", "attachment", "repository", "bundle", "lower"].map(|name| path.join(name));
-        Self { path, root, disk, attachment, repository, bundle, lower }
+        let [root, disk, attachment, doors, repository, bundle, lower] =
+            ["root", "disk", "attachment", "doors", "repository", "bundle", "lower"]
+                .map(|name| path.join(name));
+        Self { path, root, disk, attachment, doors, repository, bundle, lower }
     }
 
     /// Makes the folders.
     pub(crate) fn make(path: PathBuf) -> io::Result<Self> {
         let bench = Self::at(path);
         passage(&bench.path)?;
-        let Self { root, disk, attachment, repository, bundle, lower, .. } = &bench;
-        for path in [root, disk, attachment, repository, bundle, lower] {
+        let Self { root, disk, attachment, doors, repository, bundle, lower, .. } = &bench;
+        for path in [root, disk, attachment, doors, repository, bundle, lower] {
             passage(path)?;
         }
         Ok(bench)
@@ -82,7 +85,8 @@ fn passage(path: &Path) -> io::Result<()> {
 impl Drop for Workbench {
     fn drop(&mut self) {
         let lowers = self.lowers();
-        for mount in [&self.root, &self.disk, &self.attachment, &self.repository].into_iter().chain(&lowers) {
+        let own = [&self.root, &self.disk, &self.attachment, &self.doors, &self.repository];
+        for mount in own.into_iter().chain(&lowers) {
             mounts::detach(mount);
             // Never with what is in it: should it still be mounted, that is the sandbox's or the image's.
             let _ = fs::remove_dir(mount);

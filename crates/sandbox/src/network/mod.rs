@@ -9,6 +9,9 @@
 //!   127.0.0.1:3130 · :3131 ──────────────────────────────────────▶ the model · git; held by the server
 //! ```
 //!
+//! A sandbox whose network stack is its own (gVisor's) has the listeners of the last two lines only, and its
+//! guest holds them for us: `relayed`.
+//!
 //! The last line is there at every level, the others only where something may be reached.
 //!
 //! There is no other device: whatever a sandbox does to routes and rules, nothing leaves but what the
@@ -17,6 +20,7 @@
 mod listeners;
 mod netlink;
 mod nft;
+pub(crate) mod relayed;
 mod route;
 
 pub(crate) use listeners::{Doors, open, open_gateways, open_here};

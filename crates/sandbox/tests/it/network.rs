@@ -1,15 +1,18 @@
 //! The network of a sandbox: everything it does arrives at listeners that somebody outside holds.
 
 use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 
 use nix::sys::socket::{SockaddrIn, getsockopt, sockopt};
-use protocol::egress::{Door, GIT_PORT, Gateway, MODEL_PORT};
+use protocol::egress::{Door, GIT_PORT, Gateway, MODEL_PORT, PROXY_PORT};
+use protocol::sandbox_host::DOORS_MOUNT;
 use sandbox::client::SandboxHostError;
 use sandbox::guest_link::GuestLink;
 
-use crate::world::{World, is_root, python, sh};
+use crate::world::{Setting, World, is_root, limits, python, sh};
 
 /// The first listener of each kind: that in IPv4.
 fn in_ipv4((doors, sockets): (Vec<Door>, Vec<OwnedFd>)) -> HashMap<String, OwnedFd> {
@@ -165,4 +168,74 @@ async fn listeners_are_closed_with_their_holder_and_can_be_opened_again() {
     world.host.destroy(sandbox).await.unwrap();
     let gone = world.host.listen(sandbox).await.unwrap_err();
     assert!(matches!(gone, SandboxHostError::Failed { .. }), "{gone}");
+}
+
+/// A kernel whose network stack is its own: what the doors outside hear, and that there is nothing else.
+#[tokio::test]
+async fn a_stack_of_its_own_has_its_doors_carried_by_its_guest() {
+    if !is_root() {
+        return;
+    }
+    let world = World::with(Setting { runtime: Some("runsc"), ..Setting::default() });
+    let session = world.session();
+    let made = world.make(session, limits()).await;
+    let sandbox = made.attachment.sandbox;
+    let link = world.host.link(&made).await.unwrap();
+    assert_eq!(ask(&link, PROXY_PORT).await, "", "nobody listens yet");
+    let (doors, mut sockets) = world.host.listen(sandbox).await.unwrap();
+    assert_eq!(doors, [Door::Proxy]);
+    let gateways = world.host.gateways(sandbox).await.unwrap();
+    assert_eq!(
+        gateways.iter().map(|(gateway, _)| *gateway).collect::<Vec<_>>(),
+        [Gateway::Model, Gateway::Git]
+    );
+    let proxy = UnixListener::from(sockets.remove(0));
+    let mut all = vec![(PROXY_PORT, proxy)];
+    for ((_, socket), port) in gateways.into_iter().zip([MODEL_PORT, GIT_PORT]) {
+        all.push((port, UnixListener::from(socket)));
+    }
+    for (port, listener) in &all {
+        listener.set_nonblocking(false).unwrap();
+        let answering = std::thread::spawn({
+            let (listener, port) = (listener.try_clone().unwrap(), *port);
+            move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut asked = String::new();
+                stream.read_to_string(&mut asked).unwrap();
+                write!(stream, "{port} heard {asked}").unwrap();
+            }
+        });
+        assert_eq!(ask(&link, *port).await, format!("{port} heard a question"));
+        answering.join().unwrap();
+    }
+    // A second holder is refused, and root inside cannot put anything in its place.
+    let taken = world.host.listen(sandbox).await.unwrap_err().to_string();
+    assert!(taken.contains("127.0.0.1:3128") && taken.contains("in use"), "{taken}");
+    for change in ["rm proxy", "mv proxy other", "touch new", "chmod 0 .", "mount -o remount,rw ."] {
+        let said = sh(&link, &format!("cd {DOORS_MOUNT} && {change} 2>&1 && echo changed; true")).await;
+        assert!(!said.contains("changed"), "{change}: {said}");
+    }
+    assert_eq!(sh(&link, &format!("ls -A {DOORS_MOUNT}")).await, "git\nmodel\nproxy");
+    assert_ne!(dial(&link, "AF_INET", "93.184.216.34", 443).await, "OK");
+    // Closed with their holder, and opened again.
+    drop(all);
+    assert_eq!(ask(&link, PROXY_PORT).await, "");
+    assert_eq!(world.host.listen(sandbox).await.unwrap().0, [Door::Proxy]);
+}
+
+/// What the other side of a port says to a question.
+async fn ask(link: &GuestLink, port: u16) -> String {
+    let program = format!(
+        "
+import socket
+s = socket.create_connection(('127.0.0.1', {port}), timeout=10)
+try:
+    s.sendall(b'a question'); s.shutdown(socket.SHUT_WR)
+    answer = b''
+    while chunk := s.recv(4096): answer += chunk
+    print(answer.decode())
+except ConnectionError: print()
+"
+    );
+    python(link, &program).await.out().trim().to_owned()
 }

@@ -120,8 +120,8 @@ pub(super) fn warnings(settings: &EnvironmentSettings) -> Vec<String> {
     let online = !matches!(settings.network, NetworkLevel::None {});
     if online && !settings.tier.accepts(Tier::Container) {
         warnings.push(format!(
-            "the network level `{}` does not hold in other tiers than `container`: in this version their \
-             sandboxes are offline",
+            "in other tiers than `container` the network level `{}` is reached by the proxy variables only: what \
+             does not know of them is offline, and names are not answered inside",
             settings.network.name(),
         ));
     }

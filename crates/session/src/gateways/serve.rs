@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener as StdListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +9,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
+use egress::listener::Listener;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -33,21 +33,19 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves a door until it is `gone`.
 pub(super) fn open(socket: OwnedFd, answering: Answering, gone: CancellationToken) -> io::Result<()> {
-    let listener = StdListener::from(socket);
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+    let listener = Listener::of(socket)?;
     tokio::spawn(async move {
         gone.run_until_cancelled(connections(listener, Arc::new(answering), &gone)).await;
     });
     Ok(())
 }
 
-async fn connections(listener: TcpListener, answering: Arc<Answering>, gone: &CancellationToken) {
+async fn connections(listener: Listener, answering: Arc<Answering>, gone: &CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!(%error, "a connection to a gateway could not be accepted");
                 tokio::time::sleep(PAUSE).await;
