@@ -100,6 +100,18 @@ impl World {
         said.text().replace("\r\n", "\n")
     }
 
+    /// Changes settings of the default environment.
+    async fn edit(&self, changes: &[(&str, Value)]) {
+        let all: Value = self.server.get("/environments").await.is(200).json();
+        let (usual, mut settings) = (&all["environments"][0], all["environments"][0]["settings"].clone());
+        for (name, value) in changes {
+            settings[*name] = value.clone();
+        }
+        let edit = json!({ "revision": usual["revision"], "settings": settings });
+        let path = format!("/environments/{}", usual["id"].as_str().unwrap());
+        Answer::to(self.server.request(reqwest::Method::PUT, &path).json(&edit)).await.is(200);
+    }
+
     async fn ask(&self, session: SessionId, args: &[&str]) -> Told {
         self.ask_at(session, "3130", args).await
     }
@@ -358,12 +370,7 @@ async fn a_budget_ends_and_what_the_operator_allows_passes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn level_none_leaves_these_two_doors_and_each_session_its_own() {
     let world = World::start().await;
-    let all: Value = world.server.get("/environments").await.is(200).json();
-    let (usual, mut settings) = (&all["environments"][0], all["environments"][0]["settings"].clone());
-    settings["network"] = json!({ "level": "none" });
-    let edit = json!({ "revision": usual["revision"], "settings": settings });
-    let path = format!("/environments/{}", usual["id"].as_str().unwrap());
-    Answer::to(world.server.request(reqwest::Method::PUT, &path).json(&edit)).await.is(200);
+    world.edit(&[("network", json!({ "level": "none" }))]).await;
     let (one, two) = (world.session().await, world.session().await);
 
     // 0A is the kernel's word for a listener; the ports in hex are 3130 and 3131.
@@ -380,6 +387,21 @@ async fn level_none_leaves_these_two_doors_and_each_session_its_own() {
     );
     assert_eq!(world.says(one, &elsewhere).await, "tried\n");
 
+    each_session_has_its_own(&world, one, two).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doors_of_a_stack_of_its_own_are_each_sessions_own_and_come_again_with_the_server() {
+    let world = World::start().await;
+    let gvisor = json!({ "at_least": "gvisor" });
+    world.edit(&[("network", json!({ "level": "none" })), ("tier", gvisor)]).await;
+    let (one, two) = (world.session().await, world.session().await);
+    assert!(world.ask_at(one, "3131", &["GET", "/"]).await.status() >= 400, "git has no repository here");
+    world.server.kill_child(Part::Server);
+    each_session_has_its_own(&world, one, two).await;
+}
+
+async fn each_session_has_its_own(world: &World, one: SessionId, two: SessionId) {
     // Whatever a request says of itself, it is counted where it came from.
     let body = request("plain", false).to_string();
     let (one_id, two_id) = (one.to_string(), two.to_string());
