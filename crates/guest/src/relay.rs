@@ -8,16 +8,21 @@
 //!
 //! Bytes are carried as they are; who may do what is decided outside. While nobody listens there,
 //! connections end as soon as they begin.
+//!
+//! Each side is read until it says that there is nothing more: gVisor tells of an end that comes with the
+//! last bytes only that something came, and who takes a part of a buffer for all there is waits for ever.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use protocol::egress::RELAYED;
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 
@@ -87,8 +92,30 @@ async fn accept(listener: TcpListener, socket: Rc<Path>, places: Rc<Semaphore>) 
 }
 
 /// Carries a connection until both sides are done with it. What goes wrong is for those at its ends to see.
-async fn carry(mut inside: TcpStream, socket: &Path) {
-    let Ok(mut outside) = UnixStream::connect(socket).await else { return };
+async fn carry(inside: TcpStream, socket: &Path) {
     let _ = inside.set_nodelay(true);
-    let _ = copy_bidirectional_with_sizes(&mut inside, &mut outside, BUFFER, BUFFER).await;
+    let Ok(outside) = UnixStream::connect(socket).await else { return };
+    // From here on a stream like any other: it is read, written and ended.
+    let inside = inside.into_std().and_then(|stream| UnixStream::from_std(OwnedFd::from(stream).into()));
+    if let Ok(inside) = inside {
+        // An error in one direction ends the other.
+        let _ = tokio::try_join!(one_way(&inside, &outside), one_way(&outside, &inside));
+    }
+}
+
+async fn one_way(from: &UnixStream, to: &UnixStream) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = || Ok(recv(from.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)?);
+        let length = from.async_io(Interest::READABLE, read).await?;
+        if length == 0 {
+            return Ok(shutdown(to.as_raw_fd(), Shutdown::Write)?);
+        }
+        let mut rest = &buffer[..length];
+        while !rest.is_empty() {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            let write = || Ok(send(to.as_raw_fd(), rest, flags)?);
+            rest = &rest[to.async_io(Interest::WRITABLE, write).await?..];
+        }
+    }
 }

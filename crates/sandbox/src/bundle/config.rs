@@ -162,8 +162,8 @@ pub fn config(spec: &BundleSpec) -> Value {
             "args": spec.argv,
             "env": environment(&spec.environment),
             "cwd": "/",
-            // Process 1 forbids them to each command that it starts, but for the setup script.
-            "noNewPrivileges": false,
+            // Without `noNewPrivileges`: process 1 forbids them to each command that it starts, but for the setup
+            // script. Said as `false`, youki 0.7 would load the filter when it may not any more.
             "capabilities": {
                 "bounding": capabilities(),
                 "effective": capabilities(),
