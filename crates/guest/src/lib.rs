@@ -28,6 +28,7 @@ pub mod init;
 pub mod journal;
 pub mod kill;
 pub mod procfs;
+pub mod proof;
 pub mod pump;
 pub mod reaper;
 pub mod relay;

@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use guest::{archives, init, search, tools};
+use guest::{archives, init, proof, search, tools};
+use protocol::sandbox_host::GUEST_WORDS;
 
-const USAGE: &str = "usage: patchyard-guest init [--nested] [--bind PATH] [--doors FOLDER] | grep JSON | glob JSON | pack PATH | unpack PATH | check-tools | version";
+const USAGE: &str = "usage: patchyard-guest init [--nested] [--bind PATH] [--doors FOLDER] | grep JSON | glob JSON | pack PATH | unpack PATH | check-tools | prove | version";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
@@ -32,6 +33,11 @@ fn main() -> ExitCode {
         ["unpack", path] => match archives::unpack(path) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(&error.to_string()),
+        },
+        ["prove"] => match proof::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            // So that it is told from what a container runtime says.
+            Err(error) => refuse(&format!("{GUEST_WORDS}{error}")),
         },
         ["check-tools"] => print(&tools::report()),
         ["version"] => print(concat!("patchyard-guest ", env!("CARGO_PKG_VERSION"), "\n")),

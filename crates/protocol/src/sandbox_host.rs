@@ -65,6 +65,9 @@ pub const DOORS_MOUNT: &str = "/run/patchyard/doors";
 /// Where a sandbox finds our programs: `patchyard-guest` and `check-tools`.
 pub const GUEST_BIN: &str = "/run/patchyard/bin";
 
+/// What the guest program's words begin with where a container runtime may speak, too.
+pub const GUEST_WORDS: &str = "patchyard-guest: ";
+
 /// An answer of `sandbox-host`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use protocol::sandbox_host::GUEST_WORDS;
 use protocol::sandbox_spec::Tier;
 
 use crate::bundle::{Errors, Group};
@@ -260,7 +261,10 @@ impl Runtime {
             Outcome::TimedOut => Err(RuntimeError::Slow { name }),
             Outcome::Failure(status) => {
                 let log = fs::read(&log).unwrap_or_default();
-                let words = last_words(&String::from_utf8_lossy(&log))
+                let of_guest = ended.said.lines().rfind(|line| line.starts_with(GUEST_WORDS));
+                let words = of_guest
+                    .map(|line| line.chars().take(MAX_WORDS).collect())
+                    .or_else(|| last_words(&String::from_utf8_lossy(&log)))
                     .or_else(|| last_words(&ended.said))
                     .unwrap_or_else(|| "it gave no reason".to_owned());
                 Err(RuntimeError::Refused { name, status, words })
@@ -283,11 +287,20 @@ impl Runtime {
 /// The last error of a runtime's log, without time stamps and quoting; nothing when it says nothing.
 fn last_words(log: &str) -> Option<String> {
     let line = log.lines().rfind(|line| !line.trim().is_empty())?;
+    let line = without_colours(line);
     let words = match line.split_once("msg=\"") {
         Some((_, quoted)) => quoted.trim_end().trim_end_matches('"').replace("\\\"", "\""),
         None => line.trim().to_owned(),
     };
     Some(words.chars().take(MAX_WORDS).collect())
+}
+
+/// A line without the escape codes by which some runtimes colour their words.
+fn without_colours(line: &str) -> String {
+    let mut parts = line.split('\u{1b}');
+    let first = parts.next().unwrap_or_default();
+    let rest = parts.map(|part| part.split_once('m').map_or("", |(_, words)| words));
+    std::iter::once(first).chain(rest).collect::<String>().replace(char::is_control, " ")
 }
 
 #[cfg(test)]
@@ -296,6 +309,8 @@ mod tests {
 
     #[test]
     fn the_last_words_are_the_reason() {
+        let coloured = "\u{1b}[2mnow\u{1b}[0m \u{1b}[31mERROR\u{1b}[0m no \tb here";
+        assert_eq!(last_words(coloured).unwrap(), "now ERROR no  b here");
         let runc = "time=\"x\" level=warning msg=\"a\"\ntime=\"x\" level=error msg=\"no \\\"b\\\" here\"\n\n";
         assert_eq!(last_words(runc).unwrap(), "no \"b\" here");
         assert_eq!(last_words("2026 cgroups in hybrid mode\n").unwrap(), "2026 cgroups in hybrid mode");

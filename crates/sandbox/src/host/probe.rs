@@ -168,7 +168,7 @@ fn lacks(tier: Tier) -> Vec<String> {
     }
 }
 
-/// Runs a container that holds nothing but the guest program, which only says its version.
+/// Runs a container that holds nothing but the guest program, which tries what a sandbox has to refuse.
 fn attempt(place: &Place, runtime: &Runtime) -> Result<(), String> {
     if !place.has_guest {
         return Err("this build is without the guest program; run scripts/build-guest and build again".into());
@@ -244,7 +244,7 @@ fn run(place: &Place, runtime: &Runtime, name: &str, bench: &Path, ids: IdRange)
     let spec = BundleSpec {
         root: root.clone(),
         root_read_only: true,
-        argv: [&format!("{GUEST_BIN}/patchyard-guest"), "version"].map(str::to_owned).to_vec(),
+        argv: [&format!("{GUEST_BIN}/patchyard-guest"), "prove"].map(str::to_owned).to_vec(),
         ids,
         group: place.runtimes.groups.as_ref().map(|parent| parent.below(name)),
         limits: SMALL,

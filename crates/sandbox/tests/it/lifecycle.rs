@@ -108,6 +108,41 @@ async fn the_probe_tells_what_works_and_what_is_enforced() {
     assert!(report.images.iter().any(|image| image.name == "slim"));
 }
 
+/// It starts containers as it should, but for what it is told to keep from them.
+const CARELESS: &str = r#"#!/usr/bin/python3
+import json, os, sys
+words = sys.argv[1:]
+if "--bundle" in words:
+    path = words[words.index("--bundle") + 1] + "/config.json"
+    config = json.load(open(path))
+    del config["linux"]["seccomp"]
+    json.dump(config, open(path, "w"))
+os.execv("/usr/bin/crun", ["crun", *words])
+"#;
+
+#[tokio::test]
+async fn a_runtime_that_keeps_nothing_from_a_container_is_found_out() {
+    if !is_root() {
+        return;
+    }
+    let mut world = World::with(Setting { runtime: Some("crun"), ..Setting::default() });
+    world.kill_host();
+    let programs = world.data.path().join("programs");
+    fs::create_dir(&programs).unwrap();
+    fs::write(programs.join("crun"), CARELESS).unwrap();
+    fs::set_permissions(programs.join("crun"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    world.programs = Some(programs);
+    world.start_host();
+    let refused = world.host.create(sandbox_id(), Some(world.session()), slim(limits())).await.unwrap_err();
+    let words = refused.to_string();
+    for possible in
+        ["has to refuse was possible", "namespace by unshare", "namespace by clone", "terminal", "io_uring"]
+    {
+        assert!(words.contains(possible), "{possible}: {words}");
+    }
+    assert!(!words.contains("mount a file system"), "{words}");
+}
+
 #[tokio::test]
 async fn an_ordinary_user_is_told_why_there_are_no_sandboxes() {
     if !is_root() {
