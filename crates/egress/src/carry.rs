@@ -3,7 +3,7 @@
 //! ```text
 //!   port 80          requests, each for this host
 //!   port 443         a TLS greeting that names this host
-//!   any other port   what comes; a TLS greeting that names another host ends it
+//!   any other port   what comes; a TLS greeting that names another host ends it, and one for DNS
 //!   to be opened     a TLS greeting that names this host, whatever the port; then its requests
 //! ```
 //!
@@ -56,6 +56,7 @@ pub(crate) async fn carry(judged: Judged, mut begun: Begun) {
 async fn tls(judged: Judged, mut begun: Begun, first: Greeting) {
     let outcome = match first {
         Greeting::Hello(name) => check_name(&judged.host, name),
+        Greeting::Names => Err((DenyReason::Alpn, None)),
         Greeting::Half | Greeting::NotTls => Err((DenyReason::NotTls, None)),
     };
     match outcome {
@@ -120,6 +121,7 @@ async fn first_words(
             Greeting::Hello(name) => {
                 return check_name(host, name).map(|_| begun).map_err(|(reason, _)| reason);
             }
+            Greeting::Names => return Err(DenyReason::Alpn),
             Greeting::NotTls => return Ok(begun),
             // Half a greeting that never becomes a whole one could become one behind our back.
             Greeting::Half if begun.more(MAX_HELLO).await.is_err() => {

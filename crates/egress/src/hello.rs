@@ -3,7 +3,7 @@
 //! ```text
 //!   record: 22 │ version(2) │ length(2) │ handshake, over one record or several
 //!   handshake: 1 │ length(3) │ version(2) │ random(32) │ session(1+n) │ suites(2+n) │ compression(1+n)
-//!              │ extensions(2+n): type(2) │ length(2) │ body      0 names the server
+//!              │ extensions(2+n): type(2) │ length(2) │ body      0 names the server, 16 protocols
 //! ```
 //!
 //! RFC 8446, section 4.1.2, and RFC 6066, section 3. Nothing is accepted that a server might read in
@@ -20,6 +20,10 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
 
+/// The extension that names protocols, and those by which names are asked for (RFC 7858, RFC 9250).
+const PROTOCOLS: u16 = 16;
+const OF_NAMES: [&[u8]; 2] = [b"dot", b"doq"];
+
 /// What the first bytes of a connection are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Greeting {
@@ -27,6 +31,8 @@ pub(crate) enum Greeting {
     Half,
     /// A whole one, with the name of the server as it stands there.
     Hello(Option<Vec<u8>>),
+    /// A whole one that would go on with questions for names, which are answered here.
+    Names,
     /// Something else.
     NotTls,
 }
@@ -52,7 +58,7 @@ pub(crate) fn read(bytes: &[u8]) -> Greeting {
             return Greeting::NotTls;
         }
         if let Some(hello) = body.get(..length) {
-            return server_name(hello).map_or(Greeting::NotTls, Greeting::Hello);
+            return offered(hello).unwrap_or(Greeting::NotTls);
         }
     }
 }
@@ -108,24 +114,24 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The name of the server in a greeting; the outer nothing is for a broken one.
-#[allow(clippy::option_option, reason = "broken, and without a name, are two things")]
-fn server_name(hello: &[u8]) -> Option<Option<Vec<u8>>> {
+/// What a greeting offers; nothing for a broken one.
+fn offered(hello: &[u8]) -> Option<Greeting> {
     let mut hello = Reader(hello);
     hello.take(2 + 32)?;
     hello.short()?;
     hello.long()?;
     hello.short()?;
     if hello.0.is_empty() {
-        return Some(None);
+        return Some(Greeting::Hello(None));
     }
     let mut extensions = Reader(hello.long()?);
     if !hello.0.is_empty() {
         return None;
     }
-    let mut name = None;
+    let (mut name, mut asks_for_names) = (None, false);
     while !extensions.0.is_empty() {
         let (kind, body) = (extensions.u16()?, extensions.long()?);
+        asks_for_names |= kind == PROTOCOLS && is_of_names(body);
         if kind != SERVER_NAME {
             continue;
         }
@@ -140,7 +146,13 @@ fn server_name(hello: &[u8]) -> Option<Option<Vec<u8>>> {
         }
         name = Some(host.to_vec());
     }
-    Some(name)
+    Some(if asks_for_names { Greeting::Names } else { Greeting::Hello(name) })
+}
+
+/// Whether one of these protocols is for names. A list that is broken offers what stands before that.
+fn is_of_names(list: &[u8]) -> bool {
+    let mut protocols = Reader(list.get(2..).unwrap_or_default());
+    std::iter::from_fn(|| protocols.short()).any(|protocol| OF_NAMES.contains(&protocol))
 }
 
 #[cfg(test)]
@@ -187,6 +199,24 @@ pub(crate) mod tests {
         assert_eq!(read(&parts), Greeting::Hello(Some(b"a.test".to_vec())));
         for end in 0..parts.len() {
             assert_eq!(read(&parts[..end]), Greeting::Half, "{end}");
+        }
+    }
+
+    /// Row T12 of the escape matrix.
+    #[test]
+    fn a_greeting_that_leads_to_questions_for_names_is_told_apart() {
+        for (protocols, names) in [
+            (&b"\0\x04\x03dot"[..], true),
+            (b"\0\x04\x03doq", true),
+            (b"\0\x07\x02h2\x03dot", true),
+            (b"\0\x04\x03dox", false),
+            (b"\0\x03\x02h2", false),
+            (b"\0", false),
+            (b"", false),
+        ] {
+            let read = read(&record(&handshake(&[name(b"a.test"), extension(16, protocols)])));
+            let hello = Greeting::Hello(Some(b"a.test".to_vec()));
+            assert_eq!(read, if names { Greeting::Names } else { hello }, "{protocols:?}");
         }
     }
 

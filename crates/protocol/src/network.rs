@@ -245,6 +245,9 @@ deny_reasons! {
     HostMismatch = "host_mismatch", "the request names another host than the connection was opened for";
     /// Something else than TLS.
     NotTls = "not_tls", "TLS is expected here, and something else was sent";
+    /// A protocol by which names are asked for.
+    Alpn = "alpn",
+        "the TLS greeting asks for DNS over TLS; names are answered by the sandbox's own resolver, under its rules";
     /// An encrypted greeting.
     Ech = "ech", "the TLS greeting hides its host (ECH) where it has to be seen";
     /// A method that is not allowed.

@@ -93,6 +93,7 @@ const denials: Record<string, string> = {
   addr_private: "it is in a private network",
   addr_metadata: "it is the metadata service of a cloud",
   dns_error: "its name does not resolve",
+  alpn: "the TLS greeting asks for DNS over TLS",
   sni_mismatch: "the TLS greeting names another host",
   sni_missing: "the TLS greeting names no host",
   host_mismatch: "the request names another host",

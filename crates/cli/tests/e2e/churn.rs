@@ -49,7 +49,7 @@ async fn l03_a_churn_of_sessions_with_killed_servers_leaves_nothing() {
     let model = ScriptedModel::start(script).await;
     let mut server = serve().model(&model).start().await;
     let (repo, watch) = (small_repo("churn"), Watch::over(server.data()));
-    let mut kills = [0, 0];
+    let (mut kills, mut deleted_at_once) = ([0, 0], 0);
     for number in 1..=cycles {
         if number % every != every / 2 {
             let session = create(&server, &repo).await;
@@ -66,6 +66,7 @@ async fn l03_a_churn_of_sessions_with_killed_servers_leaves_nothing() {
         };
         // Half of them are not waited for: a deletion in the middle of everything.
         let is_awaited = random(2) == 0;
+        deleted_at_once += u64::from(!is_awaited);
         let work = async {
             let session = create(&server, &repo).await;
             if is_awaited {
@@ -83,7 +84,9 @@ async fn l03_a_churn_of_sessions_with_killed_servers_leaves_nothing() {
     let host = server.pid(Part::SandboxHost);
     assert_eq!(server.stop().await, Some(0));
     nothing_left(&server, &watch, Some(host)).await;
-    assert!(watch.ids().len() as u64 + 5 >= cycles, "the watch saw {} sandboxes only", watch.ids().len());
+    // Who is deleted at once may never have had one.
+    let seen = watch.ids().len() as u64 + deleted_at_once;
+    assert!(seen + 5 >= cycles, "the watch saw {} sandboxes only", watch.ids().len());
 }
 
 /// Makes a session. Who gets no answer asks again with the same key, and gets the same session. An upload

@@ -173,13 +173,15 @@ with socket.create_connection(PROXY, timeout=20) as s:
     refused("H08", got, (b"408",))
     report("H08", time.monotonic() - begun < 15)
 
-# T02 to T04: what is sent over a tunnel that was allowed.
-def hello(name):
+# T02 to T04, T12: what is sent over a tunnel that was allowed.
+def hello(name, protocols=b""):
     extensions = b""
+    if protocols:
+        extensions = struct.pack(">HHH", 16, len(protocols) + 2, len(protocols)) + protocols
     if name is not None:
         entry = b"\0" + struct.pack(">H", len(name)) + name
         body = struct.pack(">H", len(entry)) + entry
-        extensions = struct.pack(">HH", 0, len(body)) + body
+        extensions += struct.pack(">HH", 0, len(body)) + body
     body = b"\3\3" + bytes(32) + b"\0" + b"\0\2\x13\1" + b"\1\0" + struct.pack(">H", len(extensions)) + extensions
     shake = b"\1" + struct.pack(">I", len(body))[1:] + body
     return b"\x16\3\1" + struct.pack(">H", len(shake)) + shake
@@ -196,7 +198,8 @@ def over_tunnel(first, target=b"api.allowed.test:443"):
 
 
 for name, first in (("T02", hello(b"evil.test")), ("T03", hello(None)), ("T04", b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n"),
-                    ("T04", b"SSH-2.0-x\r\n"), ("T02", hello(b"api.allowed.test\0"))):
+                    ("T04", b"SSH-2.0-x\r\n"), ("T02", hello(b"api.allowed.test\0")),
+                    ("T12", hello(b"api.allowed.test", b"\2h2\3dot")), ("T12", hello(b"api.allowed.test", b"\3doq"))):
     answer = over_tunnel(first)
     report(name, answer == b"\x15\3\3\0\2\2\x31", answer)
 
@@ -204,12 +207,13 @@ for name, first in (("T02", hello(b"evil.test")), ("T03", hello(None)), ("T04", 
 refused("N21", over_tunnel(b"CONNECT evil.test:443 HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n", b"api.allowed.test:80"), (b"405",))
 
 report("T02", over_tunnel(hello(b"evil.test"), b"tunnel.test:8443") == b"")
+report("T12", over_tunnel(hello(b"tunnel.test", b"\3dot"), b"tunnel.test:8443") == b"")
 answer = over_tunnel(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"tunnel.test:8443")
 report("C9", b"hello from other" in answer, answer[:60])
 
 # E02, E03: straight to addresses, past every setting.
 for family, address in ((socket.AF_INET, "93.184.216.66"), (socket.AF_INET6, "2606:2800:220:1::66")):
-    for port in (22, 53, 80, 443, 5432, 8443):
+    for port in (22, 53, 80, 443, 853, 5432, 8443):
         s = socket.socket(family, socket.SOCK_STREAM)
         s.settimeout(5)
         try:
@@ -249,4 +253,45 @@ for port in (443, 5353, 123, 853, 1900):
         report("D07", False)
     except OSError as error:
         report("D07", ALONE or isinstance(error, ConnectionRefusedError), str(error))
+# D03, D04: resolvers that are asked over TLS or HTTPS.
+for target in (b"dns.google:443", b"cloudflare-dns.com:443", b"dns.quad9.net:853", b"1.1.1.1:853"):
+    refused("D04", connect(target), (b"403",))
+
+# D05: what is said to everybody near reaches nobody.
+for address, port in (("224.0.0.251", 5353), ("224.0.0.252", 5355), ("255.255.255.255", 137), ("239.255.255.250", 1900)):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    s.settimeout(0.5)
+    try:
+        s.sendto(b"CANARY", (address, port))
+        report("D05", False, s.recv(512))
+    except OSError as error:
+        report("D05", True, str(error))
+
+# D06: other protocols.
+for name, kind, protocol in (("ICMP", socket.SOCK_RAW, 1), ("GRE", socket.SOCK_RAW, 47), ("IGMP", socket.SOCK_RAW, 2),
+                             ("SCTP", socket.SOCK_STREAM, 132), ("SCTP", socket.SOCK_SEQPACKET, 132)):
+    try:
+        socket.socket(socket.AF_INET, kind, protocol)
+        report("D06", False, name)
+    except OSError as error:
+        report("D06", True, f"{name} {error}")
+
+# D09: what a sandbox does to its own names and ports harms itself only.
+own = socket.create_server(("127.0.0.2", 8443))
+with open("/etc/resolv.conf", "w") as file:
+    file.write("nameserver 93.184.216.66\n")
+os.system("ip route add 93.184.216.0/24 via 127.0.0.1 2>/dev/null; ip addr add 93.184.216.66/32 dev lo 2>/dev/null")
+try:
+    s = socket.create_connection(("evil.test", 443), timeout=5)
+    s.sendall(hello(b"evil.test"))
+    got = s.recv(4096)
+    report("D09", not got or got[:1] == b"\x15", got[:40])
+except OSError as error:
+    report("D09", True, str(error))
+refused("D09", connect(b"evil.test:443"), (b"403",))
+answer = talk(b"GET http://api.allowed.test/own HTTP/1.1\r\nHost: api.allowed.test\r\n\r\n")
+report("C9", b"hello from plain" in answer, answer[:60])
+own.close()
+
 report("D08", [name for _, name in socket.if_nameindex()] == ["lo"])

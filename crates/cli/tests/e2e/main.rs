@@ -34,6 +34,7 @@ mod lifecycle;
 mod log;
 mod manners;
 mod metrics;
+mod names;
 mod network;
 mod packages;
 mod prompts;

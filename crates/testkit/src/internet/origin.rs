@@ -51,7 +51,7 @@ impl Authority {
 }
 
 /// A host that answers every request with `hello from NAME`, or with the request itself where its path has
-/// `echo` in it, and remembers what came.
+/// `echo` in it, or sends elsewhere, to what follows `away=` in it; and remembers what came.
 #[derive(Debug, Clone)]
 pub struct Origin {
     requests: Arc<Mutex<Vec<String>>>,
@@ -117,11 +117,14 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, name: &str, req
             .push(String::from_utf8_lossy(bytes).into_owned());
     };
     remember(&request);
-    let text = String::from_utf8_lossy(&request);
+    let text = text_of(&request);
     let echo = text.lines().next().is_some_and(|line| line.contains("/echo"));
-    let body = if echo { text.into_owned() } else { format!("hello from {name}\n") };
+    let body = if echo { text } else { format!("hello from {name}\n") };
+    let away = text_of(&request).split_once("away=").map(|(_, rest)| rest.to_owned());
+    let away = away.and_then(|rest| rest.split_whitespace().next().map(str::to_owned));
+    let status = away.map_or("200 OK".to_owned(), |to| format!("307 Temporary Redirect\r\nlocation: {to}"));
     let said =
-        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
     let _ = stream.write_all(said.as_bytes()).await;
     let _ = stream.shutdown().await;
     // What else is sent on the connection is remembered, too.
@@ -130,6 +133,10 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, name: &str, req
     if !more.is_empty() {
         remember(&more);
     }
+}
+
+fn text_of(request: &[u8]) -> String {
+    String::from_utf8_lossy(request).into_owned()
 }
 
 /// Whether head and body are there.
