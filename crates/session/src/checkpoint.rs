@@ -2,12 +2,17 @@
 //!
 //! ```text
 //!  checkpoint.sh (in the sandbox) ─▶ commit ─▶ git bundle on stdout ─▶ scratch file
-//!                                                        ─▶ session repository ─▶ diff, counts
+//!                                      ─▶ session repository ─▶ at rest: its branch ─▶ diff, counts
 //! ```
+//!
+//! In the middle of a turn the session's branch stays where it is, in the sandbox and outside: what is
+//! recorded there is kept beside it, and the branch is brought along at the turn's end, or when a
+//! sandbox has to begin with it.
 //!
 //! The sandbox may claim any content; that is its work. It cannot choose where the bundle lands, how
 //! large it may be, or what the diff between two commits is.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use protocol::event::{Checkpoint, EventBody, SessionError};
@@ -28,6 +33,34 @@ const MAX_BUNDLE: u64 = 1024 * 1024 * 1024;
 
 /// How much a command's text is kept of.
 const MAX_TEXT: usize = 64 * 1024;
+
+/// The newest commit that the session repository has of the workspace: the session's driver and the turn
+/// that runs know the same. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Tip(Arc<Mutex<String>>);
+
+impl Tip {
+    pub(crate) fn new(commit: String) -> Self {
+        Self(Arc::new(Mutex::new(commit)))
+    }
+
+    pub(crate) fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set(&self, commit: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = commit;
+    }
+}
+
+/// When the workspace is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// In the middle of a turn.
+    Batch,
+    /// Between turns.
+    Rest,
+}
 
 /// A recorded state.
 pub(crate) struct Taken {
@@ -70,30 +103,40 @@ pub(crate) fn failure(error: &CheckpointError) -> EventBody {
 }
 
 /// Records the workspace and brings it into the session repository. `tip` is the newest commit that
-/// the repository has.
+/// the repository has. In the middle of a turn nothing is recorded where nothing changed.
 pub(crate) async fn take(
     shared: &Shared,
     facts: &SessionView,
     sandbox: &LiveSandbox,
-    tip: &str,
+    (tip, moment): (&str, Moment),
     prompt: &str,
-) -> Result<Taken, CheckpointError> {
-    let commit = commit_inside(facts, sandbox, tip, prompt).await?;
+) -> Result<Option<Taken>, CheckpointError> {
+    let repositories = &shared.repositories;
+    let link = repositories.newest_link(facts.id).await?;
+    let commit = commit_inside(facts, sandbox, (tip, moment, link.as_deref()), prompt).await?;
+    if moment == Moment::Batch && commit == tip {
+        return Ok(None);
+    }
     let number = u64::try_from(shared.store.clock().now().as_millisecond()).unwrap_or_default();
-    let checkpoint = if commit == tip {
-        shared.repositories.keep_checkpoint(facts.id, &facts.branch, number).await?
-    } else {
-        let bundle = pull_bundle(shared, facts, sandbox, tip).await?;
-        shared.repositories.import_checkpoint(facts.id, &facts.branch, number, bundle.path()).await?
+    let checkpoint = match repositories.keep_checkpoint(facts.id, number, &commit).await? {
+        Some(checkpoint) => checkpoint,
+        None => {
+            let bundle = pull_bundle(shared, facts, sandbox, (tip, link.as_deref())).await?;
+            repositories.import_checkpoint(facts.id, &facts.branch, number, bundle.path()).await?
+        }
     };
-    let diff = shared.repositories.diff(facts.id, &facts.base, &checkpoint.commit).await?;
-    Ok(Taken { checkpoint, stat: diff.stat })
+    if moment == Moment::Rest {
+        repositories.move_branch(facts.id, &facts.branch, &checkpoint.commit).await?;
+    }
+    let diff = repositories.diff(facts.id, &facts.base, &checkpoint.commit).await?;
+    Ok(Some(Taken { checkpoint, stat: diff.stat }))
 }
 
+/// Makes the commit in the sandbox; it is `tip` where nothing changed in the middle of a turn.
 async fn commit_inside(
     facts: &SessionView,
     sandbox: &LiveSandbox,
-    tip: &str,
+    (tip, moment, link): (&str, Moment, Option<&str>),
     prompt: &str,
 ) -> Result<String, CheckpointError> {
     let message = format!("{}\n\nPatchyard-Session: {}", crate::names::title(prompt), facts.id);
@@ -105,6 +148,8 @@ async fn commit_inside(
             ("TIP", tip.to_owned()),
             ("MESSAGE", message),
             ("REPOSITORY", REPOSITORY_MOUNT.to_owned()),
+            ("MOMENT", if moment == Moment::Batch { "batch" } else { "rest" }.to_owned()),
+            ("LINK", link.unwrap_or_default().to_owned()),
         ]
         .into_iter()
         .chain(IDENTITY.map(|(name, value)| (name, value.to_owned())))
@@ -122,14 +167,19 @@ async fn commit_inside(
             ExecEvent::Exited(end) => break end,
         }
     };
-    let text = String::from_utf8_lossy(&out).trim().to_owned();
+    let text = String::from_utf8_lossy(&out);
+    let text = text.split_ascii_whitespace().next().unwrap_or_default();
     if !end.is_success() {
         let words = String::from_utf8_lossy(&err);
         let line = words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");
         return Err(CheckpointError::Inside(line.chars().take(300).collect()));
     }
     let is_commit = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_commit { Ok(text) } else { Err(CheckpointError::NoCommit(text.chars().take(80).collect())) }
+    if is_commit {
+        Ok(text.to_owned())
+    } else {
+        Err(CheckpointError::NoCommit(text.chars().take(80).collect()))
+    }
 }
 
 /// Who commits what the agent left uncommitted.
@@ -144,11 +194,11 @@ async fn pull_bundle(
     shared: &Shared,
     facts: &SessionView,
     sandbox: &LiveSandbox,
-    tip: &str,
+    (tip, link): (&str, Option<&str>),
 ) -> Result<tempfile::NamedTempFile, CheckpointError> {
     let file = tempfile::NamedTempFile::new_in(&shared.config.scratch).map_err(CheckpointError::Scratch)?;
     let mut writer = tokio::fs::File::from_std(file.reopen().map_err(CheckpointError::Scratch)?);
-    let argv = vec![
+    let mut argv: Vec<String> = vec![
         "git".into(),
         "--git-dir=/var/lib/patchyard/checkpoint.git".into(),
         "bundle".into(),
@@ -156,8 +206,10 @@ async fn pull_bundle(
         "--quiet".into(),
         "-".into(),
         format!("refs/heads/{}", facts.branch),
+        "refs/patchyard/link".into(),
         format!("^{tip}"),
     ];
+    argv.extend(link.map(|link| format!("^{link}")));
     let exec = ExecId::from(Ulid::generate());
     let spec = ExecSpec { timeout: Some(Duration::from_secs(120)), ..ExecSpec::new(exec, argv, "/") };
     let mut execution = sandbox.link.start(spec).await?;

@@ -36,6 +36,7 @@ use store::StoreError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::checkpoint::Tip;
 use crate::machine::{Input, Machine, Wants};
 use crate::port::Wish;
 use crate::recover;
@@ -83,7 +84,7 @@ pub(crate) struct Driver {
     /// The fixed facts of the session: base, branch, image, agent.
     facts: Arc<SessionView>,
     /// The newest commit that the session repository has of the workspace.
-    tip: String,
+    tip: Tip,
     queue: PromptQueue,
     agent: Option<Box<dyn Agent>>,
     sandbox: Option<LiveSandbox>,
@@ -162,7 +163,7 @@ impl Driver {
             epoch,
             machine,
             facts: Arc::new(facts),
-            tip,
+            tip: Tip::new(tip),
             queue,
             agent: None,
             sandbox: found.sandbox,

@@ -35,6 +35,7 @@ mod port;
 mod project;
 mod provision;
 mod push;
+mod recorder;
 mod recover;
 mod registry;
 mod secrets;

@@ -34,6 +34,7 @@ mod lifecycle;
 mod log;
 mod manners;
 mod metrics;
+mod midturn;
 mod network;
 mod packages;
 mod prompts;

@@ -194,13 +194,14 @@ impl Driver {
     /// could not be recorded: the sandbox then has the only copy.
     pub(super) async fn record_rest(&mut self) -> Result<bool, StoreError> {
         let (true, Some(sandbox)) = (self.unrecorded, self.sandbox.clone()) else { return Ok(true) };
+        let before = self.tip.get();
         let (taken, bodies) =
-            crate::turn::record(&self.shared, &self.facts, &sandbox, &self.tip, &self.facts.title).await;
-        if taken.as_ref() != Some(&self.tip) {
+            crate::turn::record(&self.shared, &self.facts, &sandbox, &before, &self.facts.title).await;
+        if taken.as_ref() != Some(&before) {
             self.append(bodies).await?;
         }
         if let Some(tip) = taken {
-            self.tip = tip;
+            self.tip.set(tip);
             self.unrecorded = false;
         }
         Ok(!self.unrecorded)
