@@ -8,6 +8,7 @@
 //! ```
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use protocol::api::{UPLOAD_HEAD_REF, UPLOAD_WIP_REF};
@@ -111,6 +112,58 @@ impl Repositories {
         Ok(())
     }
 
+    /// Makes a repository with what another session's had at some of its checkpoints: the branches and
+    /// tags that the session found, its base, and these commits, but not its own branch.
+    pub async fn fork(
+        &self,
+        from: (SessionId, &str),
+        to: SessionId,
+        base: &str,
+        commits: &[String],
+    ) -> Result<(), GitError> {
+        let (source, branch) = (self.existing(from.0).await?, from.1);
+        let repository = self.create(to).await?;
+        let mut specs = format!(
+            "+refs/heads/*:refs/heads/*\n+refs/tags/*:refs/tags/*\n{NOT_IN_THE_WAY}\n^refs/heads/{branch}\n\
+             +{base}:refs/patchyard/base\n"
+        );
+        for (number, commit) in commits.iter().enumerate() {
+            let _ = writeln!(specs, "+{commit}:{}", checkpoint_ref(number as u64));
+        }
+        Git::new("import", Some(&repository))
+            .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags", "--stdin"])
+            .arg(&source)
+            .input(specs)
+            .run()
+            .await?;
+        Ok(())
+    }
+
+    /// Puts the files of an earlier commit on top of a newer one, and lets the session's branch be there.
+    pub async fn put_back(
+        &self,
+        (session, branch): (SessionId, &str),
+        number: u64,
+        (files_of, on): (&str, &str),
+        message: &str,
+    ) -> Result<Checkpoint, GitError> {
+        let repository = self.existing(session).await?;
+        let tree = state_of(&repository, files_of).await?.tree;
+        let commit = if state_of(&repository, on).await?.tree == tree {
+            on.to_owned()
+        } else {
+            let mut git = Git::new("commit-tree", Some(&repository));
+            for (name, value) in IDENTITY {
+                git = git.env(name, value);
+            }
+            git.args(["commit-tree", &tree, "-p", on]).input(message).text().await?
+        };
+        let update = ["update-ref", &checkpoint_ref(number), &commit];
+        Git::new("update-ref", Some(&repository)).args(update).run().await?;
+        self.move_branch(session, branch, &commit).await?;
+        Ok(Checkpoint { commit, tree })
+    }
+
     /// Makes the session's branch at `base` and lets HEAD name it, so that a clone checks it out.
     pub async fn start_branch(&self, session: SessionId, branch: &str, base: &str) -> Result<(), GitError> {
         let repository = self.existing(session).await?;
@@ -168,6 +221,14 @@ impl Repositories {
         Ok(())
     }
 }
+
+/// Who commits what nobody else did.
+pub const IDENTITY: [(&str, &str); 4] = [
+    ("GIT_AUTHOR_NAME", "patchyard"),
+    ("GIT_AUTHOR_EMAIL", "patchyard@localhost"),
+    ("GIT_COMMITTER_NAME", "patchyard"),
+    ("GIT_COMMITTER_EMAIL", "patchyard@localhost"),
+];
 
 /// Where the newest link between checkpoints is.
 const LINK_REF: &str = "refs/patchyard/link";

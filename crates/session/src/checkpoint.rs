@@ -15,6 +15,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use git_proxy::IDENTITY;
 use protocol::event::{Checkpoint, EventBody, SessionError};
 use protocol::hands::{ExecEvent, ExecSpec, Hands as _, HandsError};
 use protocol::ids::ExecId;
@@ -132,6 +133,17 @@ pub(crate) async fn take(
     Ok(Some(Taken { checkpoint, stat: diff.stat }))
 }
 
+/// Lets the files of the workspace be those of a checkpoint; what git ignores stays. The workspace has to be
+/// recorded as it is just before.
+pub(crate) async fn put_back(
+    facts: &SessionView,
+    sandbox: &LiveSandbox,
+    commit: &str,
+) -> Result<(), CheckpointError> {
+    let env = [("WORKSPACE", workspace_path(facts)), ("COMMIT", commit.to_owned())];
+    run_inside(sandbox, include_str!("put_back.sh"), env.into()).await.map(drop)
+}
+
 /// Makes the commit in the sandbox; it is `tip` where nothing changed in the middle of a turn.
 async fn commit_inside(
     facts: &SessionView,
@@ -140,21 +152,37 @@ async fn commit_inside(
     prompt: &str,
 ) -> Result<String, CheckpointError> {
     let message = format!("{}\n\nPatchyard-Session: {}", crate::names::title(prompt), facts.id);
-    let argv = ["sh", "-c", include_str!("checkpoint.sh")].map(ToOwned::to_owned).into();
+    let env = [
+        ("WORKSPACE", workspace_path(facts)),
+        ("BRANCH", facts.branch.clone()),
+        ("TIP", tip.to_owned()),
+        ("MESSAGE", message),
+        ("REPOSITORY", REPOSITORY_MOUNT.to_owned()),
+        ("MOMENT", if moment == Moment::Batch { "batch" } else { "rest" }.to_owned()),
+        ("LINK", link.unwrap_or_default().to_owned()),
+    ];
+    let identity = IDENTITY.map(|(name, value)| (name, value.to_owned()));
+    let out =
+        run_inside(sandbox, include_str!("checkpoint.sh"), env.into_iter().chain(identity).collect()).await?;
+    let text = String::from_utf8_lossy(&out);
+    let text = text.split_ascii_whitespace().next().unwrap_or_default();
+    let is_commit = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_commit {
+        Ok(text.to_owned())
+    } else {
+        Err(CheckpointError::NoCommit(text.chars().take(80).collect()))
+    }
+}
+
+/// Runs a script of ours in the sandbox; what it printed.
+async fn run_inside(
+    sandbox: &LiveSandbox,
+    script: &str,
+    env: Vec<(&str, String)>,
+) -> Result<Vec<u8>, CheckpointError> {
+    let argv = ["sh", "-c", script].map(ToOwned::to_owned).into();
     let spec = ExecSpec {
-        env: [
-            ("WORKSPACE", workspace_path(facts)),
-            ("BRANCH", facts.branch.clone()),
-            ("TIP", tip.to_owned()),
-            ("MESSAGE", message),
-            ("REPOSITORY", REPOSITORY_MOUNT.to_owned()),
-            ("MOMENT", if moment == Moment::Batch { "batch" } else { "rest" }.to_owned()),
-            ("LINK", link.unwrap_or_default().to_owned()),
-        ]
-        .into_iter()
-        .chain(IDENTITY.map(|(name, value)| (name, value.to_owned())))
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect(),
+        env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         timeout: Some(Duration::from_secs(120)),
         ..ExecSpec::new(ExecId::from(Ulid::generate()), argv, "/")
     };
@@ -167,28 +195,13 @@ async fn commit_inside(
             ExecEvent::Exited(end) => break end,
         }
     };
-    let text = String::from_utf8_lossy(&out);
-    let text = text.split_ascii_whitespace().next().unwrap_or_default();
-    if !end.is_success() {
-        let words = String::from_utf8_lossy(&err);
-        let line = words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");
-        return Err(CheckpointError::Inside(line.chars().take(300).collect()));
+    if end.is_success() {
+        return Ok(out);
     }
-    let is_commit = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_commit {
-        Ok(text.to_owned())
-    } else {
-        Err(CheckpointError::NoCommit(text.chars().take(80).collect()))
-    }
+    let words = String::from_utf8_lossy(&err);
+    let line = words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");
+    Err(CheckpointError::Inside(line.chars().take(300).collect()))
 }
-
-/// Who commits what the agent left uncommitted.
-pub(crate) const IDENTITY: [(&str, &str); 4] = [
-    ("GIT_AUTHOR_NAME", "patchyard"),
-    ("GIT_AUTHOR_EMAIL", "patchyard@localhost"),
-    ("GIT_COMMITTER_NAME", "patchyard"),
-    ("GIT_COMMITTER_EMAIL", "patchyard@localhost"),
-];
 
 async fn pull_bundle(
     shared: &Shared,

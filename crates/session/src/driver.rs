@@ -20,6 +20,7 @@ mod job;
 mod prepare;
 mod queue;
 mod request;
+mod rewind;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub(crate) use handle::{Look, Request};
 use hibernate::Rests;
 use job::Job;
 use prepare::Preparing;
+pub(crate) use rewind::find as checkpoint_at;
 
 /// Requests that wait for one driver before callers wait too.
 const REQUESTS: usize = 64;

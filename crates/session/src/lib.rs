@@ -26,6 +26,7 @@ mod credentials;
 mod driver;
 mod environments;
 mod error;
+mod fork;
 mod gateways;
 pub mod machine;
 mod names;

@@ -39,6 +39,7 @@ mod network;
 mod packages;
 mod prompts;
 mod repository;
+mod rewind;
 mod rules;
 mod security;
 mod setup;

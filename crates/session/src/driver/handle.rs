@@ -1,6 +1,6 @@
 //! What callers hold of a driver.
 
-use protocol::event::{Answer, EventBody};
+use protocol::event::{Answer, EventBody, Rewound};
 use protocol::ids::{PromptId, QuestionId, Seq, SessionId};
 use protocol::prompt::{Delivery, QueuedPrompt};
 use sandbox::guest_link::GuestLink;
@@ -46,6 +46,10 @@ pub(crate) enum Request {
     Archive {
         archived: bool,
         reply: Reply<()>,
+    },
+    Rewind {
+        wanted: Rewound,
+        reply: Reply<Seq>,
     },
     /// The living sandbox, for a person who looks into it.
     Look {
@@ -137,6 +141,11 @@ impl Handle {
     /// Hides the session and takes its sandbox down, or brings it back to the list.
     pub async fn archive(&self, archived: bool) -> Result<(), SessionError> {
         self.ask(|reply| Request::Archive { archived, reply }).await
+    }
+
+    /// Goes back to a checkpoint, while nothing runs; the seq of the last event about it.
+    pub async fn rewind(&self, wanted: Rewound) -> Result<Seq, SessionError> {
+        self.ask(|reply| Request::Rewind { wanted, reply }).await
     }
 
     /// The living sandbox.

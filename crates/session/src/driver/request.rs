@@ -61,6 +61,10 @@ impl Driver {
                 let result = self.archive(archived).await?;
                 let _ = reply.send(result);
             }
+            Request::Rewind { wanted, reply } => {
+                let result = self.rewind(wanted).await?;
+                let _ = reply.send(result);
+            }
             Request::Look { reply } => {
                 let _ = reply.send(self.look().await);
             }

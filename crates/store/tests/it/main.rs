@@ -63,6 +63,7 @@ fn created() -> SessionCreated {
         head: "a".repeat(40),
         base: "a".repeat(40),
         branch: "patchyard/fix-the-clock-00000000".into(),
+        fork: None,
     }
 }
 
