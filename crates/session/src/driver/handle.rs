@@ -57,7 +57,7 @@ pub(crate) enum Request {
     },
     /// Something that a person did in the sandbox.
     Note {
-        body: EventBody,
+        body: Box<EventBody>,
         reply: Reply<()>,
     },
     Delete {
@@ -155,7 +155,7 @@ impl Handle {
 
     /// Records what a person did in the sandbox.
     pub(crate) async fn note(&self, body: EventBody) -> Result<(), SessionError> {
-        self.ask(|reply| Request::Note { body, reply }).await
+        self.ask(|reply| Request::Note { body: Box::new(body), reply }).await
     }
 
     /// Deletes the session with everything that belongs to it.

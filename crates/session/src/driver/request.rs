@@ -70,7 +70,7 @@ impl Driver {
             }
             Request::Note { body, reply } => {
                 self.rests.note(&body);
-                self.append(vec![body]).await?;
+                self.append(vec![*body]).await?;
                 let _ = reply.send(Ok(()));
             }
             Request::Delete { reply } => {
