@@ -23,6 +23,7 @@ mod config;
 mod copies;
 mod create;
 mod credentials;
+mod deletion;
 mod driver;
 mod environments;
 mod error;

@@ -252,7 +252,8 @@ impl Store {
         .await
     }
 
-    /// Deletes a session: its key first of all, then events, blobs and what was answered for it.
+    /// Deletes a session: from here on nobody sees it or writes to it, and with its key nothing of it can be
+    /// read. What is left of it is for [`Self::erase`].
     pub async fn delete_session(&self, session: SessionId) -> Result<(), StoreError> {
         self.write(move |write| {
             write.heads.remove(&session);
@@ -266,7 +267,15 @@ impl Store {
             Ok(())
         })
         .await?;
-        self.forget(session).await
+        self.inner.keys.forget(session);
+        Ok(())
+    }
+
+    /// Removes the blobs of a session that was deleted, and what the write-ahead log has of it; to be tried
+    /// again after an error.
+    pub async fn erase(&self, session: SessionId) -> Result<(), StoreError> {
+        self.forget(session).await?;
+        if self.inner.writer.truncate().await? { Ok(()) } else { Err(StoreError::StillRead) }
     }
 
     /// Removes what a session that is not there has beside the database.
@@ -290,7 +299,9 @@ impl Store {
             }
             Ok(())
         })
-        .await
+        .await?;
+        // Also what a deletion wrote that a crash cut short.
+        self.inner.writer.truncate().await.map(drop)
     }
 
     /// Serialises, seals, and moves what is too long for a row into blobs.

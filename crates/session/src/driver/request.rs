@@ -11,6 +11,7 @@ use ulid::Ulid;
 use super::handle::Look;
 use super::job::Job;
 use super::{Driver, Flow, OpenQuestion, Request, Suspend};
+use crate::deletion::{self, Remains};
 use crate::error::SessionError;
 use crate::machine::Input;
 use crate::port::Ask;
@@ -239,24 +240,15 @@ impl Driver {
     }
 
     async fn delete(&mut self) -> Result<(), SessionError> {
-        self.abort_job().await;
-        if let Some(sandbox) = self.sandbox.take() {
-            self.shared.destroy(sandbox.id).await;
-        }
-        self.let_go_of_layers().await;
+        // First of all: from here on nobody sees it, and nothing that still runs can write to it.
         match self.shared.store.delete_session(self.id).await {
             Ok(()) | Err(StoreError::NoSession(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        // A git of the dead job may still write: the folder is empty once it is gone, too. What
-        // stays all the same goes at the next start, since no session knows it.
-        for _ in 0..10 {
-            match self.shared.repositories.delete(self.id).await {
-                Ok(()) => return Ok(()),
-                Err(error) => tracing::debug!(session = %self.id, %error, "the repository is still in use"),
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
+        self.abort_job().await;
+        let sandbox = self.sandbox.take().map(|sandbox| sandbox.id);
+        let layers = self.facts.saved.as_ref().map(|saved| saved.layers.clone()).unwrap_or_default();
+        deletion::clear(&self.shared, Remains { session: self.id, sandbox, layers }).await;
         Ok(())
     }
 }
