@@ -21,6 +21,7 @@ describe("the fixture", () => {
       "session.created": true,
       "session.status": true,
       "session.archived": true,
+      "session.rewound": true,
       "step.started": true,
       "step.output": true,
       "step.finished": true,
@@ -84,6 +85,7 @@ describe("the fixture", () => {
       "plan 2 of 2",
       "Bash lost",
       "neutral: Stopped by you. ×1",
+      "checkpoint",
       "neutral: Idle for 10 minutes. ×1",
       "neutral: Event “pr.opened”, unknown to this version of the page ×1",
       "bad: The workspace could not be recorded. ×1",
@@ -96,7 +98,19 @@ describe("the fixture", () => {
       "neutral: The server was started again; the turn goes on ×1",
       "neutral: SessionStart hook says: the tests run with make check ×1",
       "neutral: Pushed patchyard/fix-1 ×1",
+      "neutral: Files and conversation went back to a checkpoint ×1",
     ]);
+  });
+
+  test("what was gone back from is void, and stands again after the way back", () => {
+    const transcript = Transcript.of(events);
+    const voids = (): number[] => transcript.items().flatMap((item, index) => (item.void ? [index] : []));
+    const at = transcript.items().findIndex((item) => item.type === "checkpoint");
+    const all = transcript.items().length;
+    // The turn's end belongs to its checkpoint.
+    expect(voids()).toEqual(Array.from({ length: all - at - 2 }, (_, index) => at + 1 + index));
+    transcript.apply(event(53, "session.rewound", { to: 51, files: true, conversation: true }));
+    expect(voids()).toEqual([all - 1]);
   });
 
   test("gives each item a key of its own", () => {

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use model_gateway::Tool;
 use protocol::agent_port::{Agent, AgentPort, PortError, TurnEnd, TurnInput};
 use protocol::event::Event;
+use protocol::rewind::Standing;
 use protocol::status::StopReason;
 use tokio_util::sync::CancellationToken;
 
@@ -48,9 +49,14 @@ impl PatchyardAgent {
 #[async_trait]
 impl Agent for PatchyardAgent {
     async fn restore(&mut self, events: &[Event]) -> Result<(), PortError> {
+        let standing = Standing::of(events);
         for event in events {
-            self.history.apply(event.turn, &event.body);
-            self.bench.tasks.remember(&event.body);
+            if standing.contains(event.seq) {
+                self.history.apply(event.turn, &event.body);
+                self.bench.tasks.remember(&event.body);
+            } else {
+                self.history.note_call(&event.body);
+            }
         }
         if let Some(cwd) = self.history.cwd() {
             self.bench.set_cwd(cwd);
@@ -60,6 +66,11 @@ impl Agent for PatchyardAgent {
 
     fn background(&self) -> usize {
         self.bench.tasks.running()
+    }
+
+    async fn end_background(&mut self) {
+        self.bench.tasks.take_up(&self.bench).await;
+        self.bench.tasks.end_all().await;
     }
 
     async fn turn(&mut self, input: TurnInput, port: &dyn AgentPort, stop: CancellationToken) -> TurnEnd {

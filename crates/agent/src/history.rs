@@ -151,6 +151,13 @@ impl History {
         }
     }
 
+    /// Notes the id of a call that is not part of the conversation any more: it is not used again.
+    pub(crate) fn note_call(&mut self, body: &EventBody) {
+        if let EventBody::ToolCall(call) = body {
+            self.calls.insert(call.call.clone());
+        }
+    }
+
     /// Takes the newest prompt back, which nobody answered.
     pub(crate) fn take_back(&mut self) {
         let Some(last) = self.messages.last_mut().filter(|last| last.role == Role::User) else { return };

@@ -83,7 +83,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// One whole task on a bundled repository, then the URL
     Demo(Demo),
-    /// Sessions: list, show, events, network, allow, deny, diff, prompt, queue, edit-prompt, cancel-prompt, stop, retry, answer, shell, cp, archive, delete, pull
+    /// Sessions: list, show, events, network, allow, deny, diff, prompt, queue, edit-prompt, cancel-prompt, stop, retry, answer, checkpoints, rewind, fork, shell, cp, archive, delete, pull
     #[command(visible_alias = "tasks")]
     Sessions(Sessions),
     /// Environments, in which sessions work: list, show, create, edit, archive, default, test-setup, refresh
@@ -270,6 +270,41 @@ pub(crate) enum SessionsCommand {
         #[arg(long, conflicts_with = "json")]
         stat: bool,
         /// One JSON object with files and counts
+        #[arg(long)]
+        json: bool,
+    },
+    /// The recorded states of a session, oldest first; the number names one
+    Checkpoints {
+        /// The session's id
+        session: SessionId,
+        /// One JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go back to a checkpoint: the files, what the agent knows, or both
+    Rewind {
+        /// The session's id
+        session: SessionId,
+        /// The checkpoint's number
+        #[arg(long, value_name = "CHECKPOINT")]
+        to: u64,
+        /// The files alone
+        #[arg(long, conflicts_with = "conversation")]
+        files: bool,
+        /// What the agent knows alone
+        #[arg(long)]
+        conversation: bool,
+    },
+    /// Make a session that goes on from a checkpoint of this one
+    Fork {
+        /// The session's id
+        session: SessionId,
+        /// The checkpoint's number
+        #[arg(long, value_name = "CHECKPOINT")]
+        at: u64,
+        /// Its first prompt; without one it waits
+        prompt: Option<String>,
+        /// One JSON object
         #[arg(long)]
         json: bool,
     },

@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod checkpoints;
 pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod doctor;

@@ -14,6 +14,7 @@ use protocol::ids::{PromptId, QuestionId, Seq, SessionId, ShellId};
 use protocol::network::{DecideNetwork, NetworkTest};
 use protocol::problem::Problem;
 use protocol::prompt::QueuedPrompt;
+use protocol::rewind::{CheckpointList, ForkSession, RewindSession};
 use protocol::shell::{OpenShell, Shell, ShellList};
 use protocol::view::SessionView;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
@@ -166,6 +167,27 @@ impl Client {
     /// Stops what runs.
     pub async fn stop(&self, session: SessionId) -> Result<SessionView, ClientError> {
         self.json(self.request(Method::POST, &format!("/sessions/{session}/stop")).timeout(LONG)).await
+    }
+
+    /// The checkpoints, oldest first.
+    pub async fn checkpoints(&self, session: SessionId) -> Result<CheckpointList, ClientError> {
+        self.get(&format!("/sessions/{session}/checkpoints")).await
+    }
+
+    /// Goes back to a checkpoint.
+    pub async fn rewind(&self, session: SessionId, body: &RewindSession) -> Result<SessionView, ClientError> {
+        self.post(&format!("/sessions/{session}/rewind"), body).await
+    }
+
+    /// Makes a session that goes on from a checkpoint; with the same key at most once.
+    pub async fn fork(
+        &self,
+        session: SessionId,
+        body: &ForkSession,
+        key: &str,
+    ) -> Result<SessionView, ClientError> {
+        let request = self.request(Method::POST, &format!("/sessions/{session}/fork")).timeout(LONG);
+        self.json(request.header("idempotency-key", key).json(body)).await
     }
 
     /// Tries a failed preparation again.

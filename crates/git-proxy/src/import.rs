@@ -3,10 +3,12 @@
 //! ```text
 //!  import_bundle · import_url ─▶ branches, tags, head, base          the packs of a mirror are linked
 //!  start_branch ───────────────▶ refs/heads/<session branch> at base; HEAD names it
-//!  import_checkpoint ──────────▶ the branch moves, refs/patchyard/checkpoints/<n> keeps it
+//!  import_checkpoint ──────────▶ refs/patchyard/checkpoints/<n> keeps it, refs/patchyard/link goes on
+//!  move_branch ────────────────▶ the session's branch, at the end of a turn
 //! ```
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use protocol::api::{UPLOAD_HEAD_REF, UPLOAD_WIP_REF};
@@ -110,6 +112,58 @@ impl Repositories {
         Ok(())
     }
 
+    /// Makes a repository with what another session's had at some of its checkpoints: the branches and
+    /// tags that the session found, its base, and these commits, but not its own branch.
+    pub async fn fork(
+        &self,
+        from: (SessionId, &str),
+        to: SessionId,
+        base: &str,
+        commits: &[String],
+    ) -> Result<(), GitError> {
+        let (source, branch) = (self.existing(from.0).await?, from.1);
+        let repository = self.create(to).await?;
+        let mut specs = format!(
+            "+refs/heads/*:refs/heads/*\n+refs/tags/*:refs/tags/*\n{NOT_IN_THE_WAY}\n^refs/heads/{branch}\n\
+             +{base}:refs/patchyard/base\n"
+        );
+        for (number, commit) in commits.iter().enumerate() {
+            let _ = writeln!(specs, "+{commit}:{}", checkpoint_ref(number as u64));
+        }
+        Git::new("import", Some(&repository))
+            .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags", "--stdin"])
+            .arg(&source)
+            .input(specs)
+            .run()
+            .await?;
+        Ok(())
+    }
+
+    /// Puts the files of an earlier commit on top of a newer one, and lets the session's branch be there.
+    pub async fn put_back(
+        &self,
+        (session, branch): (SessionId, &str),
+        number: u64,
+        (files_of, on): (&str, &str),
+        message: &str,
+    ) -> Result<Checkpoint, GitError> {
+        let repository = self.existing(session).await?;
+        let tree = state_of(&repository, files_of).await?.tree;
+        let commit = if state_of(&repository, on).await?.tree == tree {
+            on.to_owned()
+        } else {
+            let mut git = Git::new("commit-tree", Some(&repository));
+            for (name, value) in IDENTITY {
+                git = git.env(name, value);
+            }
+            git.args(["commit-tree", &tree, "-p", on]).input(message).text().await?
+        };
+        let update = ["update-ref", &checkpoint_ref(number), &commit];
+        Git::new("update-ref", Some(&repository)).args(update).run().await?;
+        self.move_branch(session, branch, &commit).await?;
+        Ok(Checkpoint { commit, tree })
+    }
+
     /// Makes the session's branch at `base` and lets HEAD name it, so that a clone checks it out.
     pub async fn start_branch(&self, session: SessionId, branch: &str, base: &str) -> Result<(), GitError> {
         let repository = self.existing(session).await?;
@@ -119,8 +173,8 @@ impl Repositories {
         Ok(())
     }
 
-    /// Takes in the workspace's state: a bundle with the session's branch, made in the sandbox.
-    /// The branch moves there, and a private ref of its own keeps this state.
+    /// Takes in the workspace's state: a bundle with the session's branch and the newest link, made in
+    /// the sandbox. A private ref of its own keeps this state; the session's branch stays where it is.
     pub async fn import_checkpoint(
         &self,
         session: SessionId,
@@ -129,37 +183,64 @@ impl Repositories {
         bundle: &Path,
     ) -> Result<Checkpoint, GitError> {
         let repository = self.existing(session).await?;
-        let kept = format!("refs/patchyard/checkpoints/{number}");
+        let kept = checkpoint_ref(number);
         Git::new("import", Some(&repository))
             .args(["fetch", "--quiet", "--no-write-fetch-head", "--no-tags", "--force"])
             .arg(bundle)
             .arg(format!("+refs/heads/{branch}:{kept}"))
+            .arg(format!("+{LINK_REF}:{LINK_REF}"))
             .run()
             .await?;
-        self.move_branch(&repository, branch, &kept).await
+        state_of(&repository, &kept).await
     }
 
-    /// The state of the session's branch as it is, kept as a checkpoint: where nothing was committed.
+    /// Keeps a commit as a checkpoint that the repository has already; none when it has it not.
     pub async fn keep_checkpoint(
         &self,
         session: SessionId,
-        branch: &str,
         number: u64,
-    ) -> Result<Checkpoint, GitError> {
+        commit: &str,
+    ) -> Result<Option<Checkpoint>, GitError> {
         let repository = self.existing(session).await?;
-        let kept = format!("refs/patchyard/checkpoints/{number}");
-        let tip = format!("refs/heads/{branch}");
-        Git::new("update-ref", Some(&repository)).args(["update-ref", &kept, &tip]).run().await?;
-        self.move_branch(&repository, branch, &kept).await
+        let Ok(state) = state_of(&repository, &format!("{commit}^{{commit}}")).await else { return Ok(None) };
+        let update = ["update-ref", &checkpoint_ref(number), commit];
+        Git::new("update-ref", Some(&repository)).args(update).run().await?;
+        Ok(Some(state))
     }
 
-    async fn move_branch(&self, repository: &Path, branch: &str, kept: &str) -> Result<Checkpoint, GitError> {
-        let commit = resolve(repository, kept).await?;
-        let tree = resolve(repository, &format!("{commit}^{{tree}}")).await?;
-        let name = format!("refs/heads/{branch}");
-        Git::new("update-ref", Some(repository)).args(["update-ref", &name, &commit]).run().await?;
-        Ok(Checkpoint { commit, tree })
+    /// The newest link between checkpoints: what a sandbox need not send again.
+    pub async fn newest_link(&self, session: SessionId) -> Result<Option<String>, GitError> {
+        Ok(resolve(&self.existing(session).await?, LINK_REF).await.ok())
     }
+
+    /// Lets the session's branch be at a commit.
+    pub async fn move_branch(&self, session: SessionId, branch: &str, commit: &str) -> Result<(), GitError> {
+        let repository = self.existing(session).await?;
+        let name = format!("refs/heads/{branch}");
+        Git::new("update-ref", Some(&repository)).args(["update-ref", &name, commit]).run().await?;
+        Ok(())
+    }
+}
+
+/// Who commits what nobody else did.
+pub const IDENTITY: [(&str, &str); 4] = [
+    ("GIT_AUTHOR_NAME", "patchyard"),
+    ("GIT_AUTHOR_EMAIL", "patchyard@localhost"),
+    ("GIT_COMMITTER_NAME", "patchyard"),
+    ("GIT_COMMITTER_EMAIL", "patchyard@localhost"),
+];
+
+/// Where the newest link between checkpoints is.
+const LINK_REF: &str = "refs/patchyard/link";
+
+fn checkpoint_ref(number: u64) -> String {
+    format!("refs/patchyard/checkpoints/{number}")
+}
+
+async fn state_of(repository: &Path, name: &str) -> Result<Checkpoint, GitError> {
+    let commit = resolve(repository, name).await?;
+    let tree = resolve(repository, &format!("{commit}^{{tree}}")).await?;
+    Ok(Checkpoint { commit, tree })
 }
 
 /// Gives a new repository all that a mirror has.

@@ -32,7 +32,7 @@ pub use credential::Credential;
 pub use diff::MAX_DIFF_ROWS;
 pub use error::GitError;
 pub use front::{Attached, GitDoor, GitGateway, UpstreamError, root};
-pub use import::Imported;
+pub use import::{IDENTITY, Imported};
 pub use mirror::FetchRules;
 pub use remote::{Remote, RemoteError};
 pub use repositories::Repositories;

@@ -105,13 +105,17 @@ impl TurnEnd {
 /// Down: what a session asks of its agent.
 #[async_trait]
 pub trait Agent: Send {
-    /// Takes in the log up to now, before the first turn of this process.
+    /// Takes in the log up to now, before the first turn of this process. What a rewind made void is not
+    /// part of the conversation.
     async fn restore(&mut self, events: &[Event]) -> Result<(), PortError>;
 
     /// How many commands it left running that it still attends to.
     fn background(&self) -> usize {
         0
     }
+
+    /// Ends the commands that it left running.
+    async fn end_background(&mut self) {}
 
     /// Works on one prompt until the turn is over. When `stop` is cancelled it closes the model
     /// stream, stops its tools, gives every open tool call a result, and returns.

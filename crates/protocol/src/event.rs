@@ -19,6 +19,7 @@ use crate::ids::{Epoch, LayerId, PromptId, QuestionId, Seq, SessionId, ShellId, 
 pub use crate::network::{NetworkAllowed, NetworkDenied};
 use crate::prompt::Delivery;
 pub use crate::question::{Answer, Question, QuestionOption};
+pub use crate::rewind::{Fork, Rewound};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 pub use crate::tool::{BlobRef, ToolCall, ToolResult};
 use crate::usage::{DiffStat, Usage};
@@ -62,6 +63,9 @@ pub enum EventBody {
     /// The session was hidden from or brought back to the list.
     #[serde(rename = "session.archived")]
     SessionArchived { archived: bool },
+    /// The session went back to a checkpoint.
+    #[serde(rename = "session.rewound")]
+    SessionRewound(Rewound),
     /// A step of the preparation began.
     #[serde(rename = "step.started")]
     StepStarted { step: Step },
@@ -226,6 +230,9 @@ pub struct SessionCreated {
     pub base: String,
     /// The branch that the work lands on, `patchyard/<slug>-<id>`.
     pub branch: String,
+    /// The session that it goes on from, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<Fork>,
 }
 
 /// Where a session's code comes from.
@@ -400,6 +407,7 @@ impl EventBody {
             Self::SessionCreated(_) => "session.created",
             Self::SessionStatus(_) => "session.status",
             Self::SessionArchived { .. } => "session.archived",
+            Self::SessionRewound(_) => "session.rewound",
             Self::StepStarted { .. } => "step.started",
             Self::StepOutput { .. } => "step.output",
             Self::StepFinished { .. } => "step.finished",

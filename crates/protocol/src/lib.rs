@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  ids ── event ── view            the log, and the one reducer that folds it
+//!           │ rewind               what of it stands after going back to a checkpoint
 //!           │
 //!  agent_port · hands · attachment the seams between session, agent and sandbox
 //!           │
@@ -34,6 +35,7 @@ pub mod network;
 pub mod problem;
 pub mod prompt;
 pub mod question;
+pub mod rewind;
 pub mod sandbox_host;
 pub mod sandbox_spec;
 pub mod secret;

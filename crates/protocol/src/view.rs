@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::EnvironmentRef;
 use crate::event::{
-    Checkpoint, Event, EventBody, PlanEntry, PlanStatus, Question, RepositoryOrigin, SavedWorkspace, Step,
+    Checkpoint, Event, EventBody, Fork, PlanEntry, PlanStatus, Question, RepositoryOrigin, SavedWorkspace,
+    Step,
 };
 use crate::git::{GitPush, PushOutcome};
 use crate::ids::{Seq, SessionId, TurnId};
@@ -38,6 +39,9 @@ pub struct SessionView {
     pub base: String,
     /// The branch that the work lands on.
     pub branch: String,
+    /// The session that it goes on from, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<Fork>,
     /// The one word.
     pub status: SessionStatus,
     /// The sandbox machine.
@@ -116,6 +120,7 @@ impl SessionView {
             head: created.head.clone(),
             base: created.base.clone(),
             branch: created.branch.clone(),
+            fork: created.fork,
             status: SessionStatus::of(SandboxPhase::None, TurnPhase::Queued),
             sandbox: SandboxPhase::None,
             turn: TurnPhase::Queued,
@@ -196,6 +201,7 @@ impl SessionView {
             EventBody::DiffStat(stat) => self.diff = *stat,
             EventBody::Usage { usage, .. } => self.usage += *usage,
             EventBody::SessionCreated(_)
+            | EventBody::SessionRewound(_)
             | EventBody::StepOutput { .. }
             | EventBody::StepFinished { .. }
             | EventBody::PromptEdited { .. }

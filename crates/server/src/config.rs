@@ -20,6 +20,7 @@
 //! open_files = 65536
 //! warm = 4                                # sandboxes that wait for a session
 //! idle_seconds = 600                      # then the sandbox is put away, kept whole; 0: never
+//! checkpoint_seconds = 60                 # the longest that a turn works without a record of its files
 //! environment = { TZ = "UTC" }
 //!
 //! [setup]
@@ -158,6 +159,8 @@ pub struct SandboxConfig {
     pub warm: usize,
     /// How long a session may rest before its sandbox is put away, in seconds; for ever with 0.
     pub idle_seconds: u64,
+    /// The longest that a turn works without a record of its files, in seconds.
+    pub checkpoint_seconds: u64,
     /// Variables that every command of every environment sees.
     pub environment: BTreeMap<String, String>,
 }
@@ -174,6 +177,7 @@ impl Default for SandboxConfig {
             open_files,
             warm: 4,
             idle_seconds: 600,
+            checkpoint_seconds: 60,
             environment: BTreeMap::new(),
         }
     }

@@ -3,8 +3,8 @@
 use utoipa::OpenApi as _;
 
 use crate::routes::{
-    access, blobs, credentials, diff, environments, events, files, info, network, prompts, sessions, shells,
-    stream, uploads,
+    access, blobs, checkpoints, credentials, diff, environments, events, files, info, network, prompts,
+    sessions, shells, stream, uploads,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -22,6 +22,7 @@ use crate::routes::{
         uploads::create_upload,
         sessions::list_sessions, sessions::create_session, sessions::get_session, sessions::delete_session,
         sessions::archive_session, sessions::stop_session, sessions::retry_session,
+        checkpoints::list_checkpoints, checkpoints::rewind_session, checkpoints::fork_session,
         prompts::create_prompt, prompts::list_prompts, prompts::edit_prompt, prompts::cancel_prompt,
         prompts::answer_question,
         events::list_events, network::list_network_records, network::decide_network, stream::stream,

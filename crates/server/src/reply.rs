@@ -104,6 +104,17 @@ impl From<SessionError> for Reply {
             SessionError::Recovering(_) => Self::new(503, "recovering", text, "try again in a moment"),
             SessionError::NothingFailed(_) => Self::new(409, "nothing_failed", text, "send a prompt instead"),
             SessionError::Environment(error) => error.into(),
+            SessionError::Busy(_) => Self::new(409, "busy", text, "stop it, or wait for the turn's end"),
+            SessionError::NoCheckpoint(_) => {
+                Self::new(404, "no_checkpoint", text, "choose one from the list")
+            }
+            SessionError::NothingToRewind => {
+                Self::new(400, "nothing_to_rewind", text, "set `files`, `conversation` or both")
+            }
+            SessionError::OwnMemory(_) => Self::new(409, "own_memory", text, "rewind the files alone"),
+            SessionError::Rewind(_) => {
+                Self::new(409, "not_rewound", text, "look into the sandbox, and try again")
+            }
             SessionError::PromptTaken(_) => {
                 Self::new(409, "prompt_taken", text, "send another prompt, or stop the turn")
             }

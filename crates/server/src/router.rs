@@ -8,8 +8,8 @@ use axum::response::Response;
 use axum::routing::{delete, get, patch, post, put};
 
 use crate::routes::{
-    access, blobs, credentials, diff, environments, events, files, git, health, info, metrics, network,
-    prompts, sessions, shells, stream, uploads,
+    access, blobs, checkpoints, credentials, diff, environments, events, files, git, health, info, metrics,
+    network, prompts, sessions, shells, stream, uploads,
 };
 use crate::state::AppState;
 use crate::{assets, auth};
@@ -55,6 +55,9 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/sessions/{session}/archive", post(sessions::archive_session))
         .route("/sessions/{session}/stop", post(sessions::stop_session))
         .route("/sessions/{session}/retry", post(sessions::retry_session))
+        .route("/sessions/{session}/checkpoints", get(checkpoints::list_checkpoints))
+        .route("/sessions/{session}/rewind", post(checkpoints::rewind_session))
+        .route("/sessions/{session}/fork", post(checkpoints::fork_session))
         .route("/sessions/{session}/prompts", get(prompts::list_prompts).post(prompts::create_prompt))
         .route(
             "/sessions/{session}/prompts/{prompt}",

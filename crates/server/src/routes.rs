@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod blobs;
+pub(crate) mod checkpoints;
 pub(crate) mod credentials;
 pub(crate) mod diff;
 pub(crate) mod environments;

@@ -179,6 +179,7 @@ fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> Result<S
         environment: config.sandbox.environment.clone().into_iter().collect(),
         warm_sandboxes: config.sandbox.warm,
         idle: (config.sandbox.idle_seconds > 0).then(|| Duration::from_secs(config.sandbox.idle_seconds)),
+        checkpoint_every: Duration::from_secs(config.sandbox.checkpoint_seconds.max(1)),
         caches: CacheLimits {
             entries: config.setup.cache_entries,
             bytes: config.setup.cache_bytes,

@@ -2,14 +2,20 @@
 //!
 //! ```text
 //!  checkpoint.sh (in the sandbox) ─▶ commit ─▶ git bundle on stdout ─▶ scratch file
-//!                                                        ─▶ session repository ─▶ diff, counts
+//!                                      ─▶ session repository ─▶ at rest: its branch ─▶ diff, counts
 //! ```
+//!
+//! In the middle of a turn the session's branch stays where it is, in the sandbox and outside: what is
+//! recorded there is kept beside it, and the branch is brought along at the turn's end, or when a
+//! sandbox has to begin with it.
 //!
 //! The sandbox may claim any content; that is its work. It cannot choose where the bundle lands, how
 //! large it may be, or what the diff between two commits is.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use git_proxy::IDENTITY;
 use protocol::event::{Checkpoint, EventBody, SessionError};
 use protocol::hands::{ExecEvent, ExecSpec, Hands as _, HandsError};
 use protocol::ids::ExecId;
@@ -28,6 +34,34 @@ const MAX_BUNDLE: u64 = 1024 * 1024 * 1024;
 
 /// How much a command's text is kept of.
 const MAX_TEXT: usize = 64 * 1024;
+
+/// The newest commit that the session repository has of the workspace: the session's driver and the turn
+/// that runs know the same. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Tip(Arc<Mutex<String>>);
+
+impl Tip {
+    pub(crate) fn new(commit: String) -> Self {
+        Self(Arc::new(Mutex::new(commit)))
+    }
+
+    pub(crate) fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set(&self, commit: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = commit;
+    }
+}
+
+/// When the workspace is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// In the middle of a turn.
+    Batch,
+    /// Between turns.
+    Rest,
+}
 
 /// A recorded state.
 pub(crate) struct Taken {
@@ -70,46 +104,85 @@ pub(crate) fn failure(error: &CheckpointError) -> EventBody {
 }
 
 /// Records the workspace and brings it into the session repository. `tip` is the newest commit that
-/// the repository has.
+/// the repository has. In the middle of a turn nothing is recorded where nothing changed.
 pub(crate) async fn take(
     shared: &Shared,
     facts: &SessionView,
     sandbox: &LiveSandbox,
-    tip: &str,
+    (tip, moment): (&str, Moment),
     prompt: &str,
-) -> Result<Taken, CheckpointError> {
-    let commit = commit_inside(facts, sandbox, tip, prompt).await?;
+) -> Result<Option<Taken>, CheckpointError> {
+    let repositories = &shared.repositories;
+    let link = repositories.newest_link(facts.id).await?;
+    let commit = commit_inside(facts, sandbox, (tip, moment, link.as_deref()), prompt).await?;
+    if moment == Moment::Batch && commit == tip {
+        return Ok(None);
+    }
     let number = u64::try_from(shared.store.clock().now().as_millisecond()).unwrap_or_default();
-    let checkpoint = if commit == tip {
-        shared.repositories.keep_checkpoint(facts.id, &facts.branch, number).await?
-    } else {
-        let bundle = pull_bundle(shared, facts, sandbox, tip).await?;
-        shared.repositories.import_checkpoint(facts.id, &facts.branch, number, bundle.path()).await?
+    let checkpoint = match repositories.keep_checkpoint(facts.id, number, &commit).await? {
+        Some(checkpoint) => checkpoint,
+        None => {
+            let bundle = pull_bundle(shared, facts, sandbox, (tip, link.as_deref())).await?;
+            repositories.import_checkpoint(facts.id, &facts.branch, number, bundle.path()).await?
+        }
     };
-    let diff = shared.repositories.diff(facts.id, &facts.base, &checkpoint.commit).await?;
-    Ok(Taken { checkpoint, stat: diff.stat })
+    if moment == Moment::Rest {
+        repositories.move_branch(facts.id, &facts.branch, &checkpoint.commit).await?;
+    }
+    let diff = repositories.diff(facts.id, &facts.base, &checkpoint.commit).await?;
+    Ok(Some(Taken { checkpoint, stat: diff.stat }))
 }
 
+/// Lets the files of the workspace be those of a checkpoint; what git ignores stays. The workspace has to be
+/// recorded as it is just before.
+pub(crate) async fn put_back(
+    facts: &SessionView,
+    sandbox: &LiveSandbox,
+    commit: &str,
+) -> Result<(), CheckpointError> {
+    let env = [("WORKSPACE", workspace_path(facts)), ("COMMIT", commit.to_owned())];
+    run_inside(sandbox, include_str!("put_back.sh"), env.into()).await.map(drop)
+}
+
+/// Makes the commit in the sandbox; it is `tip` where nothing changed in the middle of a turn.
 async fn commit_inside(
     facts: &SessionView,
     sandbox: &LiveSandbox,
-    tip: &str,
+    (tip, moment, link): (&str, Moment, Option<&str>),
     prompt: &str,
 ) -> Result<String, CheckpointError> {
     let message = format!("{}\n\nPatchyard-Session: {}", crate::names::title(prompt), facts.id);
-    let argv = ["sh", "-c", include_str!("checkpoint.sh")].map(ToOwned::to_owned).into();
+    let env = [
+        ("WORKSPACE", workspace_path(facts)),
+        ("BRANCH", facts.branch.clone()),
+        ("TIP", tip.to_owned()),
+        ("MESSAGE", message),
+        ("REPOSITORY", REPOSITORY_MOUNT.to_owned()),
+        ("MOMENT", if moment == Moment::Batch { "batch" } else { "rest" }.to_owned()),
+        ("LINK", link.unwrap_or_default().to_owned()),
+    ];
+    let identity = IDENTITY.map(|(name, value)| (name, value.to_owned()));
+    let out =
+        run_inside(sandbox, include_str!("checkpoint.sh"), env.into_iter().chain(identity).collect()).await?;
+    let text = String::from_utf8_lossy(&out);
+    let text = text.split_ascii_whitespace().next().unwrap_or_default();
+    let is_commit = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_commit {
+        Ok(text.to_owned())
+    } else {
+        Err(CheckpointError::NoCommit(text.chars().take(80).collect()))
+    }
+}
+
+/// Runs a script of ours in the sandbox; what it printed.
+async fn run_inside(
+    sandbox: &LiveSandbox,
+    script: &str,
+    env: Vec<(&str, String)>,
+) -> Result<Vec<u8>, CheckpointError> {
+    let argv = ["sh", "-c", script].map(ToOwned::to_owned).into();
     let spec = ExecSpec {
-        env: [
-            ("WORKSPACE", workspace_path(facts)),
-            ("BRANCH", facts.branch.clone()),
-            ("TIP", tip.to_owned()),
-            ("MESSAGE", message),
-            ("REPOSITORY", REPOSITORY_MOUNT.to_owned()),
-        ]
-        .into_iter()
-        .chain(IDENTITY.map(|(name, value)| (name, value.to_owned())))
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect(),
+        env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         timeout: Some(Duration::from_secs(120)),
         ..ExecSpec::new(ExecId::from(Ulid::generate()), argv, "/")
     };
@@ -122,33 +195,23 @@ async fn commit_inside(
             ExecEvent::Exited(end) => break end,
         }
     };
-    let text = String::from_utf8_lossy(&out).trim().to_owned();
-    if !end.is_success() {
-        let words = String::from_utf8_lossy(&err);
-        let line = words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");
-        return Err(CheckpointError::Inside(line.chars().take(300).collect()));
+    if end.is_success() {
+        return Ok(out);
     }
-    let is_commit = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_commit { Ok(text) } else { Err(CheckpointError::NoCommit(text.chars().take(80).collect())) }
+    let words = String::from_utf8_lossy(&err);
+    let line = words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");
+    Err(CheckpointError::Inside(line.chars().take(300).collect()))
 }
-
-/// Who commits what the agent left uncommitted.
-pub(crate) const IDENTITY: [(&str, &str); 4] = [
-    ("GIT_AUTHOR_NAME", "patchyard"),
-    ("GIT_AUTHOR_EMAIL", "patchyard@localhost"),
-    ("GIT_COMMITTER_NAME", "patchyard"),
-    ("GIT_COMMITTER_EMAIL", "patchyard@localhost"),
-];
 
 async fn pull_bundle(
     shared: &Shared,
     facts: &SessionView,
     sandbox: &LiveSandbox,
-    tip: &str,
+    (tip, link): (&str, Option<&str>),
 ) -> Result<tempfile::NamedTempFile, CheckpointError> {
     let file = tempfile::NamedTempFile::new_in(&shared.config.scratch).map_err(CheckpointError::Scratch)?;
     let mut writer = tokio::fs::File::from_std(file.reopen().map_err(CheckpointError::Scratch)?);
-    let argv = vec![
+    let mut argv: Vec<String> = vec![
         "git".into(),
         "--git-dir=/var/lib/patchyard/checkpoint.git".into(),
         "bundle".into(),
@@ -156,8 +219,10 @@ async fn pull_bundle(
         "--quiet".into(),
         "-".into(),
         format!("refs/heads/{}", facts.branch),
+        "refs/patchyard/link".into(),
         format!("^{tip}"),
     ];
+    argv.extend(link.map(|link| format!("^{link}")));
     let exec = ExecId::from(Ulid::generate());
     let spec = ExecSpec { timeout: Some(Duration::from_secs(120)), ..ExecSpec::new(exec, argv, "/") };
     let mut execution = sandbox.link.start(spec).await?;

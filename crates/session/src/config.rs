@@ -41,6 +41,8 @@ pub struct SessionConfig {
     pub environment: Vec<(String, String)>,
     /// How long a session may rest before its sandbox is put away; for ever without.
     pub idle: Option<Duration>,
+    /// How long a turn goes on at most without a record of its files.
+    pub checkpoint_every: Duration,
     /// How long things may take.
     pub deadlines: Deadlines,
 }

@@ -131,6 +131,7 @@ impl Sessions {
             head: imported.head,
             base: imported.base,
             branch,
+            fork: None,
         };
         let prompt = PromptId::from(Ulid::generate());
         Ok(self.shared.store.create_session(id, created, prompt, new.prompt, new.key).await?)

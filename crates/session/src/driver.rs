@@ -20,6 +20,7 @@ mod job;
 mod prepare;
 mod queue;
 mod request;
+mod rewind;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,7 @@ use store::StoreError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::checkpoint::Tip;
 use crate::machine::{Input, Machine, Wants};
 use crate::port::Wish;
 use crate::recover;
@@ -46,6 +48,7 @@ pub(crate) use handle::{Look, Request};
 use hibernate::Rests;
 use job::Job;
 use prepare::Preparing;
+pub(crate) use rewind::find as checkpoint_at;
 
 /// Requests that wait for one driver before callers wait too.
 const REQUESTS: usize = 64;
@@ -83,7 +86,7 @@ pub(crate) struct Driver {
     /// The fixed facts of the session: base, branch, image, agent.
     facts: Arc<SessionView>,
     /// The newest commit that the session repository has of the workspace.
-    tip: String,
+    tip: Tip,
     queue: PromptQueue,
     agent: Option<Box<dyn Agent>>,
     sandbox: Option<LiveSandbox>,
@@ -162,7 +165,7 @@ impl Driver {
             epoch,
             machine,
             facts: Arc::new(facts),
-            tip,
+            tip: Tip::new(tip),
             queue,
             agent: None,
             sandbox: found.sandbox,

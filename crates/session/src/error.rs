@@ -1,7 +1,7 @@
 //! What a session refuses or cannot do.
 
 use protocol::hands::HandsError;
-use protocol::ids::{PromptId, QuestionId, SessionId, ShellId};
+use protocol::ids::{PromptId, QuestionId, Seq, SessionId, ShellId};
 use store::StoreError;
 
 use crate::credentials::CredentialError;
@@ -50,6 +50,21 @@ pub enum SessionError {
     /// The answer is none of the options.
     #[error("`{given}` is no answer to this question; choose one of {options}")]
     NoSuchOption { given: String, options: String },
+    /// Something runs.
+    #[error("session {0} is at work; stop it first")]
+    Busy(SessionId),
+    /// There is no such state to go back to.
+    #[error("event {0} is no checkpoint of this session; `sessions checkpoints` lists them")]
+    NoCheckpoint(Seq),
+    /// Neither files nor conversation.
+    #[error("neither files nor conversation are to go back; choose one of them, or both")]
+    NothingToRewind,
+    /// The conversation is the agent's own.
+    #[error("the agent `{0}` keeps its conversation to itself; only the files can go back")]
+    OwnMemory(String),
+    /// The files could not be put back.
+    #[error("the session could not go back: {0}; what it had is recorded as its newest checkpoint")]
+    Rewind(String),
     /// The sandbox has the only copy of some work.
     #[error("the workspace of session {0} could not be recorded, and its sandbox has the only copy")]
     Unrecorded(SessionId),

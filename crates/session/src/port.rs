@@ -11,6 +11,7 @@ use store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::networks::Networks;
+use crate::recorder::Batches;
 use crate::registry::Shared;
 
 /// A question on its way to the driver.
@@ -37,6 +38,7 @@ pub(crate) struct SessionPort {
     cause: Seq,
     wishes: mpsc::Sender<Wish>,
     networks: Arc<Networks>,
+    batches: Batches,
 }
 
 impl SessionPort {
@@ -50,17 +52,24 @@ impl SessionPort {
         wishes: mpsc::Sender<Wish>,
     ) -> Self {
         let (store, networks) = (shared.store.clone(), Arc::clone(&shared.networks));
-        Self { store, session, epoch, turn, cause, wishes, networks }
+        Self { store, session, epoch, turn, cause, wishes, networks, batches: Batches::new() }
+    }
+
+    /// Where the calls of the turn are.
+    pub(crate) fn batches(&self) -> &Batches {
+        &self.batches
     }
 }
 
 #[async_trait]
 impl AgentPort for SessionPort {
     async fn append(&self, bodies: Vec<EventBody>) -> Result<Seq, PortError> {
-        self.store
-            .append(self.session, self.epoch, Some(self.turn), Some(self.cause), bodies)
-            .await
-            .map_err(port_error)
+        self.batches.settled(&bodies).await;
+        let (turn, cause) = (Some(self.turn), Some(self.cause));
+        let written = self.store.append(self.session, self.epoch, turn, cause, bodies.clone()).await;
+        let seq = written.map_err(port_error)?;
+        self.batches.note(&bodies);
+        Ok(seq)
     }
 
     fn live(&self, delta: LiveDelta) {

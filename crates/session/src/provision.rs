@@ -50,6 +50,9 @@ pub(crate) async fn sandbox(
     sandbox: SandboxId,
     fresh: bool,
 ) -> Result<(LiveSandbox, Arc<Plan>), String> {
+    // What a turn left that was lost with its sandbox is beside the branch.
+    let moved = shared.repositories.move_branch(facts.id, &facts.branch, tip).await;
+    moved.map_err(|error| format!("the session's branch could not be brought to its checkpoint: {error}"))?;
     // A sandbox that was lost after it stood on the layer may have left a newer checkpoint.
     let saved = facts.saved.as_ref().filter(|saved| !fresh && saved.commit == tip);
     let saved = saved.and_then(|saved| saved.layers.last().copied());

@@ -202,8 +202,6 @@ impl Sessions {
     pub async fn delete(&self, id: SessionId) -> Result<(), SessionError> {
         let handle = self.handle(id).await?;
         handle.delete().await?;
-        let (audit, now) = (self.shared.config.audit.clone(), self.shared.store.clock().now().into());
-        let _ = tokio::task::spawn_blocking(move || networks::retention::deleted(&audit, id, now)).await;
         self.live.lock().await.remove(&id);
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! One turn: the agent works, then the workspace is recorded and its branch pushed.
+//! One turn: the agent works, and the workspace is recorded now and then; in the end it is recorded once
+//! more, and its branch pushed.
 
 use std::sync::Arc;
 
@@ -9,11 +10,12 @@ use protocol::status::{StopReason, TurnStatus};
 use protocol::view::SessionView;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{self, CheckpointError};
+use crate::checkpoint::{self, CheckpointError, Moment, Tip};
 use crate::driver::LiveSandbox;
 use crate::port::SessionPort;
 use crate::provision;
 use crate::push::{self, Plan};
+use crate::recorder;
 use crate::registry::Shared;
 
 /// What a turn works with.
@@ -23,7 +25,7 @@ pub(crate) struct Context {
     pub(crate) epoch: Epoch,
     pub(crate) sandbox: LiveSandbox,
     /// The newest commit of the workspace that the session repository has.
-    pub(crate) tip: String,
+    pub(crate) tip: Tip,
 }
 
 /// What a turn leaves.
@@ -32,8 +34,8 @@ pub(crate) struct TurnDone {
     pub(crate) agent: Option<Box<dyn Agent>>,
     /// How it ended.
     pub(crate) end: TurnEnd,
-    /// The new tip, where the workspace was recorded.
-    pub(crate) tip: Option<String>,
+    /// Whether its files are recorded as it left them.
+    pub(crate) recorded: bool,
 }
 
 /// Runs a turn to its end. The checkpoint is part of it: who waits for the turn sees its diff.
@@ -52,13 +54,20 @@ pub(crate) async fn run(
     };
     let (agent, end) = match made {
         Ok(mut agent) => {
-            let end = agent.turn(input, &port, stop).await;
+            let over = CancellationToken::new();
+            let work = async {
+                let end = agent.turn(input, &port, stop).await;
+                over.cancel();
+                end
+            };
+            let record = recorder::run(&context, (turn, &message), port.batches(), (&over, &stopped));
+            let (end, ()) = tokio::join!(work, record);
             (Some(agent), end)
         }
         Err(reason) => (None, TurnEnd::failed(StopReason::Agent, reason)),
     };
-    let tip = log_record(&context, turn, &message, !stopped.is_cancelled()).await;
-    TurnDone { agent, end, tip }
+    let recorded = log_record(&context, turn, &message, !stopped.is_cancelled()).await;
+    TurnDone { agent, end, recorded }
 }
 
 /// What is left of a turn that had to be killed: nothing that runs, and a record of the files.
@@ -66,11 +75,11 @@ pub(crate) async fn after_kill(context: Context, turn: TurnId) -> TurnDone {
     if let Err(error) = context.sandbox.link.kill_all().await {
         tracing::warn!(session = %context.facts.id, %error, "what the turn left running could not be killed");
     }
-    let tip = log_record(&context, turn, &context.facts.title, false).await;
-    TurnDone { agent: None, end: TurnEnd::interrupted(), tip }
+    let recorded = log_record(&context, turn, &context.facts.title, false).await;
+    TurnDone { agent: None, end: TurnEnd::interrupted(), recorded }
 }
 
-/// Records the workspace: the new tip, and the events that tell of it or of what went wrong.
+/// Records the workspace between turns: the new tip, and the events that tell of it or of what went wrong.
 pub(crate) async fn record(
     shared: &Shared,
     facts: &SessionView,
@@ -78,9 +87,10 @@ pub(crate) async fn record(
     tip: &str,
     message: &str,
 ) -> (Option<String>, Vec<EventBody>) {
-    let work = checkpoint::take(shared, facts, sandbox, tip, message);
+    let work = checkpoint::take(shared, facts, sandbox, (tip, Moment::Rest), message);
     match tokio::time::timeout(shared.config.deadlines.checkpoint, work).await {
-        Ok(Ok(taken)) => {
+        Ok(Ok(None)) => (Some(tip.to_owned()), Vec::new()),
+        Ok(Ok(Some(taken))) => {
             let tip = taken.checkpoint.commit.clone();
             (Some(tip), vec![EventBody::Checkpoint(taken.checkpoint), EventBody::DiffStat(taken.stat)])
         }
@@ -89,12 +99,13 @@ pub(crate) async fn record(
     }
 }
 
-/// Records the workspace, and pushes its branch where that is wanted and the turn was not stopped.
-async fn log_record(context: &Context, turn: TurnId, message: &str, may_push: bool) -> Option<String> {
+/// Records the workspace, and pushes its branch where that is wanted and the turn was not stopped. Whether
+/// it is recorded.
+async fn log_record(context: &Context, turn: TurnId, message: &str, may_push: bool) -> bool {
     let Context { shared, facts, epoch, sandbox, tip } = context;
-    let (tip, mut bodies) = record(shared, facts, sandbox, tip, message).await;
-    let plan = match tip.as_deref().filter(|_| may_push) {
-        Some(tip) => push::plan(shared, facts.id, tip).await,
+    let (taken, mut bodies) = record(shared, facts, sandbox, &tip.get(), message).await;
+    let plan = match taken.as_deref().filter(|_| may_push) {
+        Some(taken) => push::plan(shared, facts.id, taken).await,
         None => None,
     };
     bodies.extend(plan.as_ref().map(Plan::event));
@@ -103,13 +114,14 @@ async fn log_record(context: &Context, turn: TurnId, message: &str, may_push: bo
         let ended = push::run(shared, facts.id, &facts.branch, plan).await;
         written = shared.store.append(facts.id, *epoch, Some(turn), None, vec![ended]).await;
     }
-    match written {
-        Ok(_) => tip,
-        Err(error) => {
-            tracing::warn!(session = %facts.id, %error, "a checkpoint or its push could not be logged");
-            None
-        }
+    if let Err(error) = written {
+        tracing::warn!(session = %facts.id, %error, "a checkpoint or its push could not be logged");
+        return false;
     }
+    if let Some(taken) = &taken {
+        tip.set(taken.clone());
+    }
+    taken.is_some()
 }
 
 /// The event of a turn's end.

@@ -16,6 +16,11 @@ pub enum StoreError {
     /// The idempotency key was used with other content.
     #[error("this idempotency key was used before with other content; use a new key for a new request")]
     KeyReused,
+    /// Somebody reads an older state, which keeps the write-ahead log as it is.
+    #[error(
+        "what was deleted is still in the write-ahead log, since somebody reads from it; it goes with the next try"
+    )]
+    StillRead,
     /// There is no such environment.
     #[error("there is no environment {0}")]
     NoEnvironment(EnvironmentId),

@@ -98,7 +98,7 @@ impl Store {
         let at = self.inner.clock.now();
         let inner = Arc::clone(&self.inner);
         self.write(move |write| {
-            let head = append_prepared(write, &inner, session, Some(epoch), at, (turn, causation), prepared)?;
+            let head = append_prepared(write, &inner, session, epoch, at, (turn, causation), prepared)?;
             let seq = head.seq;
             write.heads.insert(session, head);
             Ok(seq)
@@ -131,7 +131,7 @@ impl Store {
                 return Err(StoreError::QueueFull(MAX_QUEUED_PROMPTS));
             }
             write.heads.insert(session, head);
-            let head = append_prepared(write, &inner, session, Some(epoch), at, (None, None), prepared)?;
+            let head = append_prepared(write, &inner, session, epoch, at, (None, None), prepared)?;
             let answer = (prompt, head.seq);
             if let Some(seen) = &idempotency {
                 seen.remember(write.connection, &session.to_string(), at, &answer)?;
@@ -177,14 +177,25 @@ impl Store {
         session: SessionId,
         kind: &'static str,
     ) -> Result<Vec<Event>, StoreError> {
+        self.events_of_kinds(session, &[kind]).await
+    }
+
+    /// All events of some kinds, in order; none where there is no such session.
+    pub async fn events_of_kinds(
+        &self,
+        session: SessionId,
+        kinds: &[&'static str],
+    ) -> Result<Vec<Event>, StoreError> {
+        let kinds = kinds.to_vec();
         self.read(move |connection, inner| {
-            let mut statement = connection.prepare_cached(
+            let places = vec!["?"; kinds.len()].join(", ");
+            let mut statement = connection.prepare_cached(&format!(
                 "SELECT seq, at, epoch, kind, turn, causation, body, blob FROM events
-                 WHERE session = ?1 AND kind = ?2 ORDER BY seq",
-            )?;
-            let rows = statement
-                .query_map(params![session.to_string(), kind], StoredEvent::read)?
-                .collect::<Result<Vec<_>, _>>()?;
+                 WHERE session = ? AND kind IN ({places}) ORDER BY seq"
+            ))?;
+            let id = session.to_string();
+            let values = rusqlite::params_from_iter(std::iter::once(id.as_str()).chain(kinds));
+            let rows = statement.query_map(values, StoredEvent::read)?.collect::<Result<Vec<_>, _>>()?;
             if rows.is_empty() {
                 return Ok(Vec::new());
             }
@@ -253,29 +264,36 @@ impl StoredEvent {
     }
 }
 
-/// Appends to the session's log inside the writer. Without an epoch it begins the log.
+/// Appends to the session's log inside the writer, if this is the newest epoch.
 pub(crate) fn append_prepared(
     write: &mut Write<'_>,
     inner: &Inner,
     session: SessionId,
-    epoch: Option<Epoch>,
+    given: Epoch,
+    at: Timestamp,
+    place: (Option<TurnId>, Option<Seq>),
+    prepared: Vec<Prepared>,
+) -> Result<Head, StoreError> {
+    let head = take_head(write, inner, session)?;
+    if head.epoch != given {
+        let newest = head.epoch;
+        write.heads.insert(session, head);
+        inner.fenced.fetch_add(1, Ordering::Relaxed);
+        return Err(StoreError::Fenced { session, given, newest });
+    }
+    append_to(write, inner, session, Some(head), at, place, prepared)
+}
+
+/// Appends after a head; without one it begins the log.
+pub(crate) fn append_to(
+    write: &mut Write<'_>,
+    inner: &Inner,
+    session: SessionId,
+    mut head: Option<Head>,
     at: Timestamp,
     (turn, causation): (Option<TurnId>, Option<Seq>),
     prepared: Vec<Prepared>,
 ) -> Result<Head, StoreError> {
-    let mut head = match epoch {
-        None => None,
-        Some(given) => {
-            let head = take_head(write, inner, session)?;
-            if head.epoch != given {
-                let newest = head.epoch;
-                write.heads.insert(session, head);
-                inner.fenced.fetch_add(1, Ordering::Relaxed);
-                return Err(StoreError::Fenced { session, given, newest });
-            }
-            Some(head)
-        }
-    };
     let mut events = Vec::with_capacity(prepared.len());
     for piece in prepared {
         let seq = head.as_ref().map_or(1, |head| head.seq + 1);

@@ -15,7 +15,7 @@ use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::hub::{Hub, Notice, Subscription};
-use crate::seal::master_key;
+use crate::seal::{SealKey, master_key};
 use crate::writer::{Write, Writer};
 use crate::{schema, sessions};
 
@@ -32,7 +32,7 @@ pub struct Store {
 }
 
 pub(crate) struct Inner {
-    writer: Writer,
+    pub(crate) writer: Writer,
     readers: Mutex<Vec<Connection>>,
     free_readers: Semaphore,
     path: PathBuf,
@@ -51,13 +51,27 @@ impl Store {
     ///
     /// Fails when another process has the directory, or a newer version wrote it.
     pub fn open(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
+        Self::open_with(dir, clock, |master| master)
+    }
+
+    /// Opens a directory of which nothing is sealed, for a test that looks for what sealing hides.
+    #[cfg(feature = "unsealed")]
+    pub fn open_unsealed(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
+        Self::open_with(dir, clock, SealKey::off)
+    }
+
+    fn open_with(
+        dir: &Path,
+        clock: Clock,
+        sealing: impl FnOnce(SealKey) -> SealKey,
+    ) -> Result<Self, StoreError> {
         fs::create_dir_all(dir).map_err(|source| StoreError::io("create", dir, source))?;
         let lock = lock(&dir.join("patchyard.lock"))?;
         let path = dir.join("patchyard.db");
         let mut connection =
             connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         schema::migrate(&mut connection, &path)?;
-        let master = master_key(&dir.join("master.key"))?;
+        let master = sealing(master_key(&dir.join("master.key"))?);
         let hub = Arc::new(Hub::new());
         let (writer, _thread) = Writer::start(connection, Arc::clone(&hub))
             .map_err(|source| StoreError::io("start the writer of", &path, source))?;

@@ -20,7 +20,12 @@ use crate::error::StoreError;
 const KEY_LEN: usize = 32;
 
 /// A key that seals and opens.
-pub(crate) struct SealKey(LessSafeKey);
+pub(crate) struct SealKey {
+    key: LessSafeKey,
+    /// Only ever set for a test that looks for what sealing hides.
+    #[cfg(feature = "unsealed")]
+    off: bool,
+}
 
 /// Fills an array from the system's random source.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], StoreError> {
@@ -34,26 +39,51 @@ impl SealKey {
     /// A key from its bytes.
     pub(crate) fn new(bytes: &[u8]) -> Result<Self, StoreError> {
         let key = UnboundKey::new(&AES_256_GCM_SIV, bytes).map_err(|_| StoreError::Unsealable("a key"))?;
-        Ok(Self(LessSafeKey::new(key)))
+        Ok(Self {
+            key: LessSafeKey::new(key),
+            #[cfg(feature = "unsealed")]
+            off: false,
+        })
+    }
+
+    /// One that leaves everything as it is.
+    #[cfg(feature = "unsealed")]
+    pub(crate) fn off(self) -> Self {
+        Self { off: true, ..self }
     }
 
     /// A new data key, and its bytes sealed with this one.
     pub(crate) fn new_data_key(&self, context: &str) -> Result<(Self, Vec<u8>), StoreError> {
         let bytes = random::<KEY_LEN>()?;
-        Ok((Self::new(&bytes)?, self.seal(context, &bytes)?))
+        Ok((self.like(Self::new(&bytes)?), self.seal(context, &bytes)?))
     }
 
     /// The data key that [`Self::new_data_key`] sealed.
     pub(crate) fn open_data_key(&self, context: &str, sealed: &[u8]) -> Result<Self, StoreError> {
-        Self::new(&self.open(context, sealed, "a session's key")?)
+        Ok(self.like(Self::new(&self.open(context, sealed, "a session's key")?)?))
+    }
+
+    #[cfg(feature = "unsealed")]
+    fn like(&self, key: Self) -> Self {
+        if self.off { key.off() } else { key }
+    }
+
+    #[cfg(not(feature = "unsealed"))]
+    #[allow(clippy::unused_self, reason = "the other one uses it")]
+    fn like(&self, key: Self) -> Self {
+        key
     }
 
     /// Nonce, then ciphertext and tag.
     pub(crate) fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
+        #[cfg(feature = "unsealed")]
+        if self.off {
+            return Ok(plain.to_vec());
+        }
         let nonce = random::<NONCE_LEN>()?;
         let mut sealed = Vec::with_capacity(NONCE_LEN + plain.len() + AES_256_GCM_SIV.tag_len());
         sealed.extend_from_slice(plain);
-        self.0
+        self.key
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut sealed)
             .map_err(|_| StoreError::Unsealable("a text to seal"))?;
         sealed.splice(0..0, nonce);
@@ -67,11 +97,15 @@ impl SealKey {
         sealed: &[u8],
         what: &'static str,
     ) -> Result<Vec<u8>, StoreError> {
+        #[cfg(feature = "unsealed")]
+        if self.off {
+            return Ok(sealed.to_vec());
+        }
         let (nonce, text) = sealed.split_at_checked(NONCE_LEN).ok_or(StoreError::Unsealable(what))?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| StoreError::Unsealable(what))?;
         let mut text = text.to_vec();
         let length = self
-            .0
+            .key
             .open_in_place(nonce, Aad::from(context), &mut text)
             .map_err(|_| StoreError::Unsealable(what))?
             .len();

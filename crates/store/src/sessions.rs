@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use protocol::event::{EventBody, SessionCreated};
-use protocol::ids::{Epoch, PromptId, SessionId};
+use protocol::ids::{Epoch, PromptId, SessionId, TurnId};
 use protocol::prompt::Delivery;
 use protocol::view::SessionView;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -75,37 +75,38 @@ impl Store {
         text: String,
         idempotency: Option<IdempotencyKey>,
     ) -> Result<Accepted<SessionView>, StoreError> {
-        let (key, sealed_key) = self.inner.keys.create(id)?;
         let bodies = vec![
             EventBody::SessionCreated(created),
             EventBody::PromptQueued { prompt, text, delivery: Delivery::Next },
         ];
-        let prepared = self.prepare(id, key, bodies).await?;
-        let at = self.inner.clock.now();
-        let inner = Arc::clone(&self.inner);
-        let made = self
-            .write(move |write| {
-                if let Some(seen) = &idempotency
-                    && let Some(earlier) = seen.lookup::<SessionId>(write.connection)?
-                {
-                    return Ok(Err(earlier));
-                }
-                write
-                    .connection
-                    .prepare_cached(
-                        "INSERT INTO sessions (id, epoch, head, data_key, view) VALUES (?1, 0, 0, ?2, x'')",
-                    )?
-                    .execute(params![id.to_string(), sealed_key])?;
-                let head = crate::log::append_prepared(write, &inner, id, None, at, (None, None), prepared)?;
-                let view = head.view.clone();
-                if let Some(seen) = &idempotency {
-                    seen.remember(write.connection, &id.to_string(), at, &id)?;
-                }
-                // Only what is in the savepoint for good may be remembered here.
-                write.heads.insert(id, head);
-                Ok(Ok(view))
-            })
-            .await;
+        self.begin_session(id, vec![(None, bodies)], None, idempotency).await
+    }
+
+    /// Makes a session that begins with what another one's log says: `session.created`, then groups of
+    /// events, each of a turn or of none, all in one transaction. The blobs that they name are copied.
+    pub async fn fork_session(
+        &self,
+        id: SessionId,
+        from: SessionId,
+        groups: Vec<(Option<TurnId>, Vec<EventBody>)>,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Result<Accepted<SessionView>, StoreError> {
+        self.begin_session(id, groups, Some(from), idempotency).await
+    }
+
+    async fn begin_session(
+        &self,
+        id: SessionId,
+        groups: Vec<(Option<TurnId>, Vec<EventBody>)>,
+        from: Option<SessionId>,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Result<Accepted<SessionView>, StoreError> {
+        let (key, sealed_key) = self.inner.keys.create(id)?;
+        let prepared = self.prepare_groups(id, key, groups, from).await;
+        let made = match prepared {
+            Ok(prepared) => self.insert_session(id, sealed_key, prepared, idempotency).await,
+            Err(error) => Err(error),
+        };
         match made {
             Ok(Ok(answer)) => Ok(Accepted { answer, repeated: false }),
             Ok(Err(earlier)) => {
@@ -117,6 +118,72 @@ impl Store {
                 Err(error)
             }
         }
+    }
+
+    async fn prepare_groups(
+        &self,
+        id: SessionId,
+        key: Arc<SealKey>,
+        groups: Vec<(Option<TurnId>, Vec<EventBody>)>,
+        from: Option<SessionId>,
+    ) -> Result<Vec<(Option<TurnId>, Vec<Prepared>)>, StoreError> {
+        if let Some(from) = from {
+            let theirs = self.key(from).await?;
+            let bodies = groups.iter().flat_map(|(_, bodies)| bodies);
+            let blobs: Vec<String> = bodies.filter_map(named_blob).collect();
+            let (inner, key) = (Arc::clone(&self.inner), Arc::clone(&key));
+            let copied = tokio::task::spawn_blocking(move || {
+                for blob in blobs {
+                    let bytes = inner.blobs.get(from, &theirs, &blob)?;
+                    inner.blobs.put(id, &key, &bytes)?;
+                }
+                Ok::<_, StoreError>(())
+            });
+            copied.await.map_err(|_| StoreError::Closed)??;
+        }
+        let mut prepared = Vec::with_capacity(groups.len());
+        for (turn, bodies) in groups {
+            prepared.push((turn, self.prepare(id, Arc::clone(&key), bodies).await?));
+        }
+        Ok(prepared)
+    }
+
+    /// The inner error is the session that the key made before.
+    async fn insert_session(
+        &self,
+        id: SessionId,
+        sealed_key: Vec<u8>,
+        groups: Vec<(Option<TurnId>, Vec<Prepared>)>,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Result<Result<SessionView, SessionId>, StoreError> {
+        let (inner, at) = (Arc::clone(&self.inner), self.inner.clock.now());
+        self.write(move |write| {
+            if let Some(seen) = &idempotency
+                && let Some(earlier) = seen.lookup::<SessionId>(write.connection)?
+            {
+                return Ok(Err(earlier));
+            }
+            write
+                .connection
+                .prepare_cached(
+                    "INSERT INTO sessions (id, epoch, head, data_key, view) VALUES (?1, 0, 0, ?2, x'')",
+                )?
+                .execute(params![id.to_string(), sealed_key])?;
+            let mut head = None;
+            for (turn, prepared) in groups {
+                head =
+                    Some(crate::log::append_to(write, &inner, id, head.take(), at, (turn, None), prepared)?);
+            }
+            let head = head.ok_or(StoreError::NoSession(id))?;
+            let view = head.view.clone();
+            if let Some(seen) = &idempotency {
+                seen.remember(write.connection, &id.to_string(), at, &id)?;
+            }
+            // Only what is in the savepoint for good may be remembered here.
+            write.heads.insert(id, head);
+            Ok(Ok(view))
+        })
+        .await
     }
 
     /// Becomes the one writer of a session: every older epoch is fenced from here on.
@@ -185,7 +252,8 @@ impl Store {
         .await
     }
 
-    /// Deletes a session: its key first of all, then events, blobs and what was answered for it.
+    /// Deletes a session: from here on nobody sees it or writes to it, and with its key nothing of it can be
+    /// read. What is left of it is for [`Self::erase`].
     pub async fn delete_session(&self, session: SessionId) -> Result<(), StoreError> {
         self.write(move |write| {
             write.heads.remove(&session);
@@ -199,7 +267,15 @@ impl Store {
             Ok(())
         })
         .await?;
-        self.forget(session).await
+        self.inner.keys.forget(session);
+        Ok(())
+    }
+
+    /// Removes the blobs of a session that was deleted, and what the write-ahead log has of it; to be tried
+    /// again after an error.
+    pub async fn erase(&self, session: SessionId) -> Result<(), StoreError> {
+        self.forget(session).await?;
+        if self.inner.writer.truncate().await? { Ok(()) } else { Err(StoreError::StillRead) }
     }
 
     /// Removes what a session that is not there has beside the database.
@@ -223,7 +299,9 @@ impl Store {
             }
             Ok(())
         })
-        .await
+        .await?;
+        // Also what a deletion wrote that a crash cut short.
+        self.inner.writer.truncate().await.map(drop)
     }
 
     /// Serialises, seals, and moves what is too long for a row into blobs.
@@ -248,6 +326,14 @@ impl Store {
             return Ok(key);
         }
         self.read(move |connection, inner| inner.keys.of(connection, session)).await
+    }
+}
+
+/// The blob that an event names, besides one for its own body.
+fn named_blob(body: &EventBody) -> Option<String> {
+    match body {
+        EventBody::ToolResult(result) => Some(result.full_output.as_ref()?.blob.clone()),
+        _ => None,
     }
 }
 

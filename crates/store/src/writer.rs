@@ -4,6 +4,9 @@
 //!  jobs ─▶ recv ─▶ BEGIN ─▶ (SAVEPOINT job RELEASE | ROLLBACK)* ─▶ COMMIT ─▶ publish ─▶ answer ─┐
 //!           ▲──────────────────────────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! Between two batches it can be asked to leave nothing in the write-ahead log, where what was deleted
+//! would stay for a while.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,21 +46,28 @@ type Finish = Box<dyn FnOnce(Result<(), String>) + Send>;
 /// Runs in the batch, or learns why it cannot; says whether its changes are to be kept.
 type Job = Box<dyn FnOnce(Result<&mut Write<'_>, &rusqlite::Error>) -> (bool, Finish) + Send>;
 
+/// What the thread is asked for.
+enum Order {
+    Write(Job),
+    /// Move everything out of the write-ahead log and cut it; whether that could be done.
+    Truncate(oneshot::Sender<Result<bool, StoreError>>),
+}
+
 /// Sessions whose heads are kept at most.
 const MAX_HEADS: usize = 4096;
 
 pub(crate) struct Writer {
-    jobs: mpsc::Sender<Job>,
+    orders: mpsc::Sender<Order>,
 }
 
 impl Writer {
     /// Starts the thread; it ends when the last sender is gone.
     pub(crate) fn start(connection: Connection, hub: Arc<Hub>) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (jobs, receiver) = mpsc::channel();
+        let (orders, receiver) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || run(&connection, &hub, &receiver))?;
-        Ok((Self { jobs }, thread))
+        Ok((Self { orders }, thread))
     }
 
     /// Runs a job in the next batch; answers when it is durable.
@@ -83,15 +93,37 @@ impl Writer {
             });
             (keep, finish)
         });
-        self.jobs.send(job).map_err(|_| StoreError::Closed)?;
+        self.orders.send(Order::Write(job)).map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Leaves nothing in the write-ahead log; false while somebody reads from it.
+    pub(crate) async fn truncate(&self) -> Result<bool, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(Order::Truncate(answer)).map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 }
 
-fn run(connection: &Connection, hub: &Hub, jobs: &mpsc::Receiver<Job>) {
+fn run(connection: &Connection, hub: &Hub, orders: &mpsc::Receiver<Order>) {
     let mut heads = HashMap::new();
-    while let Ok(first) = jobs.recv() {
-        let batch = std::iter::once(first).chain(jobs.try_iter()).take(MAX_BATCH);
+    let mut next = None;
+    while let Some(order) = next.take().or_else(|| orders.recv().ok()) {
+        let first = match order {
+            Order::Write(job) => job,
+            Order::Truncate(answer) => {
+                let _ = answer.send(truncate(connection));
+                continue;
+            }
+        };
+        let more = std::iter::from_fn(|| match orders.try_recv().ok()? {
+            Order::Write(job) => Some(job),
+            other => {
+                next = Some(other);
+                None
+            }
+        });
+        let batch = std::iter::once(first).chain(more).take(MAX_BATCH);
         let mut finishes = Vec::new();
         let mut notices = Vec::new();
         let committed = commit(connection, &mut heads, batch, &mut finishes, &mut notices);
@@ -110,6 +142,11 @@ fn run(connection: &Connection, hub: &Hub, jobs: &mpsc::Receiver<Job>) {
             heads.clear();
         }
     }
+}
+
+fn truncate(connection: &Connection) -> Result<bool, StoreError> {
+    let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    Ok(busy == 0)
 }
 
 fn commit(

@@ -1,7 +1,7 @@
 /**
  * Bodies of `/api/v1`, as the server writes them.
  *
- * Written by hand, one to one after `crates/protocol/src/{api,environment,event,sandbox_spec,view,status,problem,usage}.rs`.
+ * Written by hand, one to one after `crates/protocol/src/{api,environment,event,rewind,sandbox_spec,view,status,problem,usage}.rs`.
  * When one of those files changes, change this one; the field names are the contract.
  */
 
@@ -330,11 +330,25 @@ export interface SavedWorkspace {
   bytes: number;
 }
 
+// rewind.rs
+export interface Rewound {
+  /** The seq of a `checkpoint` event. */
+  to: Seq;
+  files: boolean;
+  conversation: boolean;
+}
+
+export interface ForkSession {
+  at: Seq;
+  prompt?: string;
+}
+
 /** Kind to body: the union `EventBody`. */
 export interface EventBodies {
   "session.created": SessionCreated;
   "session.status": StatusChange;
   "session.archived": { archived: boolean };
+  "session.rewound": Rewound;
   "step.started": { step: Step };
   "step.output": { step: Step; text: string };
   "step.finished": { step: Step; duration_ms: number; error?: string; detail?: string };
@@ -417,6 +431,7 @@ export interface SessionView {
   head: string;
   base: string;
   branch: string;
+  fork?: { session: SessionId; checkpoint: Seq };
   status: SessionStatus;
   sandbox: SandboxPhase;
   turn: TurnPhase;

@@ -20,10 +20,12 @@ import type {
   EnvironmentSettings,
   EventPage,
   FileDiff,
+  ForkSession,
   NetworkPage,
   NetworkTest,
   Problem,
   PromptAccepted,
+  Rewound,
   ServerInfo,
   SessionId,
   SessionList,
@@ -166,6 +168,9 @@ export const api = {
   remove: (id: SessionId) => done("DELETE", ["sessions", id]),
   archive: (id: SessionId, archived: boolean) => done("POST", ["sessions", id, "archive"], { body: { archived } }),
   stop: (id: SessionId) => done("POST", ["sessions", id, "stop"]),
+  rewind: (id: SessionId, body: Rewound) => json<SessionView>("POST", ["sessions", id, "rewind"], { body }),
+  fork: (id: SessionId, body: ForkSession, key: string) =>
+    json<SessionView>("POST", ["sessions", id, "fork"], { body, key }),
   retry: (id: SessionId) => json<SessionView>("POST", ["sessions", id, "retry"]),
   prompt: (id: SessionId, text: string, key: string) =>
     json<PromptAccepted>("POST", ["sessions", id, "prompts"], { body: { text }, key }),

@@ -1,6 +1,6 @@
 /** What the transcript shows: one item per entry, replaced as a whole when it changes. */
 
-import type { Answer, BlobRef, Delivery, NetworkScope, PlanEntry, Question, RepositoryOrigin, Step, Timestamp } from "./api-types.ts";
+import type { Answer, BlobRef, Delivery, DiffStat, NetworkScope, PlanEntry, Question, RepositoryOrigin, Seq, Step, Timestamp } from "./api-types.ts";
 
 export interface StartItem {
   type: "start";
@@ -130,7 +130,17 @@ export interface LineItem {
   code: string | null;
 }
 
-export type Item =
+/** The state at a turn's end, to go back to or on from. */
+export interface CheckpointItem {
+  type: "checkpoint";
+  key: string;
+  at: Timestamp;
+  checkpoint: Seq;
+  diff: DiffStat;
+}
+
+/** `void`: gone back from; the agent does not know it any more. */
+export type Item = { void?: boolean } & (
   | StartItem
   | StepsItem
   | PromptItem
@@ -140,4 +150,6 @@ export type Item =
   | PlanItem
   | QuestionItem
   | DeniedItem
-  | LineItem;
+  | CheckpointItem
+  | LineItem
+);

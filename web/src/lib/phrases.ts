@@ -243,3 +243,8 @@ export function groupOf(view: SessionView, now: number): Group {
   const midnight = new Date(now).setHours(0, 0, 0, 0);
   return Date.parse(view.updated_at) >= midnight ? "Today" : "Earlier";
 }
+
+export function rewound({ files, conversation }: EventBodies["session.rewound"]): string {
+  const what = files && conversation ? "Files and conversation went" : files ? "The files went" : "The conversation went";
+  return `${what} back to a checkpoint`;
+}

@@ -8,7 +8,7 @@
  * Folding a whole page anew gives the same items with the same keys.
  */
 
-import type { Event, EventBodies, KnownEvent, LiveDelta, PlanEntry, Step, TurnEnded } from "./api-types.ts";
+import type { DiffStat, Event, EventBodies, KnownEvent, LiveDelta, PlanEntry, Seq, Step, TurnEnded } from "./api-types.ts";
 import type { BlockItem, DeniedItem, DeniedPlace, Item, LineItem, PromptItem, StepsItem, StepState, ToolState } from "./items.ts";
 import {
   contextAdded,
@@ -17,6 +17,7 @@ import {
   isExplore,
   networkAllowed,
   networkDenied,
+  rewound,
   shellClosed,
   shellOpened,
   stopPhrase,
@@ -49,6 +50,14 @@ export class Transcript {
   readonly #questions = new Map<string, number>();
   /** Durable blocks of a message so far, by `message:type`. */
   readonly #ordinals = new Map<string, number>();
+  /** Where in the log each item began. */
+  readonly #seqs: Seq[] = [];
+  /** Rewinds of the conversation: the event, and the one that came before it instead. */
+  readonly #rewinds: { seq: Seq; to: Seq }[] = [];
+  /** The ends of turns by their last checkpoints, which they belong to. */
+  readonly #reach = new Map<Seq, Seq>();
+  #checkpoint: { seq: Seq; at: string; turn: string | undefined; diff: DiffStat } | null = null;
+  #seq: Seq = 0;
   #steps = -1;
   #plan: PlanEntry[] | null = null;
 
@@ -83,6 +92,7 @@ export class Transcript {
 
   apply(event: Event): void {
     const known = event as KnownEvent;
+    this.#seq = event.seq;
     switch (known.kind) {
       case "session.created": {
         const { repository, base, head, branch } = known.body;
@@ -135,6 +145,7 @@ export class Transcript {
         break;
       case "turn.ended":
         this.#endTurn(known.seq, known.body);
+        this.#addCheckpoint(known.seq, known.turn);
         break;
       case "agent.message":
         this.#block("message", known.body.message, known.body.text);
@@ -219,9 +230,17 @@ export class Transcript {
       case "error":
         this.#error(known.seq, known.body.code, known.body.message, known.body.retry_in_ms);
         break;
-      case "session.archived":
       case "checkpoint":
+        this.#checkpoint = { seq: known.seq, at: known.at, turn: known.turn, diff: { additions: 0, deletions: 0, files_changed: 0 } };
+        break;
       case "diffstat":
+        if (this.#checkpoint) this.#checkpoint.diff = known.body;
+        break;
+      case "session.rewound":
+        this.#line(known.seq, "neutral", rewound(known.body));
+        if (known.body.conversation) this.#rewind(known.seq, known.body.to);
+        break;
+      case "session.archived":
       case "usage":
       case "workspace.saved":
         break;
@@ -264,8 +283,36 @@ export class Transcript {
     }
   }
 
-  #add(item: Item): void {
+  #add(item: Item, seq = this.#seq): void {
     this.#items.push(item);
+    this.#seqs.push(seq);
+  }
+
+  /** The last record of a turn stands at its end. */
+  #addCheckpoint(end: Seq, turn: string | undefined): void {
+    const last = this.#checkpoint;
+    this.#checkpoint = null;
+    if (last === null || last.turn !== turn) return;
+    this.#reach.set(last.seq, end);
+    this.#add({ type: "checkpoint", key: `c${last.seq}`, at: last.at, checkpoint: last.seq, diff: last.diff }, last.seq);
+  }
+
+  /** What stands is found from the end: each rewind says what came before it. */
+  #rewind(seq: Seq, to: Seq): void {
+    this.#rewinds.push({ seq, to: this.#reach.get(to) ?? to });
+    const standing: { from: Seq; end: Seq }[] = [];
+    let end = seq;
+    for (const rewind of this.#rewinds.toReversed()) {
+      if (rewind.seq > end) continue;
+      standing.push({ from: rewind.seq, end });
+      end = rewind.to;
+    }
+    standing.push({ from: 1, end });
+    this.#items = this.#items.map((item, index) => {
+      const at = this.#seqs[index] ?? 0;
+      const isVoid = !standing.some((range) => range.from <= at && at <= range.end);
+      return (item.void ?? false) === isVoid ? item : { ...item, void: isVoid };
+    });
   }
 
   #line(seq: number, tone: LineItem["tone"], text: string, code: string | null = null): void {

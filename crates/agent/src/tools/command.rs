@@ -3,7 +3,7 @@
 //! ```text
 //!  running ──────────────────────────────────────────────▶ exited
 //!     │ stop                                                  ▲ SIGKILL to what it left behind
-//!     └─▶ SIGINT ── 2 s ─▶ SIGTERM ── 5 s ─▶ SIGKILL ── 3 s ──┴─▶ given up
+//!     └─▶ SIGINT ── ½ s ─▶ SIGTERM ── ½ s ─▶ SIGKILL ── 3 s ──┴─▶ given up
 //! ```
 
 use std::time::Duration;
@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 /// What is sent at each step of a stop, and how long it is given.
 const STEPS: [(ExecSignal, Duration); 3] = [
-    (ExecSignal::Interrupt, Duration::from_secs(2)),
-    (ExecSignal::Terminate, Duration::from_secs(5)),
+    (ExecSignal::Interrupt, Duration::from_millis(500)),
+    (ExecSignal::Terminate, Duration::from_millis(500)),
     (ExecSignal::Kill, Duration::from_secs(3)),
 ];
 

@@ -177,6 +177,16 @@ impl Tasks {
         lock(&self.list).iter().filter(|task| task.end.borrow().is_none()).count()
     }
 
+    /// Ends all that run: SIGTERM, then SIGKILL. What heeds neither in time is left alone.
+    pub(crate) async fn end_all(&self) {
+        let running: Vec<_> =
+            lock(&self.list).iter().map(|task| (task.stop.clone(), task.end.clone())).collect();
+        running.iter().for_each(|(stop, _)| stop.cancel());
+        for (_, mut end) in running {
+            let _ = timeout(3 * PATIENCE, end.wait_for(Option::is_some)).await;
+        }
+    }
+
     /// What the model does not know yet: a notice for each task that ended since the last call.
     pub(crate) fn notices(&self) -> String {
         let mut text = String::new();

@@ -10,7 +10,7 @@ use protocol::ids::SessionId;
 use protocol::network::NetworkScope;
 use protocol::view::SessionView;
 
-use super::{copy, network, prompts, shell};
+use super::{checkpoints, copy, network, prompts, shell};
 use crate::args::{Global, SessionsCommand};
 use crate::connection::connect;
 use crate::error::Failure;
@@ -49,6 +49,15 @@ pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<Exi
         }
         SessionsCommand::Diff { session, stat, json: as_json } => {
             diff(&client, session, stat, as_json).await?
+        }
+        SessionsCommand::Checkpoints { session, json: as_json } => {
+            checkpoints::list(&client, session, as_json).await?;
+        }
+        SessionsCommand::Rewind { session, to, files, conversation } => {
+            checkpoints::rewind(&client, session, to, (files, conversation)).await?;
+        }
+        SessionsCommand::Fork { session, at, prompt, json: as_json } => {
+            checkpoints::fork(&client, (session, at), prompt, as_json).await?;
         }
         SessionsCommand::Prompt { session, text, when } => {
             prompts::send(&client, session, text, when).await?;

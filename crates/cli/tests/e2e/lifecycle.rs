@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use protocol::status::{SandboxPhase, SessionStatus};
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::harness::{Answer, run};
+use testkit::harness::{Answer, Part, run};
 use testkit::model::{Gate, Script, ScriptedModel, Turn, When};
 
 use crate::world::{bash, check_log, completed, last_result, serve, small_repo};
@@ -145,6 +145,46 @@ async fn a_session_is_deleted_in_the_middle_of_a_turn() {
     };
     assert_eq!(gone["session"], session.to_string());
     assert_eq!(sandbox.traces(&server.data()), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_a_crash_cuts_short_still_leaves_nothing() {
+    let leave = format!(
+        "mkdir {CANARY}.d; echo {CANARY} > {CANARY}.d/{CANARY}.txt; git checkout -qb {CANARY}; sync; \
+         seq 1 30000 | sed 's/$/ {CANARY}/'; echo started; sleep 600"
+    );
+    let model = ScriptedModel::start(Script::turns([bash(&leave)])).await;
+    let config = "[sandbox]\ncheckpoint_seconds = 1\n";
+    let mut server = serve().model(&model).config(config).start().await;
+    let data = server.data();
+    let session = server.create(&small_repo("torn"), &format!("say {CANARY}")).await;
+    server.until(session, |events| events.iter().any(|event| event.body.kind() == "checkpoint")).await;
+    let sandbox = server.sandbox_of(session);
+    assert!(!holding(&data, CANARY, &[]).is_empty(), "the search finds what is there");
+    // Viewers are told as soon as the deletion is committed: that is when the server dies.
+    let mut viewer = server.follow(session, testkit::harness::Resume::After(0)).await;
+    let deleting = tokio::spawn(server.request(Method::DELETE, &format!("/sessions/{session}")).send());
+    while viewer.next().await.unwrap().name != "gone" {}
+    server.kill(Part::Supervisor).await;
+    let _ = deleting.await;
+    server.start_again().await;
+
+    server.get(&format!("/sessions/{session}")).await.is_problem(404, "session_not_found");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let left = || {
+        let id = session.to_string();
+        let named = files(&data).into_iter().filter(|path| {
+            let path = path.to_string_lossy();
+            path.contains(CANARY) || (path.contains(&id) && !path.contains("/audit/"))
+        });
+        let held = holding(&data, CANARY, &[]).into_iter().chain(holding(&data, &id, &["audit"]));
+        let found: Vec<String> = named.chain(held).map(|path| path.display().to_string()).collect();
+        found.into_iter().chain(sandbox.traces(&data)).collect::<Vec<_>>()
+    };
+    while !left().is_empty() && std::time::Instant::now() < until {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(left(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

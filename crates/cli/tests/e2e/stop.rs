@@ -10,8 +10,7 @@ use testkit::model::{Gate, Script, ScriptedModel, Turn, When};
 
 use crate::world::{bash, check_log, completed, ends, last_result, results, serve, small_repo};
 
-/// Two seconds where nothing else runs, as here other tests do. The long way, by every polite signal, takes
-/// seven at the least.
+/// Two seconds where nothing else runs, as here other tests do.
 const SOON: Duration = Duration::from_secs(6);
 
 /// From the request to stop to the end of the turn.
@@ -59,8 +58,12 @@ async fn a_command_that_ignores_every_polite_signal_is_stopped_all_the_same() {
     let events = server.until_rest(session, 1).await;
     let end = ends(&events)[0];
     assert_eq!((end.status, end.stop_reason), (TurnStatus::Interrupted, StopReason::UserStop));
+    eprintln!("idle {:?} after the request to stop", stopping_took(&events));
     assert!(stopping_took(&events) < Duration::from_secs(15), "{:?}", stopping_took(&events));
     assert!(last_result(&events).contains("interrupted"), "{}", last_result(&events));
+    let asked = events.iter().position(|event| event.body.kind() == "turn.interrupted").unwrap();
+    let after: Vec<&str> = events[asked + 1..].iter().map(|event| event.body.kind()).collect();
+    assert_eq!(after, ["tool.result", "checkpoint", "diffstat", "turn.ended", "session.status"]);
     let (_, view) = check_log(&server, session).await;
     assert_eq!((view.status, view.diff.files_changed), (SessionStatus::Idle, 1));
     let again = server.post(&format!("/sessions/{session}/stop"), &json!({})).await;

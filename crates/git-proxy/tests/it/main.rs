@@ -89,10 +89,20 @@ async fn work_on_a_bundle_comes_back_as_a_diff_and_a_branch() {
     git(&workspace, &["add", "-A"]);
     git(&workspace, &["commit", "-q", "-m", "work"]);
     let bundle = fixture.dir.path().join("checkpoint.bundle");
-    let range = format!("{}..patchyard/work-1", imported.base);
-    git(&workspace, &["bundle", "create", "-q", bundle.to_str().unwrap(), &range]);
-    let checkpoint =
-        fixture.repositories.import_checkpoint(session, "patchyard/work-1", 1, &bundle).await.unwrap();
+    let not = format!("^{}", imported.base);
+    git(&workspace, &["update-ref", "refs/patchyard/link", "HEAD"]);
+    let refs = ["refs/heads/patchyard/work-1", "refs/patchyard/link", &not];
+    git(&workspace, &[&["bundle", "create", "-q", bundle.to_str().unwrap()][..], &refs].concat());
+    let repositories = &fixture.repositories;
+    let head = git(&workspace, &["rev-parse", "HEAD"]);
+    assert_eq!(repositories.keep_checkpoint(session, 1, &head).await.unwrap(), None, "it is not there yet");
+    let checkpoint = repositories.import_checkpoint(session, "patchyard/work-1", 1, &bundle).await.unwrap();
+    assert_eq!(repositories.keep_checkpoint(session, 2, &head).await.unwrap(), Some(checkpoint.clone()));
+    assert_eq!(repositories.newest_link(session).await.unwrap(), Some(head.clone()));
+    let branch = || git(&repositories.path(session), &["rev-parse", "patchyard/work-1"]);
+    assert_eq!(branch(), imported.base, "the branch waits for the turn's end");
+    repositories.move_branch(session, "patchyard/work-1", &head).await.unwrap();
+    assert_eq!(branch(), head);
     assert_eq!(checkpoint.tree, git(&workspace, &["rev-parse", "HEAD^{tree}"]));
 
     let diff = fixture.repositories.diff(session, &imported.base, &checkpoint.commit).await.unwrap();

@@ -105,7 +105,8 @@ pub(crate) async fn get_session(
     Ok(Json(state.store.session(session).await?))
 }
 
-/// Deletes a session with its log, blobs, repository and sandbox. Final.
+/// Deletes a session with its log, blobs, repository and sandbox. Final, and hidden at once; what cannot be
+/// removed now is removed within a minute.
 #[utoipa::path(delete, path = "/sessions/{session}", tag = "sessions", params(("session" = SessionId, Path)), responses(
     (status = 204, description = "Gone"), (status = 404, body = Problem),
 ))]

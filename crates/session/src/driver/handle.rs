@@ -1,6 +1,6 @@
 //! What callers hold of a driver.
 
-use protocol::event::{Answer, EventBody};
+use protocol::event::{Answer, EventBody, Rewound};
 use protocol::ids::{PromptId, QuestionId, Seq, SessionId};
 use protocol::prompt::{Delivery, QueuedPrompt};
 use sandbox::guest_link::GuestLink;
@@ -47,13 +47,17 @@ pub(crate) enum Request {
         archived: bool,
         reply: Reply<()>,
     },
+    Rewind {
+        wanted: Rewound,
+        reply: Reply<Seq>,
+    },
     /// The living sandbox, for a person who looks into it.
     Look {
         reply: Reply<Look>,
     },
     /// Something that a person did in the sandbox.
     Note {
-        body: EventBody,
+        body: Box<EventBody>,
         reply: Reply<()>,
     },
     Delete {
@@ -139,6 +143,11 @@ impl Handle {
         self.ask(|reply| Request::Archive { archived, reply }).await
     }
 
+    /// Goes back to a checkpoint, while nothing runs; the seq of the last event about it.
+    pub async fn rewind(&self, wanted: Rewound) -> Result<Seq, SessionError> {
+        self.ask(|reply| Request::Rewind { wanted, reply }).await
+    }
+
     /// The living sandbox.
     pub(crate) async fn look(&self) -> Result<Look, SessionError> {
         self.ask(|reply| Request::Look { reply }).await
@@ -146,7 +155,7 @@ impl Handle {
 
     /// Records what a person did in the sandbox.
     pub(crate) async fn note(&self, body: EventBody) -> Result<(), SessionError> {
-        self.ask(|reply| Request::Note { body, reply }).await
+        self.ask(|reply| Request::Note { body: Box::new(body), reply }).await
     }
 
     /// Deletes the session with everything that belongs to it.

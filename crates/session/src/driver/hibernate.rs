@@ -125,7 +125,7 @@ impl Driver {
 
     /// Remembers what is kept, and gives the event that says so.
     fn keep_layers(&mut self, layers: Vec<LayerId>, bytes: u64) -> EventBody {
-        let saved = SavedWorkspace { layers, commit: self.tip.clone(), bytes };
+        let saved = SavedWorkspace { layers, commit: self.tip.get(), bytes };
         let kept = (!saved.layers.is_empty()).then(|| saved.clone());
         self.facts = Arc::new(SessionView { saved: kept, ..(*self.facts).clone() });
         EventBody::WorkspaceSaved(saved)

@@ -151,10 +151,7 @@ impl Driver {
 
     async fn turn_done(&mut self, done: TurnDone) -> Result<(), StoreError> {
         self.agent = done.agent.filter(|_| self.sandbox.is_some());
-        self.unrecorded = done.tip.is_none() && self.sandbox.is_some();
-        if let Some(tip) = done.tip {
-            self.tip = tip;
-        }
+        self.unrecorded = !done.recorded && self.sandbox.is_some();
         let Some(Job::Turn { started, stopped, .. }) = &self.job else { return Ok(()) };
         let mut end = done.end;
         if let Some(reason) = *stopped
@@ -187,7 +184,7 @@ impl Driver {
         self.close_open_calls().await?;
         let message = "patchyard itself failed in this turn; its log says why. Send the prompt again.";
         let end = protocol::agent_port::TurnEnd::failed(StopReason::Agent, message);
-        self.turn_done(TurnDone { agent: None, end, tip: None }).await
+        self.turn_done(TurnDone { agent: None, end, recorded: false }).await
     }
 
     /// The turn did not stop in time: its task ends here, everything in the sandbox is killed, and a
@@ -199,7 +196,7 @@ impl Driver {
         self.close_open_calls().await?;
         let Some(sandbox) = self.sandbox.clone() else {
             let end = protocol::agent_port::TurnEnd::interrupted();
-            return self.turn_done(TurnDone { agent: None, end, tip: None }).await;
+            return self.turn_done(TurnDone { agent: None, end, recorded: false }).await;
         };
         let context = self.turn_context(sandbox);
         if let Some(Job::Turn { task, turn, .. }) = &mut self.job {

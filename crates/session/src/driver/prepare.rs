@@ -73,7 +73,7 @@ impl Driver {
     fn make_sandbox(&mut self, fresh: bool) {
         self.preparing = None;
         let sandbox = SandboxId::from(Ulid::generate());
-        let (shared, facts, tip) = (Arc::clone(&self.shared), Arc::clone(&self.facts), self.tip.clone());
+        let (shared, facts, tip) = (Arc::clone(&self.shared), Arc::clone(&self.facts), self.tip.get());
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             provision::sandbox(&shared, &facts, &tip, sandbox, fresh).await
         }));

@@ -11,6 +11,7 @@ use ulid::Ulid;
 use super::handle::Look;
 use super::job::Job;
 use super::{Driver, Flow, OpenQuestion, Request, Suspend};
+use crate::deletion::{self, Remains};
 use crate::error::SessionError;
 use crate::machine::Input;
 use crate::port::Ask;
@@ -61,12 +62,16 @@ impl Driver {
                 let result = self.archive(archived).await?;
                 let _ = reply.send(result);
             }
+            Request::Rewind { wanted, reply } => {
+                let result = self.rewind(wanted).await?;
+                let _ = reply.send(result);
+            }
             Request::Look { reply } => {
                 let _ = reply.send(self.look().await);
             }
             Request::Note { body, reply } => {
                 self.rests.note(&body);
-                self.append(vec![body]).await?;
+                self.append(vec![*body]).await?;
                 let _ = reply.send(Ok(()));
             }
             Request::Delete { reply } => {
@@ -194,13 +199,14 @@ impl Driver {
     /// could not be recorded: the sandbox then has the only copy.
     pub(super) async fn record_rest(&mut self) -> Result<bool, StoreError> {
         let (true, Some(sandbox)) = (self.unrecorded, self.sandbox.clone()) else { return Ok(true) };
+        let before = self.tip.get();
         let (taken, bodies) =
-            crate::turn::record(&self.shared, &self.facts, &sandbox, &self.tip, &self.facts.title).await;
-        if taken.as_ref() != Some(&self.tip) {
+            crate::turn::record(&self.shared, &self.facts, &sandbox, &before, &self.facts.title).await;
+        if taken.as_ref() != Some(&before) {
             self.append(bodies).await?;
         }
         if let Some(tip) = taken {
-            self.tip = tip;
+            self.tip.set(tip);
             self.unrecorded = false;
         }
         Ok(!self.unrecorded)
@@ -234,24 +240,15 @@ impl Driver {
     }
 
     async fn delete(&mut self) -> Result<(), SessionError> {
-        self.abort_job().await;
-        if let Some(sandbox) = self.sandbox.take() {
-            self.shared.destroy(sandbox.id).await;
-        }
-        self.let_go_of_layers().await;
+        // First of all: from here on nobody sees it, and nothing that still runs can write to it.
         match self.shared.store.delete_session(self.id).await {
             Ok(()) | Err(StoreError::NoSession(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        // A git of the dead job may still write: the folder is empty once it is gone, too. What
-        // stays all the same goes at the next start, since no session knows it.
-        for _ in 0..10 {
-            match self.shared.repositories.delete(self.id).await {
-                Ok(()) => return Ok(()),
-                Err(error) => tracing::debug!(session = %self.id, %error, "the repository is still in use"),
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
+        self.abort_job().await;
+        let sandbox = self.sandbox.take().map(|sandbox| sandbox.id);
+        let layers = self.facts.saved.as_ref().map(|saved| saved.layers.clone()).unwrap_or_default();
+        deletion::clear(&self.shared, Remains { session: self.id, sandbox, layers }).await;
         Ok(())
     }
 }

@@ -73,11 +73,14 @@ pub(crate) async fn sweep(shared: &Shared) {
         Err(_) => return,
     };
     for (session, path, changed) in found {
-        if !over(changed) {
+        // The authority of a deleted session goes at once: a crash may have been between the two.
+        let is_authority = path.extension().is_some_and(|kind| kind == "authority");
+        if !over(changed) && !is_authority {
             continue;
         }
         let is_over = match fate(shared, session).await {
             Ok(Fate::Deleted) => true,
+            _ if !over(changed) => false,
             Ok(Fate::Archived(since)) => over(since),
             Ok(Fate::Lives) => false,
             Err(error) => {

@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use git_proxy::IDENTITY;
 use protocol::event::Step;
 use protocol::hands::ExecSpec;
 use protocol::ids::{Epoch, SessionId};
@@ -21,7 +22,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::exec::{StepLog, ask, command, script};
 use super::workspace_path;
-use crate::checkpoint::IDENTITY;
 use crate::registry::Shared;
 
 /// How long git may take inside; the step's own deadline is a little longer.

@@ -87,6 +87,7 @@ impl World {
             caches: CacheLimits::default(),
             warm_sandboxes: 0,
             idle: None,
+            checkpoint_every: NEVER,
             managed_settings: dir.path().join("claude-code"),
             environment: Vec::new(),
             deadlines,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod deletion;
 mod environments;
 mod log;
 mod open;
@@ -63,6 +64,7 @@ fn created() -> SessionCreated {
         head: "a".repeat(40),
         base: "a".repeat(40),
         branch: "patchyard/fix-the-clock-00000000".into(),
+        fork: None,
     }
 }
 

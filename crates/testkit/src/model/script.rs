@@ -81,6 +81,7 @@ struct Rule {
 pub struct Script {
     rules: Vec<Rule>,
     pub(super) many_conversations: bool,
+    pub(super) goes_back: bool,
 }
 
 impl Script {
@@ -112,6 +113,13 @@ impl Script {
     #[must_use]
     pub fn many_conversations(mut self) -> Self {
         self.many_conversations = true;
+        self
+    }
+
+    /// The conversation goes back to where it was: a request need not begin with the one before.
+    #[must_use]
+    pub fn going_back(mut self) -> Self {
+        self.goes_back = true;
         self
     }
 

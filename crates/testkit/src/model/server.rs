@@ -115,7 +115,8 @@ impl Player for Recorder {
         let stable = check::stable_part(&call.bytes);
         let conversation =
             if state.script.many_conversations { call.body["system"].to_string() } else { String::new() };
-        let before = state.newest.insert(conversation, stable.clone());
+        let goes_back = state.script.goes_back;
+        let before = state.newest.insert(conversation, stable.clone()).filter(|_| !goes_back);
         wrong.extend(before.and_then(|before| check::follows(&before, &stable)));
         let turn = state.script.next(&call.body);
         if turn.is_none() {
