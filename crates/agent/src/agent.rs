@@ -7,6 +7,7 @@ use protocol::event::Event;
 use protocol::status::StopReason;
 use tokio_util::sync::CancellationToken;
 
+use crate::compact::Threshold;
 use crate::config::AgentConfig;
 use crate::context;
 use crate::gate::Gate;
@@ -24,6 +25,8 @@ pub struct PatchyardAgent {
     pub(crate) bench: Workbench,
     pub(crate) guard: LoopGuard,
     pub(crate) gate: Gate,
+    /// When the conversation is made shorter.
+    pub(crate) threshold: Threshold,
 }
 
 impl PatchyardAgent {
@@ -40,6 +43,7 @@ impl PatchyardAgent {
             bench: Workbench::new(&config, gate.permissions.hidden()),
             guard: LoopGuard::default(),
             gate,
+            threshold: Threshold::of(&config.settings.environment(&config.tool_env)),
             config,
         }
     }

@@ -104,6 +104,9 @@ impl Gate {
         let bench = moment.bench;
         let mut env = bench.spec(Vec::new()).env;
         env.push(("CLAUDE_CODE_SESSION_ID".into(), self.session.clone()));
+        if let (Event::SessionStart, Some(file)) = (event, bench.env_file()) {
+            env.push(("CLAUDE_ENV_FILE".into(), file.to_owned()));
+        }
         let (hands, places) = (&*bench.hands, (cwd.as_str(), bench.workspace.as_str()));
         let told = (env.as_slice(), &input);
         let running =

@@ -17,6 +17,7 @@
 
 mod agent;
 mod batch;
+mod compact;
 mod config;
 mod context;
 mod edit;
@@ -28,7 +29,9 @@ mod live;
 pub mod memory;
 mod outcome;
 mod patch;
+mod recap;
 mod settings;
+mod slash;
 mod stream_text;
 mod tools;
 mod turn;

@@ -3,6 +3,7 @@
 //! ```text
 //!  ids ── event ── view            the log, and the one reducer that folds it
 //!           │
+//!  conversation                    what becomes of what the model is sent
 //!  agent_port · hands · attachment the seams between session, agent and sandbox
 //!           │
 //!  environment · network           in what sessions work, and what they may reach
@@ -22,6 +23,7 @@
 pub mod agent_port;
 pub mod api;
 pub mod attachment;
+pub mod conversation;
 pub mod egress;
 pub mod environment;
 pub mod event;

@@ -51,6 +51,11 @@ impl Workbench {
         }
     }
 
+    /// Where hooks leave variables.
+    pub(crate) fn env_file(&self) -> Option<&str> {
+        self.env_file.as_deref()
+    }
+
     pub(crate) fn cwd(&self) -> String {
         lock(&self.cwd).clone()
     }

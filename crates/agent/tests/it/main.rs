@@ -5,6 +5,7 @@
 
 mod bash;
 mod changes;
+mod compaction;
 mod demo;
 mod foreign;
 mod hands;

@@ -81,6 +81,8 @@ struct Rule {
 pub struct Script {
     rules: Vec<Rule>,
     pub(super) many_conversations: bool,
+    /// How many requests need not begin with the bytes of the one before.
+    pub(super) shortens: usize,
 }
 
 impl Script {
@@ -112,6 +114,14 @@ impl Script {
     #[must_use]
     pub fn many_conversations(mut self) -> Self {
         self.many_conversations = true;
+        self
+    }
+
+    /// So many times the conversation becomes shorter on the way: as many requests need not begin with the bytes of
+    /// the one before.
+    #[must_use]
+    pub fn shortens(mut self, times: usize) -> Self {
+        self.shortens = times;
         self
     }
 

@@ -116,7 +116,12 @@ impl Player for Recorder {
         let conversation =
             if state.script.many_conversations { call.body["system"].to_string() } else { String::new() };
         let before = state.newest.insert(conversation, stable.clone());
-        wrong.extend(before.and_then(|before| check::follows(&before, &stable)));
+        if let Some(broken) = before.and_then(|before| check::follows(&before, &stable)) {
+            match state.script.shortens.checked_sub(1) {
+                Some(left) => state.script.shortens = left,
+                None => wrong.push(broken),
+            }
+        }
         let turn = state.script.next(&call.body);
         if turn.is_none() {
             wrong.push("the script has no answer left".into());
