@@ -34,13 +34,13 @@ impl PatchyardAgent {
     #[must_use]
     pub fn new(config: AgentConfig) -> Self {
         let gate = Gate::new(&config);
-        let mut tools = definitions();
-        tools.retain(|tool| !gate.permissions.removes(&tool.name));
+        let mut tools = definitions(&config.library);
+        tools.retain(|tool| !gate.permissions().removes(&tool.name));
         Self {
             system: context::system(&config),
             tools,
             history: History::new(context::opening(&config)),
-            bench: Workbench::new(&config, gate.permissions.hidden()),
+            bench: Workbench::new(&config, gate.permissions().hidden()),
             guard: LoopGuard::default(),
             gate,
             threshold: Threshold::of(&config.settings.environment(&config.tool_env)),
@@ -55,6 +55,7 @@ impl Agent for PatchyardAgent {
         for event in events {
             self.history.apply(event.turn, &event.body);
             self.bench.tasks.remember(&event.body);
+            self.bench.remember(&event.body);
         }
         if let Some(cwd) = self.history.cwd() {
             self.bench.set_cwd(cwd);

@@ -62,9 +62,14 @@ pub(crate) enum Compacted {
     Not(TurnEnd),
 }
 
-/// When a conversation becomes shorter without being asked to; never at `None`.
+/// When a conversation becomes shorter without being asked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Threshold(pub(crate) Option<u64>);
+pub(crate) struct Threshold {
+    /// Tokens that fit into the model.
+    pub(crate) window: u64,
+    /// Tokens at which it is time; never without.
+    pub(crate) limit: Option<u64>,
+}
 
 impl Threshold {
     /// Out of the variables of the product's documentation.
@@ -72,20 +77,18 @@ impl Threshold {
         let value =
             |name: &str| variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.trim());
         let on = |name| value(name).is_some_and(|value| !matches!(value, "" | "0" | "false"));
-        if on("DISABLE_AUTO_COMPACT") || on("DISABLE_COMPACT") {
-            return Self(None);
-        }
         let number = |name| value(name).and_then(|value| value.parse::<u64>().ok());
         let window = number("CLAUDE_CODE_AUTO_COMPACT_WINDOW")
             .map_or(WINDOW, |window| window.clamp(100_000, 1_000_000));
         // It can only lower.
         let full = number("CLAUDE_AUTOCOMPACT_PCT_OVERRIDE").map_or(FULL, |full| full.clamp(1, FULL));
-        Self(Some(window / 100 * full))
+        let off = on("DISABLE_AUTO_COMPACT") || on("DISABLE_COMPACT");
+        Self { window, limit: (!off).then_some(window / 100 * full) }
     }
 
     /// Whether a conversation of so many tokens is too long.
     pub(crate) fn is_reached(self, tokens: u64) -> bool {
-        self.0.is_some_and(|limit| tokens > limit)
+        self.limit.is_some_and(|limit| tokens > limit)
     }
 }
 
@@ -263,7 +266,7 @@ mod tests {
         let of = |pairs: &[(&str, &str)]| {
             let pairs: Vec<(String, String)> =
                 pairs.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
-            Threshold::of(&pairs).0
+            Threshold::of(&pairs).limit
         };
         assert_eq!(of(&[]), Some(180_000));
         assert_eq!(of(&[("CLAUDE_AUTOCOMPACT_PCT_OVERRIDE", "50")]), Some(100_000));

@@ -26,6 +26,7 @@ use model_gateway::{Message, Role};
 use protocol::event::{AgentBlock, Compaction, CompactionTrigger, EventBody, ToolCall, ToolResult};
 use protocol::ids::{PromptId, TurnId};
 use protocol::status::{StopReason, TurnStatus};
+use protocol::usage::Usage;
 use serde_json::{Value, json};
 
 use crate::recap::Recap;
@@ -69,6 +70,8 @@ pub(crate) struct History {
     tokens: u64,
     /// Characters that came since.
     since: usize,
+    /// All that the model used.
+    pub(crate) usage: Usage,
 }
 
 impl History {
@@ -80,6 +83,11 @@ impl History {
     /// The messages of the next request.
     pub(crate) fn messages(&self) -> &[Message] {
         &self.messages
+    }
+
+    /// What stands before the first prompt.
+    pub(crate) fn opening(&self) -> Option<&str> {
+        self.opening.as_deref()
     }
 
     /// The turn whose prompt was folded last.
@@ -193,6 +201,7 @@ impl History {
             EventBody::Plan { entries } => self.recap.plan.clone_from(entries),
             EventBody::Usage { usage, .. } => {
                 self.tokens = usage.input() + usage.output_tokens;
+                self.usage += *usage;
                 self.since = 0;
             }
             EventBody::ContextCompacted(compaction) => self.compact(compaction),

@@ -63,7 +63,10 @@ impl Recap {
                 let _ = write!(text, "\n\n{title}\n\n{}", lines.join("\n"));
             }
         };
-        part("What the person said, word for word, the newest last:", &mut prompts.iter().map(|prompt| quoted(prompt)));
+        part(
+            "What the person said, word for word, the newest last:",
+            &mut prompts.iter().map(|prompt| quoted(prompt)),
+        );
         part("Files that you changed:", &mut self.changed.iter().map(|path| format!("- {path}")));
         part("The list of steps:", &mut self.plan.iter().map(step));
         part("What runs in the background:", &mut tasks.iter().map(|task| format!("- {task}")));

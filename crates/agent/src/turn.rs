@@ -20,23 +20,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::PatchyardAgent;
 use crate::batch::run_all;
-use crate::compact::{Compacted, With, make_room};
+use crate::compact::With;
 use crate::gate::Moment;
 use crate::history::{CONTINUE_CODE, INTERRUPTED};
 use crate::hooks::Event;
 use crate::live::Live;
+use crate::room::Room;
 use crate::slash::{self, Ran};
 use crate::tools::{parse, title};
 use crate::uses::Planned;
 
 /// How often a turn goes on because a `Stop` hook says so.
 const STOP_HOOKS: u32 = 8;
-
-/// How often a turn makes room for itself.
-const ROOMS: u32 = 20;
-
-/// How often in a row the conversation is made shorter for one request.
-const TOO_LONG: u32 = 3;
 
 /// What came of a request.
 enum Answer {
@@ -58,6 +53,7 @@ pub(crate) async fn work(
     agent.bench.tasks.take_up(&agent.bench).await;
     let (mut messages, mut requests, mut continuations, mut held) = (0, 0, 0, 0);
     let with = With { input: &input, port, stop };
+    agent.gate.revoke();
     // A command that a process died with is run again.
     let resumed =
         input.resumed && !(slash::parse(&input.text).is_some() && agent.history.ends_with(&input.text));
@@ -142,57 +138,6 @@ pub(crate) async fn work(
     }
 }
 
-/// How a turn keeps its conversation short enough.
-#[derive(Default)]
-struct Room {
-    made: u32,
-    too_long: u32,
-    /// It cannot be made shorter, and is not tried again.
-    hopeless: bool,
-}
-
-impl Room {
-    /// Makes room where it is time; the end, where the person stopped that.
-    async fn keep(
-        &mut self,
-        agent: &mut PatchyardAgent,
-        with: With<'_>,
-        messages: &mut u32,
-    ) -> Result<Option<TurnEnd>, PortError> {
-        if self.hopeless || self.made == ROOMS || !agent.threshold.is_reached(agent.history.size()) {
-            return Ok(None);
-        }
-        self.made += 1;
-        match Box::pin(make_room(agent, with, messages)).await? {
-            Compacted::Done => Ok(None),
-            Compacted::Not(end) if end.status == TurnStatus::Interrupted => Ok(Some(end)),
-            Compacted::Not(_) => {
-                self.hopeless = true;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Makes room for a request that was too long; `end`, or the person's, where that does not go.
-    async fn make(
-        &mut self,
-        agent: &mut PatchyardAgent,
-        with: With<'_>,
-        messages: &mut u32,
-        end: TurnEnd,
-    ) -> Result<Option<TurnEnd>, PortError> {
-        self.too_long += 1;
-        if self.too_long == TOO_LONG || agent.threshold.0.is_none() {
-            return Ok(Some(end));
-        }
-        match Box::pin(make_room(agent, with, messages)).await? {
-            Compacted::Done => Ok(None),
-            Compacted::Not(other) if other.status == TurnStatus::Interrupted => Ok(Some(other)),
-            Compacted::Not(_) => Ok(Some(end)),
-        }
-    }
-}
-
 /// Closes what an earlier process left open, and takes the prompt in.
 async fn begin(
     agent: &mut PatchyardAgent,
@@ -234,6 +179,7 @@ async fn begin(
     if let Some(reason) = said.stop {
         return Ok(Some(ended_by_hook(&reason)));
     }
+    slash::replace(agent, &input.text, with).await?;
     let context = said.context.iter().map(|text| context_of("UserPromptSubmit hook", text));
     append(agent, port, context.collect()).await?;
     Ok(None)
@@ -316,7 +262,9 @@ async fn hear(agent: &mut PatchyardAgent, with: With<'_>, messages: &mut u32) ->
     for (_, text) in with.port.take_prompts().await? {
         agent.history.deliver(&text);
         // What comes of a command is told by its own event; the turn goes on.
-        Box::pin(slash::run(agent, &text, with, messages)).await?;
+        if let Ran::ForModel = Box::pin(slash::run(agent, &text, with, messages)).await? {
+            Box::pin(slash::replace(agent, &text, with)).await?;
+        }
         // The person knows what goes on, and said something else.
         agent.guard.reset();
     }
@@ -335,6 +283,7 @@ pub(crate) async fn append(
     port.append(bodies.clone()).await?;
     for body in &bodies {
         agent.history.apply(None, body);
+        agent.bench.remember(body);
     }
     Ok(())
 }

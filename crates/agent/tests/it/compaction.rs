@@ -14,7 +14,7 @@ async fn stage(settings: &Value, shortens: usize, turns: impl IntoIterator<Item 
     let settings = project(settings);
     Stage::with(Script::turns(turns).shortens(shortens), LocalHands::default(), |config| {
         config.settings = settings;
-        config.memory = vec![agent::MemoryFile { path: "AGENTS.md".into(), text: "Be brief.".into() }];
+        config.memory = agent::memory::Sources::of(["AGENTS.md"]).read(|_| Some("Be brief.".into())).0.into();
     })
     .await
 }
