@@ -40,6 +40,8 @@ describe("the fixture", () => {
       "tool.result": true,
       plan: true,
       "context.added": true,
+      "context.compacted": true,
+      "command.ran": true,
       "question.asked": true,
       "question.answered": true,
       checkpoint: true,
@@ -99,6 +101,10 @@ describe("the fixture", () => {
       "neutral: SessionStart hook says: the tests run with make check ×1",
       "neutral: Pushed patchyard/fix-1 ×1",
       "neutral: Files and conversation went back to a checkpoint ×1",
+      "neutral: The conversation was summed up to make room (181k tokens before); the log keeps all of it ×1",
+      "neutral: 3 old results left out to make room (91k tokens before); the log keeps all of it ×1",
+      "message",
+      "neutral: Ran the command /fix ×1",
     ]);
   });
 

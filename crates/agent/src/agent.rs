@@ -8,6 +8,7 @@ use protocol::rewind::Standing;
 use protocol::status::StopReason;
 use tokio_util::sync::CancellationToken;
 
+use crate::compact::Threshold;
 use crate::config::AgentConfig;
 use crate::context;
 use crate::gate::Gate;
@@ -25,6 +26,8 @@ pub struct PatchyardAgent {
     pub(crate) bench: Workbench,
     pub(crate) guard: LoopGuard,
     pub(crate) gate: Gate,
+    /// When the conversation is made shorter.
+    pub(crate) threshold: Threshold,
 }
 
 impl PatchyardAgent {
@@ -32,15 +35,16 @@ impl PatchyardAgent {
     #[must_use]
     pub fn new(config: AgentConfig) -> Self {
         let gate = Gate::new(&config);
-        let mut tools = definitions();
-        tools.retain(|tool| !gate.permissions.removes(&tool.name));
+        let mut tools = definitions(&config.library);
+        tools.retain(|tool| !gate.permissions().removes(&tool.name));
         Self {
             system: context::system(&config),
             tools,
             history: History::new(context::opening(&config)),
-            bench: Workbench::new(&config, gate.permissions.hidden()),
+            bench: Workbench::new(&config, gate.permissions().hidden()),
             guard: LoopGuard::default(),
             gate,
+            threshold: Threshold::of(&config.settings.environment(&config.tool_env)),
             config,
         }
     }
@@ -54,6 +58,7 @@ impl Agent for PatchyardAgent {
             if standing.contains(event.seq) {
                 self.history.apply(event.turn, &event.body);
                 self.bench.tasks.remember(&event.body);
+                self.bench.remember(&event.body);
             } else {
                 self.history.note_call(&event.body);
             }

@@ -6,7 +6,8 @@ use model_gateway::ModelClient;
 use protocol::hands::Hands;
 use protocol::sandbox_host::GUEST_BIN;
 
-use crate::memory::MemoryFile;
+use crate::library::Library;
+use crate::memory::Memory;
 use crate::settings::Settings;
 
 /// Facts of the session that the model is told once. They must stay the same for the whole session:
@@ -51,8 +52,12 @@ pub struct AgentConfig {
     pub settings: Settings,
     /// What `~` is where the tools run.
     pub home: String,
-    /// Instructions of the repository, in order; see [`crate::memory`].
-    pub memory: Vec<MemoryFile>,
+    /// Instructions of the repository; see [`crate::memory`].
+    pub memory: Arc<Memory>,
+    /// Instructions of the operator.
+    pub managed_memory: Option<String>,
+    /// What the repository keeps for agents besides.
+    pub library: Arc<Library>,
     /// Facts for the model.
     pub environment: Environment,
     /// Variables of every command, such as `CLAUDECODE=1`.
@@ -84,7 +89,9 @@ impl AgentConfig {
             session: String::new(),
             settings: Settings::default(),
             home: "/root".into(),
-            memory: Vec::new(),
+            memory: Arc::default(),
+            managed_memory: None,
+            library: Arc::default(),
             environment,
             tool_env: Vec::new(),
             env_file: None,

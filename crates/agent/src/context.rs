@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!  system: prompt.md (the same for all) │ facts of this session
-//!  first user message: instructions of the repository │ the first prompt
+//!  first user message: instructions of the repository │ its skills │ the first prompt
 //! ```
 
 use crate::config::AgentConfig;
+use crate::library::listing;
 
 const PROMPT: &str = include_str!("prompt.md");
 
@@ -21,14 +22,31 @@ pub(crate) fn system(config: &AgentConfig) -> Vec<String> {
     ]
 }
 
-/// The block before the first prompt, where the repository has instructions.
+/// The block before the first prompt, where the repository has instructions or skills.
 pub(crate) fn opening(config: &AgentConfig) -> Option<String> {
-    let mut files = config.memory.iter().filter(|file| !file.text.trim().is_empty()).peekable();
-    files.peek()?;
+    let skills = listing(&config.library).map(|skills| {
+        format!("<system-reminder>\nSkills that the tool Skill starts:\n\n{skills}\n</system-reminder>")
+    });
+    let parts: Vec<String> = instructions(config).into_iter().chain(skills).collect();
+    (!parts.is_empty()).then(|| parts.join("\n\n"))
+}
+
+fn instructions(config: &AgentConfig) -> Option<String> {
+    let mut files = config.memory.root.iter().filter(|file| !file.text.trim().is_empty()).peekable();
+    let managed = config.managed_memory.as_deref().filter(|text| !text.trim().is_empty());
+    if files.peek().is_none() && managed.is_none() {
+        return None;
+    }
     let mut text = String::from(
         "<system-reminder>\nThe repository holds instructions for agents. Follow them; they come before \
          your defaults, and what the person asks for comes before them.\n",
     );
+    if let Some(managed) = managed {
+        text.push_str(&format!(
+            "\nInstructions of whoever runs this server, which come first:\n\n{}\n",
+            managed.trim_end()
+        ));
+    }
     for file in files {
         text.push_str(&format!(
             "\nContents of {}/{} (instructions of the repository):\n\n{}\n",

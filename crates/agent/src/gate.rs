@@ -8,8 +8,8 @@
 //! ```
 
 use std::collections::HashSet;
-use std::path::PathBuf;
-use std::sync::{Mutex as SyncMutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -23,15 +23,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::AgentConfig;
 use crate::hooks::{self, Decision, Event, Hooks, Said};
+use crate::library::Command;
 use crate::outcome::Outcome;
+use crate::settings::Settings;
 use crate::tools::{Workbench, attend, new_exec};
 
 /// How long it may take to find out where a link leads to.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// Rules that allow, and who says so.
+type Granted = (String, Vec<String>);
+
 /// Rules and hooks of a session.
 pub(crate) struct Gate {
-    pub(crate) permissions: Permissions,
+    settings: Settings,
+    /// The workspace, and what `~` is.
+    places: (String, String),
+    /// What is allowed for this turn besides, and all rules together.
+    rules: SyncMutex<(Vec<Granted>, Arc<Permissions>)>,
     hooks: Hooks,
     session: String,
     /// One question at a time.
@@ -63,14 +72,59 @@ impl Gate {
     pub(crate) fn new(config: &AgentConfig) -> Self {
         // What is no rule was told when the settings were read.
         let workspace = config.workspace.trim_end_matches('/');
-        let (permissions, _) = config.settings.permissions(workspace, &config.home);
+        let (permissions, _) = config.settings.permissions(workspace, &config.home, &[]);
         Self {
-            permissions,
+            settings: config.settings.clone(),
+            places: (workspace.to_owned(), config.home.clone()),
+            rules: SyncMutex::new((Vec::new(), Arc::new(permissions))),
             hooks: config.settings.hooks.clone(),
             session: config.session.clone(),
             asking: Mutex::default(),
             told: SyncMutex::default(),
         }
+    }
+
+    pub(crate) fn session(&self) -> &str {
+        &self.session
+    }
+
+    pub(crate) fn permissions(&self) -> Arc<Permissions> {
+        Arc::clone(&self.rules.lock().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    /// Allows what a command or skill says that it needs, until [`Gate::revoke`]. A rule that denies or asks holds
+    /// all the same.
+    pub(crate) fn grant(&self, command: &Command) {
+        if command.allowed_tools.is_empty() {
+            return;
+        }
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.0.push((format!("the command /{}", command.name), command.allowed_tools.clone()));
+        rules.1 = self.compile(&rules.0);
+    }
+
+    /// Takes back what was granted: the turn is over.
+    pub(crate) fn revoke(&self) {
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if !rules.0.is_empty() {
+            *rules = (Vec::new(), self.compile(&[]));
+        }
+    }
+
+    fn compile(&self, granted: &[Granted]) -> Arc<Permissions> {
+        let (workspace, home) = &self.places;
+        Arc::new(self.settings.permissions(workspace, home, granted).0)
+    }
+
+    /// Whether commands inside of commands and skills do not run.
+    pub(crate) fn runs_no_commands(&self) -> bool {
+        self.settings.no_skill_commands
+    }
+
+    /// Whether a path is in the workspace, as it is named and where links lead to.
+    pub(crate) async fn is_inside(&self, path: &str, bench: &Workbench) -> bool {
+        let inside = |path: &str| Path::new(path).starts_with(&bench.workspace);
+        inside(path) && real_path(bench, path).await.is_some_and(|real| inside(&real))
     }
 
     /// Runs the hooks of a moment, all at the same time, and tells the person what they say to them.
@@ -96,7 +150,7 @@ impl Gate {
             "cwd": cwd,
             "hook_event_name": event.name(),
             "prompt_id": moment.prompt.to_string(),
-            "permission_mode": self.permissions.mode().name(),
+            "permission_mode": self.permissions().mode().name(),
         });
         if let (Some(input), Value::Object(more)) = (input.as_object_mut(), more) {
             input.extend(more);
@@ -104,6 +158,9 @@ impl Gate {
         let bench = moment.bench;
         let mut env = bench.spec(Vec::new()).env;
         env.push(("CLAUDE_CODE_SESSION_ID".into(), self.session.clone()));
+        if let (Event::SessionStart, Some(file)) = (event, bench.env_file()) {
+            env.push(("CLAUDE_ENV_FILE".into(), file.to_owned()));
+        }
         let (hands, places) = (&*bench.hands, (cwd.as_str(), bench.workspace.as_str()));
         let told = (env.as_slice(), &input);
         let running =
@@ -152,7 +209,8 @@ impl Gate {
         let paths = self.paths(&wish, moment.bench).await;
         let cwd = PathBuf::from(moment.bench.cwd());
         let Wish { tool, input, read_only, .. } = wish;
-        let verdict = self.permissions.decide(&ToolUse { tool, input, cwd: &cwd, paths: &paths, read_only });
+        let verdict =
+            self.permissions().decide(&ToolUse { tool, input, cwd: &cwd, paths: &paths, read_only });
         let verdict = match (verdict, hook) {
             (Verdict::Allow, Some((Decision::Ask, reason))) => {
                 Verdict::Ask(Reason { rule: None, what: format!("a hook asks first: {reason}") })
@@ -230,7 +288,7 @@ impl Gate {
             let plain = pattern.find(['*', '?', '[', '{']).map_or(pattern, |end| &pattern[..end]);
             paths.push(bench.absolute(plain));
         }
-        if self.permissions.looks_at_paths() {
+        if self.permissions().looks_at_paths() {
             for path in paths.clone() {
                 if let Some(real) = real_path(bench, &path).await.filter(|real| *real != path) {
                     paths.push(real);

@@ -10,6 +10,8 @@
 //! | `tool.call` | a `tool_use` block from `call`, `name` and `input` |
 //! | `tool.result` | a `tool_result` from `call`, `content` and `is_error` |
 //! | `context.added` | a user text: its `text` |
+//! | `context.compacted` | the conversation anew, a user text of its `summary`; or results left out of it |
+//! | `command.ran` | the prompt is taken back; a user text: its `prompt` |
 //! | `turn.ended` by a hook that refused the prompt | the prompt is taken back |
 //! | `error` with the code [`CONTINUE_CODE`] | a user text: [`CONTINUE`] |
 //!
@@ -21,10 +23,13 @@
 use std::collections::{HashMap, HashSet};
 
 use model_gateway::{Message, Role};
-use protocol::event::{AgentBlock, EventBody, ToolCall, ToolResult};
+use protocol::event::{AgentBlock, Compaction, CompactionTrigger, EventBody, ToolCall, ToolResult};
 use protocol::ids::{PromptId, TurnId};
 use protocol::status::{StopReason, TurnStatus};
+use protocol::usage::Usage;
 use serde_json::{Value, json};
+
+use crate::recap::Recap;
 
 /// The result of a call that never got one.
 pub(crate) const INTERRUPTED: &str = "interrupted: the call was stopped before it had a result; \
@@ -36,6 +41,15 @@ pub(crate) const CONTINUE_CODE: &str = "model_output_limit";
 /// What the model is told then.
 const CONTINUE: &str = "Your answer reached its token limit and was cut. Go on right where it stopped, \
                         without an apology or a summary, and in smaller steps.";
+
+/// What stands where a result was left out to make room.
+pub(crate) const LEFT_OUT: &str = "[left out to make room; call the tool again if you need this]";
+
+/// A result that is shorter than this is not worth being left out.
+const SMALL_RESULT: usize = 400;
+
+/// Characters of a token, about.
+const CHARACTERS: usize = 4;
 
 /// The conversation so far.
 #[derive(Debug, Default)]
@@ -51,6 +65,13 @@ pub(crate) struct History {
     turn: Option<TurnId>,
     opening: Option<String>,
     cwd: Option<String>,
+    pub(crate) recap: Recap,
+    /// Tokens of the newest request and its answer.
+    tokens: u64,
+    /// Characters that came since.
+    since: usize,
+    /// All that the model used.
+    pub(crate) usage: Usage,
 }
 
 impl History {
@@ -62,6 +83,11 @@ impl History {
     /// The messages of the next request.
     pub(crate) fn messages(&self) -> &[Message] {
         &self.messages
+    }
+
+    /// What stands before the first prompt.
+    pub(crate) fn opening(&self) -> Option<&str> {
+        self.opening.as_deref()
     }
 
     /// The turn whose prompt was folded last.
@@ -95,6 +121,12 @@ impl History {
         calls.collect()
     }
 
+    /// Whether the newest thing in the conversation is this prompt.
+    pub(crate) fn ends_with(&self, prompt: &str) -> bool {
+        let last = self.messages.last().filter(|last| last.role == Role::User);
+        last.and_then(|last| last.content.last()).is_some_and(|block| block["text"] == prompt)
+    }
+
     /// Whether the newest message is the agent's own, with nothing left to answer.
     pub(crate) fn has_last_word(&self) -> bool {
         self.open.is_empty() && self.messages.last().is_some_and(|last| last.role == Role::Assistant)
@@ -103,14 +135,40 @@ impl History {
     /// Adds the prompt of a turn.
     pub(crate) fn prompt(&mut self, turn: TurnId, text: &str) {
         self.turn = Some(turn);
-        self.close_open();
-        self.user_text(text);
+        self.deliver(text);
     }
 
     /// Adds a prompt that was handed over in the middle of the turn.
     pub(crate) fn deliver(&mut self, text: &str) {
         self.close_open();
         self.user_text(text);
+        self.recap.prompt(text);
+    }
+
+    /// How long the conversation is, in tokens: what the newest request had, and about what came since.
+    pub(crate) fn size(&self) -> u64 {
+        self.tokens + tokens(self.since)
+    }
+
+    /// The calls whose results are behind the newest `keep` tokens of results, and about how many tokens
+    /// they are in all.
+    pub(crate) fn old_results(&self, keep: u64) -> (Vec<String>, u64) {
+        let (mut newer, mut old, mut gain) = (0, Vec::new(), 0);
+        for block in self.messages.iter().rev().flat_map(|message| message.content.iter().rev()) {
+            let (Some(call), Some(content)) = (block["tool_use_id"].as_str(), block["content"].as_str())
+            else {
+                continue;
+            };
+            let size = tokens(content.len());
+            if newer + size <= keep {
+                newer += size;
+            } else if content.len() > SMALL_RESULT {
+                old.push(call.to_owned());
+                gain += size;
+            }
+        }
+        old.reverse();
+        (old, gain)
     }
 
     /// Folds one event in.
@@ -128,12 +186,32 @@ impl History {
                 self.close_open();
                 self.turn = turn;
                 if let Some(text) = self.prompts.remove(prompt) {
-                    self.user_text(&text);
+                    self.deliver(&text);
                 }
             }
             EventBody::AgentMessage(block) | EventBody::AgentThought(block) => self.agent_block(block),
-            EventBody::ToolCall(call) => self.tool_call(call),
-            EventBody::ToolResult(result) => self.tool_result(result),
+            EventBody::ToolCall(call) => {
+                self.recap.call(call);
+                self.tool_call(call);
+            }
+            EventBody::ToolResult(result) => {
+                self.recap.result(result);
+                self.tool_result(result);
+            }
+            EventBody::Plan { entries } => self.recap.plan.clone_from(entries),
+            EventBody::Usage { usage, .. } => {
+                self.tokens = usage.input() + usage.output_tokens;
+                self.usage += *usage;
+                self.since = 0;
+            }
+            EventBody::ContextCompacted(compaction) => self.compact(compaction),
+            EventBody::CommandRan(ran) => {
+                self.take_back();
+                match &ran.prompt {
+                    Some(text) => self.user_text(text),
+                    None => self.recap.take_back(),
+                }
+            }
             EventBody::Error(error) if error.code == CONTINUE_CODE => {
                 self.close_open();
                 self.user_text(CONTINUE);
@@ -146,6 +224,7 @@ impl History {
                 if (end.status, end.stop_reason) == (TurnStatus::Failed, StopReason::Hook) =>
             {
                 self.take_back();
+                self.recap.take_back();
             }
             _ => {}
         }
@@ -160,11 +239,39 @@ impl History {
 
     /// Takes the newest prompt back, which nobody answered.
     pub(crate) fn take_back(&mut self) {
-        let Some(last) = self.messages.last_mut().filter(|last| last.role == Role::User) else { return };
-        last.content.pop_if(|block| block["type"] == "text");
-        if last.content.is_empty() {
-            self.messages.pop();
+        take_back(&mut self.messages);
+    }
+
+    /// The messages without the newest prompt, which is a command to the agent.
+    pub(crate) fn before_prompt(&self) -> Vec<Message> {
+        let mut messages = self.messages.clone();
+        take_back(&mut messages);
+        messages
+    }
+
+    fn compact(&mut self, compaction: &Compaction) {
+        self.close_open();
+        if let Some(summary) = &compaction.summary {
+            if compaction.trigger == CompactionTrigger::Manual {
+                // The command that wanted it.
+                self.recap.take_back();
+            }
+            self.messages.clear();
+            self.message = None;
+            self.user_text(summary);
         }
+        let is_out = |block: &Value| {
+            block["tool_use_id"]
+                .as_str()
+                .is_some_and(|call| compaction.left_out.iter().any(|out| out == call))
+        };
+        for block in self.messages.iter_mut().flat_map(|message| &mut message.content) {
+            if is_out(block) {
+                block["content"] = LEFT_OUT.into();
+            }
+        }
+        let blocks = self.messages.iter().flat_map(|message| &message.content);
+        (self.tokens, self.since) = (0, blocks.map(length).sum());
     }
 
     fn agent_block(&mut self, block: &AgentBlock) {
@@ -228,6 +335,7 @@ impl History {
             let opening = self.opening.iter().map(|text| json!({ "type": "text", "text": text }));
             self.messages.push(Message { role: Role::User, content: opening.collect() });
         }
+        self.since += length(&block);
         match self.messages.last_mut() {
             Some(last) if last.role == Role::User => last.content.push(block),
             _ => self.messages.push(Message { role: Role::User, content: vec![block] }),
@@ -243,6 +351,25 @@ impl History {
         if last.content.is_empty() {
             self.messages.pop();
         }
+    }
+}
+
+/// Characters of a block, about.
+fn length(block: &Value) -> usize {
+    let text = block["text"].as_str().or(block["content"].as_str());
+    text.map_or_else(|| block.to_string().len(), str::len)
+}
+
+fn tokens(characters: usize) -> u64 {
+    (characters / CHARACTERS) as u64
+}
+
+/// Takes the newest text of the user out.
+fn take_back(messages: &mut Vec<Message>) {
+    let Some(last) = messages.last_mut().filter(|last| last.role == Role::User) else { return };
+    last.content.pop_if(|block| block["type"] == "text");
+    if last.content.is_empty() {
+        messages.pop();
     }
 }
 

@@ -17,6 +17,7 @@
 
 mod agent;
 mod batch;
+mod compact;
 mod config;
 mod context;
 mod edit;
@@ -24,11 +25,16 @@ mod gate;
 mod guard;
 mod history;
 pub mod hooks;
+pub mod library;
 mod live;
 pub mod memory;
 mod outcome;
 mod patch;
+mod recap;
+mod room;
 mod settings;
+mod skills;
+mod slash;
 mod stream_text;
 mod tools;
 mod turn;
@@ -36,5 +42,6 @@ mod uses;
 
 pub use agent::PatchyardAgent;
 pub use config::{AgentConfig, Caps, Environment};
-pub use memory::MemoryFile;
+pub use library::Library;
+pub use memory::{Memory, MemoryFile};
 pub use settings::{Scope, Settings, SettingsFile};

@@ -20,10 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::PatchyardAgent;
 use crate::batch::run_all;
+use crate::compact::With;
 use crate::gate::Moment;
 use crate::history::{CONTINUE_CODE, INTERRUPTED};
 use crate::hooks::Event;
 use crate::live::Live;
+use crate::room::Room;
+use crate::slash::{self, Ran};
 use crate::tools::{parse, title};
 use crate::uses::Planned;
 
@@ -32,8 +35,13 @@ const STOP_HOOKS: u32 = 8;
 
 /// What came of a request.
 enum Answer {
-    Whole { response: Response, message: String },
+    Whole {
+        response: Response,
+        message: String,
+    },
     Ended(TurnEnd),
+    /// The conversation is too long, and how the turn ends if it cannot be made shorter.
+    TooLong(TurnEnd),
 }
 
 pub(crate) async fn work(
@@ -43,15 +51,20 @@ pub(crate) async fn work(
     stop: &CancellationToken,
 ) -> Result<TurnEnd, PortError> {
     agent.bench.tasks.take_up(&agent.bench).await;
-    if input.resumed {
-        agent.guard.reset();
-        if let Some(end) = take_up(agent, &input, port, stop).await? {
-            return Ok(end);
-        }
-    } else if let Some(end) = begin(agent, &input, port, stop).await? {
+    let (mut messages, mut requests, mut continuations, mut held) = (0, 0, 0, 0);
+    let with = With { input: &input, port, stop };
+    agent.gate.revoke();
+    // A command that a process died with is run again.
+    let resumed =
+        input.resumed && !(slash::parse(&input.text).is_some() && agent.history.ends_with(&input.text));
+    let ended = match resumed {
+        true => take_up(agent, with, &mut messages).await?,
+        false => begin(agent, with, &mut messages).await?,
+    };
+    if let Some(end) = ended {
         return Ok(end);
     }
-    let (mut messages, mut requests, mut continuations, mut held) = (0, 0, 0, 0);
+    let mut room = Room::default();
     loop {
         if stop.is_cancelled() {
             return Ok(TurnEnd::interrupted());
@@ -63,11 +76,19 @@ pub(crate) async fn work(
             ));
         }
         requests += 1;
+        if let Some(end) = room.keep(agent, with, &mut messages).await? {
+            return Ok(end);
+        }
         let answer = ask(agent, Live::begin(port, input.turn, &mut messages), port, stop).await?;
         let (response, message) = match answer {
             Answer::Whole { response, message } => (response, message),
             Answer::Ended(end) => return Ok(end),
+            Answer::TooLong(end) => match room.make(agent, with, &mut messages, end).await? {
+                Some(end) => return Ok(end),
+                None => continue,
+            },
         };
+        room.too_long = 0;
         let calls = record(agent, port, &response, &message).await?;
         if calls.is_empty() {
             match response.stop {
@@ -83,10 +104,17 @@ pub(crate) async fn work(
                     ));
                 }
                 StopCause::ContextFull => {
-                    return Ok(limit(
+                    let end = limit(
                         StopReason::MaxTokens,
                         "the conversation fills the model's window; start a new session for the rest",
-                    ));
+                    );
+                    if let Some(end) = room.make(agent, with, &mut messages, end).await? {
+                        return Ok(end);
+                    }
+                    if agent.history.has_last_word() {
+                        go_on(agent, port).await?;
+                    }
+                    continue;
                 }
                 _ => {
                     if !at_end(agent, &input, port, (&response, held), stop).await? {
@@ -101,7 +129,7 @@ pub(crate) async fn work(
         if let Some(reason) = after.stop {
             return Ok(ended_by_hook(&reason));
         }
-        hear(agent, port, stop).await?;
+        hear(agent, with, &mut messages).await?;
         if let Some(name) = after.repeated.filter(|_| !stop.is_cancelled())
             && let Some(end) = ask_about_loop(agent, port, &name, stop).await?
         {
@@ -113,10 +141,10 @@ pub(crate) async fn work(
 /// Closes what an earlier process left open, and takes the prompt in.
 async fn begin(
     agent: &mut PatchyardAgent,
-    input: &TurnInput,
-    port: &dyn AgentPort,
-    stop: &CancellationToken,
+    with: With<'_>,
+    messages: &mut u32,
 ) -> Result<Option<TurnEnd>, PortError> {
+    let With { input, port, stop } = with;
     agent.guard.reset();
     let open = agent.history.open_calls();
     if !open.is_empty() {
@@ -137,16 +165,21 @@ async fn begin(
     if agent.history.turn() != Some(input.turn) {
         agent.history.prompt(input.turn, &input.text);
     }
+    if let Ran::Done(end) = slash::run(agent, &input.text, with, messages).await? {
+        return Ok(Some(end));
+    }
     let moment = Moment { bench: &agent.bench, port, stop, prompt: input.prompt, resumed: false };
     let said = agent.gate.hooks(Event::UserPromptSubmit, "", json!({ "prompt": input.text }), moment).await?;
     if let Some(reason) = said.block {
         agent.history.take_back();
+        agent.history.recap.take_back();
         let message = format!("a UserPromptSubmit hook refused the prompt: {reason}");
         return Ok(Some(TurnEnd::failed(StopReason::Hook, message)));
     }
     if let Some(reason) = said.stop {
         return Ok(Some(ended_by_hook(&reason)));
     }
+    slash::replace(agent, &input.text, with).await?;
     let context = said.context.iter().map(|text| context_of("UserPromptSubmit hook", text));
     append(agent, port, context.collect()).await?;
     Ok(None)
@@ -202,10 +235,11 @@ fn context_of(source: &str, text: &str) -> EventBody {
 /// again, since nobody knows whether it was. Gives the end, where all was said already.
 async fn take_up(
     agent: &mut PatchyardAgent,
-    input: &TurnInput,
-    port: &dyn AgentPort,
-    stop: &CancellationToken,
+    with: With<'_>,
+    messages: &mut u32,
 ) -> Result<Option<TurnEnd>, PortError> {
+    let With { input, port, stop } = with;
+    agent.guard.reset();
     let open = agent.history.open_tool_uses().into_iter();
     let calls = open.map(|(call, name, input)| Planned { parsed: parse(&name, &input), call, name, input });
     let calls: Vec<_> = calls.collect();
@@ -214,23 +248,23 @@ async fn take_up(
         if let Some(reason) = after.stop {
             return Ok(Some(ended_by_hook(&reason)));
         }
-        hear(agent, port, stop).await?;
+        hear(agent, with, messages).await?;
     }
     // Where all was said, only the end was not recorded.
     Ok(agent.history.has_last_word().then(TurnEnd::completed))
 }
 
 /// Takes in what the person said while the tools ran: it goes to the model with their results.
-async fn hear(
-    agent: &mut PatchyardAgent,
-    port: &dyn AgentPort,
-    stop: &CancellationToken,
-) -> Result<(), PortError> {
-    if stop.is_cancelled() {
+async fn hear(agent: &mut PatchyardAgent, with: With<'_>, messages: &mut u32) -> Result<(), PortError> {
+    if with.stop.is_cancelled() {
         return Ok(());
     }
-    for (_, text) in port.take_prompts().await? {
+    for (_, text) in with.port.take_prompts().await? {
         agent.history.deliver(&text);
+        // What comes of a command is told by its own event; the turn goes on.
+        if let Ran::ForModel = Box::pin(slash::run(agent, &text, with, messages)).await? {
+            Box::pin(slash::replace(agent, &text, with)).await?;
+        }
         // The person knows what goes on, and said something else.
         agent.guard.reset();
     }
@@ -249,6 +283,7 @@ pub(crate) async fn append(
     port.append(bodies.clone()).await?;
     for body in &bodies {
         agent.history.apply(None, body);
+        agent.bench.remember(body);
     }
     Ok(())
 }
@@ -290,7 +325,11 @@ async fn ask(
         Err(error) => {
             live.discard();
             live.end()?;
-            Ok(Answer::Ended(failure(&error)))
+            let end = failure(&error);
+            Ok(match error {
+                ModelError::PromptTooLong { .. } => Answer::TooLong(end),
+                _ => Answer::Ended(end),
+            })
         }
     }
 }
@@ -305,7 +344,7 @@ fn keepable(partial: &Response) -> bool {
         })
 }
 
-fn failure(error: &ModelError) -> TurnEnd {
+pub(crate) fn failure(error: &ModelError) -> TurnEnd {
     let reason = match error {
         ModelError::Auth { .. } => StopReason::ModelAuth,
         ModelError::Exhausted { .. } | ModelError::NotAnEndpoint { .. } => StopReason::ModelUnreachable,
@@ -318,7 +357,7 @@ fn limit(stop_reason: StopReason, message: impl Into<String>) -> TurnEnd {
     TurnEnd { status: TurnStatus::Limit, stop_reason, message: Some(message.into()) }
 }
 
-fn usage_event(response: &Response) -> EventBody {
+pub(crate) fn usage_event(response: &Response) -> EventBody {
     EventBody::Usage { model: response.model.clone(), usage: response.usage }
 }
 

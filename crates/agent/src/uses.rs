@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::gate::{Gate, Moment, Wish};
 use crate::hooks::{Event, Said};
 use crate::outcome::Outcome;
+use crate::skills;
 use crate::tools::{Call, Run, is_read_only, parse, run, title};
 
 /// A call of the model, recorded and not yet run.
@@ -81,7 +82,8 @@ impl User<'_> {
             title: &title,
             input: &self.input,
             read_only: is_read_only(&parsed)
-                || matches!(parsed, Call::TodoWrite(_) | Call::TaskOutput(_) | Call::TaskStop(_)),
+                || matches!(parsed, Call::TodoWrite(_) | Call::TaskOutput(_) | Call::TaskStop(_))
+                || matches!(&parsed, Call::Skill(input) if skills::only_says(&self.moment.bench.library, input)),
         };
         match self.gate.pass(wish, before.decision, self.moment).await? {
             Ok(None) => {}
@@ -96,7 +98,11 @@ impl User<'_> {
         }
         *began = Instant::now();
         let Moment { bench, port, stop, resumed, .. } = self.moment;
-        let mut outcome = Box::pin(run(parsed, Run { bench, port, id: self.call, stop, resumed })).await;
+        let mut outcome = match parsed {
+            Call::Skill(input) => skills::start(&input, self.gate, self.moment).await?,
+            parsed => Box::pin(run(parsed, Run { bench, port, id: self.call, stop, resumed })).await,
+        };
+        self.instruct(&mut outcome);
         if changed {
             outcome.detail["input"] = self.input.clone();
         }
@@ -113,6 +119,28 @@ impl User<'_> {
         };
         append(&mut outcome, self.name, &before.context, &after);
         Ok(outcome)
+    }
+
+    /// Adds the instructions about the file that it was about, the first time.
+    fn instruct(&self, outcome: &mut Outcome) {
+        let path =
+            self.input["file_path"].as_str().filter(|_| matches!(self.name, "Read" | "Edit" | "Write"));
+        let Some(path) = path.filter(|_| !outcome.is_error) else { return };
+        let bench = self.moment.bench;
+        let files = bench.instructions_about(path);
+        if files.is_empty() {
+            return;
+        }
+        for file in &files {
+            outcome.content.push_str(&format!(
+                "\n\n<system-reminder>\nContents of {}/{} (instructions of the repository for such files):\n\n{}\n\
+                 </system-reminder>",
+                bench.workspace,
+                file.path,
+                file.text.trim()
+            ));
+        }
+        outcome.detail["instructions"] = files.iter().map(|file| file.path.as_str()).collect();
     }
 
     async fn hooks(&mut self, event: Event, more: Value) -> Result<Said, PortError> {
@@ -179,6 +207,7 @@ fn response(name: &str, input: &Value, outcome: &Outcome) -> Value {
             "filePath": input["file_path"],
             "content": input["content"],
         }),
+        "Skill" => outcome.detail.clone(),
         _ => json!({ "content": outcome.content }),
     }
 }

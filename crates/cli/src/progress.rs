@@ -94,6 +94,14 @@ fn line_of(body: &EventBody) -> Option<String> {
             ))
         }
         EventBody::ContextAdded { source, text } => Some(format!("  {source}: {}", first_line(text))),
+        EventBody::ContextCompacted(compaction) => Some(match compaction.summary {
+            Some(_) => "  the conversation was summed up to make room".to_owned(),
+            None => format!("  {} old results were left out to make room", compaction.left_out.len()),
+        }),
+        EventBody::CommandRan(ran) => Some(match &ran.output {
+            Some(output) => format!("\n{}\n", output.trim()),
+            None => format!("  /{}", ran.name),
+        }),
         EventBody::Error(error) => Some(format!("! {}", error.message)),
         EventBody::DiffStat(stat) => {
             Some(format!("+{} −{} in {} files", stat.additions, stat.deletions, stat.files_changed))

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::conversation::{CommandRan, Compaction, CompactionTrigger};
 use crate::environment::EnvironmentRef;
 use crate::git::GitPush;
 use crate::ids::{Epoch, LayerId, PromptId, QuestionId, Seq, SessionId, ShellId, TurnId};
@@ -135,6 +136,12 @@ pub enum EventBody {
         /// What the model reads.
         text: String,
     },
+    /// What the model is sent became shorter: summed up, or without old results.
+    #[serde(rename = "context.compacted")]
+    ContextCompacted(Compaction),
+    /// A prompt was a command to the agent.
+    #[serde(rename = "command.ran")]
+    CommandRan(CommandRan),
     /// The agent asks the person.
     #[serde(rename = "question.asked")]
     QuestionAsked(Question),
@@ -425,6 +432,8 @@ impl EventBody {
             Self::ToolResult(_) => "tool.result",
             Self::Plan { .. } => "plan",
             Self::ContextAdded { .. } => "context.added",
+            Self::ContextCompacted(_) => "context.compacted",
+            Self::CommandRan(_) => "command.ran",
             Self::QuestionAsked(_) => "question.asked",
             Self::QuestionAnswered { .. } => "question.answered",
             Self::Checkpoint(_) => "checkpoint",

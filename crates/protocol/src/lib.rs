@@ -4,6 +4,7 @@
 //!  ids ── event ── view            the log, and the one reducer that folds it
 //!           │ rewind               what of it stands after going back to a checkpoint
 //!           │
+//!  conversation                    what becomes of what the model is sent
 //!  agent_port · hands · attachment the seams between session, agent and sandbox
 //!           │
 //!  environment · network           in what sessions work, and what they may reach
@@ -23,6 +24,7 @@
 pub mod agent_port;
 pub mod api;
 pub mod attachment;
+pub mod conversation;
 pub mod egress;
 pub mod environment;
 pub mod event;

@@ -23,6 +23,20 @@ pub struct Usage {
     pub cost_micro_usd: u64,
 }
 
+impl Usage {
+    /// Input tokens, however they came.
+    #[must_use]
+    pub fn input(&self) -> u64 {
+        self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
+    }
+
+    /// The share of the input that was read from the prompt cache, in hundredths; nothing without input.
+    #[must_use]
+    pub fn cache_read_share(&self) -> Option<u64> {
+        (100 * self.cache_read_input_tokens).checked_div(self.input())
+    }
+}
+
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.input_tokens += other.input_tokens;
@@ -44,4 +58,27 @@ pub struct DiffStat {
     pub deletions: u64,
     /// Files that differ.
     pub files_changed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_that_was_read_from_the_cache() {
+        let usage = |input_tokens, cache_read_input_tokens, cache_creation_input_tokens| Usage {
+            input_tokens,
+            cache_read_input_tokens,
+            cache_creation_input_tokens,
+            ..Usage::default()
+        };
+        for (used, share) in [
+            (usage(0, 0, 0), None),
+            (usage(10, 0, 0), Some(0)),
+            (usage(10, 80, 10), Some(80)),
+            (usage(0, 5, 0), Some(100)),
+        ] {
+            assert_eq!(used.cache_read_share(), share, "{used:?}");
+        }
+    }
 }

@@ -215,6 +215,8 @@ impl SessionView {
             | EventBody::AgentMessage(_)
             | EventBody::AgentThought(_)
             | EventBody::ContextAdded { .. }
+            | EventBody::ContextCompacted(_)
+            | EventBody::CommandRan(_)
             | EventBody::Error(_)
             | EventBody::Unknown(_) => {}
         }

@@ -5,11 +5,9 @@
 //!  others    ─▶ a command in the sandbox that speaks ACP on its standard streams
 //! ```
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use agent::{AgentConfig, Environment, MemoryFile, PatchyardAgent, memory};
-use git_proxy::{GitError, Repositories};
+use agent::{AgentConfig, Environment, PatchyardAgent};
 use model_gateway::ModelClient;
 use protocol::agent_port::Agent;
 use protocol::hands::Hands;
@@ -23,9 +21,6 @@ use crate::provision::hooks::ENV_FILE;
 
 /// The name of our own agent.
 pub(crate) const OURS: &str = "patchyard";
-
-/// The largest file of instructions that is read.
-const MAX_MEMORY_FILE: u64 = 1024 * 1024;
 
 /// An agent that lives in the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,40 +107,14 @@ impl Agents {
             branch: facts.branch.clone(),
         };
         let mut config = AgentConfig::new(model.clone(), place.hands, place.workspace, environment);
-        config.memory = project.memory;
+        config.memory = project.memory.into();
+        config.managed_memory = project.managed_memory;
         config.settings = project.settings;
+        config.library = project.library.into();
         config.session = facts.id.to_string();
         config.home = HOME.to_owned();
         config.tool_env = place.environment;
         config.env_file = Some(ENV_FILE.to_owned());
         Ok(Box::new(PatchyardAgent::new(config)))
-    }
-}
-
-/// The repository's instructions for agents, from its objects at the base commit: what the sandbox
-/// writes does not change them.
-pub(crate) async fn instructions(
-    repositories: &Repositories,
-    facts: &SessionView,
-) -> Result<Vec<MemoryFile>, GitError> {
-    let paths = repositories.paths(facts.id, &facts.base).await?;
-    let first = memory::select(paths.iter().map(String::as_str));
-    let mut read: HashMap<String, Option<String>> = HashMap::new();
-    loop {
-        let mut wanted = Vec::new();
-        let files = memory::resolve(&first, |path| match read.get(path) {
-            Some(text) => text.clone(),
-            None => {
-                wanted.push(path.to_owned());
-                None
-            }
-        });
-        if wanted.is_empty() {
-            return Ok(files);
-        }
-        for path in wanted {
-            let bytes = repositories.file(facts.id, &facts.base, &path, MAX_MEMORY_FILE).await?;
-            read.insert(path, bytes.and_then(|bytes| String::from_utf8(bytes).ok()));
-        }
     }
 }

@@ -367,6 +367,8 @@ export interface EventBodies {
   "tool.result": ToolResult;
   plan: { entries: PlanEntry[] };
   "context.added": { source: string; text: string };
+  "context.compacted": { trigger: "manual" | "auto"; summary?: string; left_out?: string[]; tokens_before: number };
+  "command.ran": { name: string; output?: string; prompt?: string };
   "question.asked": Question;
   "question.answered": { question: QuestionId; answer: Answer };
   checkpoint: Checkpoint;

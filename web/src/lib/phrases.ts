@@ -126,6 +126,13 @@ export function contextAdded({ source, text }: EventBodies["context.added"]): st
   return said.length > 300 ? `${said.slice(0, 299)}…` : said;
 }
 
+/** What became shorter. */
+export function contextCompacted({ summary, left_out, tokens_before }: EventBodies["context.compacted"]): string {
+  const before = tokens_before > 0 ? ` (${Math.max(1, Math.round(tokens_before / 1000))}k tokens before)` : "";
+  if (summary !== undefined) return `The conversation was summed up to make room${before}; the log keeps all of it`;
+  return `${plural(left_out?.length ?? 0, "old result")} left out to make room${before}; the log keeps all of it`;
+}
+
 export function stopPhrase(reason: StopReason): string {
   const phrases: Record<StopReason, string> = {
     end_turn: "the agent ended its turn.",

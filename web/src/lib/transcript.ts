@@ -12,6 +12,7 @@ import type { DiffStat, Event, EventBodies, KnownEvent, LiveDelta, PlanEntry, Se
 import type { BlockItem, DeniedItem, DeniedPlace, Item, LineItem, PromptItem, StepsItem, StepState, ToolState } from "./items.ts";
 import {
   contextAdded,
+  contextCompacted,
   filesCopied,
   gitPush,
   isExplore,
@@ -185,6 +186,12 @@ export class Transcript {
       case "context.added":
         this.#line(known.seq, "neutral", contextAdded(known.body));
         break;
+      case "context.compacted":
+        this.#line(known.seq, "neutral", contextCompacted(known.body));
+        break;
+      case "command.ran":
+        this.#commandRan(known.seq, known.body);
+        break;
       case "question.asked":
         this.#questions.set(known.body.question, this.#items.length);
         this.#add({
@@ -317,6 +324,12 @@ export class Transcript {
 
   #line(seq: number, tone: LineItem["tone"], text: string, code: string | null = null): void {
     this.#add({ type: "line", key: `e${seq}`, tone, text, count: 1, code });
+  }
+
+  /** An answer of the platform stands like one of the agent; what the model was sent is a line. */
+  #commandRan(seq: number, { name, output }: EventBodies["command.ran"]): void {
+    if (output === undefined) this.#line(seq, "neutral", `Ran the command /${name}`);
+    else this.#add({ type: "message", key: `e${seq}`, text: output, live: false });
   }
 
   /** What running tools printed comes again, from the beginning. */

@@ -95,8 +95,12 @@ impl Said {
             Event::PreToolUse => self.decide(Decision::Deny, reason),
             Event::SessionStart => self.failures.push(format!("a SessionStart hook: {reason}")),
             // Its exit code is not heeded.
-            Event::PermissionRequest => {}
-            Event::UserPromptSubmit | Event::PostToolUse | Event::PostToolUseFailure | Event::Stop => {
+            Event::PermissionRequest | Event::PostCompact => {}
+            Event::UserPromptSubmit
+            | Event::PostToolUse
+            | Event::PostToolUseFailure
+            | Event::Stop
+            | Event::PreCompact => {
                 self.block.get_or_insert(reason);
             }
         }
@@ -144,13 +148,17 @@ impl Said {
                     self.input = Some(decision["updatedInput"].clone());
                 }
             }
-            Event::UserPromptSubmit | Event::PostToolUse | Event::PostToolUseFailure | Event::Stop => {
+            Event::UserPromptSubmit
+            | Event::PostToolUse
+            | Event::PostToolUseFailure
+            | Event::Stop
+            | Event::PreCompact => {
                 if json["decision"] == "block" {
                     let reason = reason();
                     self.block.get_or_insert(reason);
                 }
             }
-            Event::SessionStart => {}
+            Event::SessionStart | Event::PostCompact => {}
         }
     }
 

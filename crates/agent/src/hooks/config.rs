@@ -36,10 +36,14 @@ pub enum Event {
     PostToolUseFailure,
     /// The agent is about to end its turn.
     Stop,
+    /// The conversation is about to be summed up.
+    PreCompact,
+    /// The conversation was summed up.
+    PostCompact,
 }
 
 impl Event {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::SessionStart,
         Self::UserPromptSubmit,
         Self::PreToolUse,
@@ -47,6 +51,8 @@ impl Event {
         Self::PostToolUse,
         Self::PostToolUseFailure,
         Self::Stop,
+        Self::PreCompact,
+        Self::PostCompact,
     ];
 
     /// Its name in settings and in what hooks read.
@@ -60,6 +66,8 @@ impl Event {
             Self::PostToolUse => "PostToolUse",
             Self::PostToolUseFailure => "PostToolUseFailure",
             Self::Stop => "Stop",
+            Self::PreCompact => "PreCompact",
+            Self::PostCompact => "PostCompact",
         }
     }
 

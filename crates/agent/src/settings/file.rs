@@ -45,6 +45,10 @@ pub struct Settings {
     env: BTreeMap<String, String>,
     /// `env` of the operator, stronger.
     managed_env: BTreeMap<String, String>,
+    /// Whether only the operator allows.
+    rules_only: bool,
+    /// Whether commands inside of commands and skills do not run.
+    pub(crate) no_skill_commands: bool,
     /// Hooks, the operator's first.
     pub hooks: Hooks,
 }
@@ -84,6 +88,7 @@ impl Settings {
             let mut reader = Reader { file, settings: &mut settings, remarks: &mut remarks };
             if file.scope == Scope::Managed {
                 let on = |key: &str| object.get(key) == Some(&Value::Bool(true));
+                reader.settings.rules_only |= on("allowManagedPermissionRulesOnly");
                 operator.rules_only |= on("allowManagedPermissionRulesOnly");
                 operator.hooks_only |= on("allowManagedHooksOnly");
                 operator.no_hooks |= on("disableAllHooks");
@@ -93,10 +98,16 @@ impl Settings {
         Ok((settings, remarks))
     }
 
-    /// The rules, for a session whose tools work there, and what is no rule.
+    /// The rules, for a session whose tools work there, and what is no rule. `granted` is allowed besides, and by
+    /// whom.
     #[must_use]
-    pub fn permissions(&self, workspace: &str, home: &str) -> (Permissions, Vec<String>) {
-        let sources: Vec<RuleSource> = self
+    pub fn permissions(
+        &self,
+        workspace: &str,
+        home: &str,
+        granted: &[(String, Vec<String>)],
+    ) -> (Permissions, Vec<String>) {
+        let mut sources: Vec<RuleSource> = self
             .rules
             .iter()
             .map(|source| {
@@ -105,6 +116,14 @@ impl Settings {
                 RuleSource { base, ..source.clone() }
             })
             .collect();
+        let grant = |(name, allow): &(String, Vec<String>)| RuleSource {
+            name: name.clone(),
+            base: workspace.into(),
+            deny: Vec::new(),
+            ask: Vec::new(),
+            allow: allow.clone(),
+        };
+        sources.extend(granted.iter().filter(|_| !self.rules_only).map(grant));
         let join = |folder: &String| std::path::Path::new(workspace).join(folder);
         let places = Places {
             home: home.into(),
@@ -112,6 +131,24 @@ impl Settings {
             additional: self.additional.iter().map(join).collect(),
         };
         Permissions::compile(&sources, self.session_mode(), &places)
+    }
+
+    /// Mode and rules, for people.
+    pub(crate) fn describe_permissions(&self) -> String {
+        let mut text = format!("**Mode: `{}`**", self.session_mode().name());
+        for RuleSource { name, deny, ask, allow, .. } in &self.rules {
+            for (word, rules) in [("deny", deny), ("ask", ask), ("allow", allow)] {
+                let rules: Vec<String> =
+                    rules.iter().take(100).map(|rule| format!("`{}`", shown(rule))).collect();
+                if !rules.is_empty() {
+                    text.push_str(&format!("\n\n{word} ({name}): {}", rules.join(", ")));
+                }
+            }
+        }
+        if self.rules.is_empty() {
+            text.push_str("\n\nNo settings file has a rule.");
+        }
+        text
     }
 
     /// The mode of a session in a sandbox: freely, unless the operator or the repository says otherwise.
@@ -176,6 +213,10 @@ impl Reader<'_> {
                 "disableAllHooks" => match value {
                     Value::Bool(off) => hooks_off |= off,
                     _ => self.remark("`disableAllHooks` is neither true nor false; left out"),
+                },
+                "disableSkillShellExecution" => match value {
+                    Value::Bool(off) => self.settings.no_skill_commands |= off,
+                    _ => self.remark("`disableSkillShellExecution` is neither true nor false; left out"),
                 },
                 "apiKeyHelper" if !self.of_operator() => {
                     self.remark("`apiKeyHelper` is the operator's to say; left out");
@@ -304,7 +345,7 @@ mod tests {
     }
 
     fn decide(settings: &Settings, command: &str) -> Verdict {
-        let (permissions, _) = settings.permissions("/w", "/root");
+        let (permissions, _) = settings.permissions("/w", "/root", &[]);
         let input = json!({ "command": command });
         let cwd = std::path::Path::new("/w");
         permissions.decide(&ToolUse { tool: "Bash", input: &input, cwd, paths: &[], read_only: false })

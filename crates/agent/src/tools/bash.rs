@@ -15,6 +15,7 @@ use protocol::agent_port::AgentPort;
 use protocol::event::LiveDelta;
 use protocol::hands::{Exceeded, ExecSpec, HandsError};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::bench::Workbench;
 use super::call::BashInput;
@@ -78,6 +79,28 @@ pub(super) async fn run(input: BashInput, with: Run<'_>) -> Outcome {
     }
     outcome.detail["cwd"] = bench.cwd().into();
     outcome
+}
+
+/// What a command says that a file of the repository holds, both outputs merged; with its exit code where it
+/// failed.
+pub(crate) async fn say(command: &str, bench: &Workbench, stop: &CancellationToken) -> String {
+    let script = format!("exec 2>&1; {}{command}", prelude(bench));
+    let mut spec = bench.spec(vec![shell(bench).await.into(), "-c".into(), script]);
+    spec.timeout = Some(DEFAULT_TIMEOUT);
+    let mut output = Output::default();
+    let mut take = |bytes: &[u8], _is_error: bool| output.push(bytes);
+    let ended = match bench.hands.start(spec).await {
+        Ok(mut execution) => attend(execution.as_mut(), stop, &mut take).await,
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(ended) if ended.end.is_success() => output.plain().trim_end().to_owned(),
+        Ok(ended) => {
+            let code = exit_code(&ended).map_or_else(|| "none".to_owned(), |code| code.to_string());
+            format!("{}\n[`{command}` failed, exit code {code}]", output.plain().trim_end())
+        }
+        Err(error) => format!("[`{command}` could not run: {error}]"),
+    }
 }
 
 async fn shell(bench: &Workbench) -> &'static str {

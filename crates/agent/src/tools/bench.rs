@@ -1,9 +1,10 @@
 //! What the tools of one session share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use protocol::event::EventBody;
 use protocol::hands::{ExecSpec, Hands};
 use protocol::ids::ExecId;
 use sha2::{Digest, Sha256};
@@ -11,6 +12,8 @@ use tokio::sync::OnceCell;
 
 use super::tasks::Tasks;
 use crate::config::AgentConfig;
+use crate::library::Library;
+use crate::memory::{Memory, MemoryFile};
 
 /// SHA-256 of a file's content.
 pub(super) type ContentHash = [u8; 32];
@@ -31,6 +34,11 @@ pub(crate) struct Workbench {
     seen: Mutex<HashMap<String, ContentHash>>,
     pub(super) shell: OnceCell<&'static str>,
     pub(crate) tasks: Tasks,
+    /// What the repository keeps for agents.
+    pub(crate) library: Arc<Library>,
+    memory: Arc<Memory>,
+    /// Instructions that the model was told with a result.
+    told: Mutex<HashSet<String>>,
 }
 
 impl Workbench {
@@ -47,8 +55,39 @@ impl Workbench {
             seen: Mutex::default(),
             shell: OnceCell::new(),
             tasks: Tasks::default(),
+            library: Arc::clone(&config.library),
+            memory: Arc::clone(&config.memory),
+            told: Mutex::default(),
             workspace,
         }
+    }
+
+    /// Instructions about a file that the model was not told yet; from here on it was.
+    pub(crate) fn instructions_about(&self, path: &str) -> Vec<&MemoryFile> {
+        let path = self.absolute(path);
+        let Some(inside) = path.strip_prefix(&self.workspace).and_then(|rest| rest.strip_prefix('/')) else {
+            return Vec::new();
+        };
+        let mut told = lock(&self.told);
+        self.memory.about(inside).into_iter().filter(|file| told.insert(file.path.clone())).collect()
+    }
+
+    /// Notes what an event of an earlier process, or of this one, tells of instructions.
+    pub(crate) fn remember(&self, body: &EventBody) {
+        match body {
+            EventBody::ToolResult(result) => {
+                let paths = result.detail["instructions"].as_array().into_iter().flatten();
+                lock(&self.told).extend(paths.filter_map(|path| path.as_str().map(str::to_owned)));
+            }
+            // The results that held them may be gone.
+            EventBody::ContextCompacted(_) => lock(&self.told).clear(),
+            _ => {}
+        }
+    }
+
+    /// Where hooks leave variables.
+    pub(crate) fn env_file(&self) -> Option<&str> {
+        self.env_file.as_deref()
     }
 
     pub(crate) fn cwd(&self) -> String {
@@ -95,7 +134,7 @@ impl Workbench {
     }
 
     /// The path as people read it: relative to the workspace where it is inside.
-    pub(super) fn shown<'a>(&self, path: &'a str) -> &'a str {
+    pub(crate) fn shown<'a>(&self, path: &'a str) -> &'a str {
         path.strip_prefix(&self.workspace).and_then(|rest| rest.strip_prefix('/')).unwrap_or(path)
     }
 

@@ -20,6 +20,7 @@ pub(crate) enum Call {
     Glob(GlobInput),
     Grep(Box<GrepInput>),
     TodoWrite(Vec<PlanEntry>),
+    Skill(SkillInput),
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,6 +119,12 @@ impl OutputMode {
 }
 
 #[derive(Debug, Deserialize)]
+pub(crate) struct SkillInput {
+    pub(crate) skill: String,
+    pub(crate) args: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
 struct TodoInput {
     todos: Vec<Todo>,
 }
@@ -145,6 +152,7 @@ pub(crate) fn parse(name: &str, input: &Value) -> Result<Call, String> {
         "Write" => Call::Write(typed(name, input)?),
         "Glob" => Call::Glob(typed(name, input)?),
         "Grep" => Call::Grep(Box::new(typed(name, input)?)),
+        "Skill" => Call::Skill(typed(name, input)?),
         "TodoWrite" => {
             let input: TodoInput = typed(name, input)?;
             let entries = input.todos.into_iter().map(|todo| PlanEntry {
@@ -176,6 +184,7 @@ pub(crate) fn title(name: &str, input: &Value, workspace: &str) -> String {
         }
         "Glob" | "Grep" => text("pattern").to_owned(),
         "TaskOutput" | "TaskStop" => text("task_id").to_owned(),
+        "Skill" => format!("{} {}", text("skill"), text("args")),
         "TodoWrite" => {
             let todos = input["todos"].as_array().map_or(&[][..], Vec::as_slice);
             let done = todos.iter().filter(|todo| todo["status"] == "completed").count();

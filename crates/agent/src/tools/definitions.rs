@@ -3,9 +3,14 @@
 use model_gateway::Tool;
 use serde_json::{Value, json};
 
+use crate::library::Library;
+
 /// All tools, always in this order.
-pub(crate) fn definitions() -> Vec<Tool> {
-    vec![bash(), read(), edit(), write(), glob(), grep(), todo_write(), task_output(), task_stop()]
+pub(crate) fn definitions(library: &Library) -> Vec<Tool> {
+    let mut tools =
+        vec![bash(), read(), edit(), write(), glob(), grep(), todo_write(), task_output(), task_stop()];
+    tools.extend(library.commands().any(|command| command.by_model).then(skill));
+    tools
 }
 
 fn tool(name: &str, description: &str, properties: Value, required: &[&str]) -> Tool {
@@ -157,5 +162,19 @@ fn task_stop() -> Tool {
         "Stops a background task and everything that it started.",
         json!({ "task_id": { "type": "string", "description": "The task" } }),
         &["task_id"],
+    )
+}
+
+fn skill() -> Tool {
+    tool(
+        "Skill",
+        "Starts a skill of the repository: instructions for a kind of work, which come as the result. The skills that \
+         there are were listed before the first prompt. Start one as soon as the task is what it is for, before you \
+         begin the work, and follow it.",
+        json!({
+            "skill": { "type": "string", "description": "Its name" },
+            "args": { "type": "string", "description": "Words for it, where it takes some" },
+        }),
+        &["skill"],
     )
 }

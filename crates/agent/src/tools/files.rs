@@ -33,3 +33,9 @@ pub(super) async fn load(bench: &Workbench, path: &str) -> Result<Vec<u8>, Hands
 pub(super) fn hash(bytes: &[u8]) -> ContentHash {
     Sha256::digest(bytes).into()
 }
+
+/// A whole text file, where there is one.
+pub(crate) async fn read_whole(bench: &Workbench, path: &str) -> Option<String> {
+    let bytes = load(bench, path).await.ok()?;
+    String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))
+}

@@ -20,8 +20,10 @@ mod search;
 mod tasks;
 mod todo;
 
+pub(crate) use bash::say;
 pub(crate) use bench::{Workbench, new_exec};
-pub(crate) use call::{Call, parse, title};
+pub(crate) use call::{Call, SkillInput, parse, title};
 pub(crate) use command::attend;
 pub(crate) use definitions::definitions;
+pub(crate) use files::read_whole;
 pub(crate) use run::{Run, is_read_only, run};

@@ -53,6 +53,7 @@ pub(crate) fn is_read_only(call: &Call) -> bool {
         | Call::TaskStop(_)
         | Call::Edit(_)
         | Call::Write(_)
+        | Call::Skill(_)
         | Call::TodoWrite(_) => false,
     }
 }
@@ -74,6 +75,8 @@ pub(crate) async fn run(call: Call, with: Run<'_>) -> Outcome {
         Call::Edit(input) => within_grace(with, change::edit(input, with.bench)).await,
         Call::Write(input) => within_grace(with, change::write(input, with.bench)).await,
         Call::TodoWrite(entries) => todo::run(entries),
+        // What needs more than hands is seen to before.
+        Call::Skill(_) => Outcome::refused("this tool cannot be used here"),
     }
 }
 

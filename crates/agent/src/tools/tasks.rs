@@ -187,6 +187,15 @@ impl Tasks {
         }
     }
 
+    /// Those that run, a line each.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let list = lock(&self.list);
+        let running = list.iter().filter(|task| task.end.borrow().is_none());
+        running
+            .map(|task| format!("task {}: {}", task.id, task.command.lines().next().unwrap_or_default()))
+            .collect()
+    }
+
     /// What the model does not know yet: a notice for each task that ended since the last call.
     pub(crate) fn notices(&self) -> String {
         let mut text = String::new();

@@ -5,16 +5,19 @@
 
 mod bash;
 mod changes;
+mod compaction;
 mod demo;
 mod foreign;
 mod hands;
 mod hooks;
 mod interrupts;
 mod loops;
+mod memory;
 mod permissions;
 mod port;
 mod reading;
 mod restore;
+mod slash;
 mod stage;
 mod streams;
 mod tasks;

@@ -34,7 +34,7 @@ async fn after_a_restart_the_next_request_begins_with_the_same_bytes() {
         Turn::text("second done"),
     ];
     let mut stage = Stage::with(Script::turns(turns), LocalHands::default(), |config| {
-        config.memory = vec![agent::MemoryFile { path: "AGENTS.md".into(), text: "Be brief.".into() }];
+        config.memory = agent::memory::Sources::of(["AGENTS.md"]).read(|_| Some("Be brief.".into())).0.into();
     })
     .await;
     assert_eq!(stage.turn("first").await, TurnEnd::completed());

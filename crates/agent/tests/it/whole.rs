@@ -1,4 +1,3 @@
-use agent::MemoryFile;
 use protocol::agent_port::TurnEnd;
 use protocol::event::{EventBody, LiveDelta};
 use serde_json::json;
@@ -16,7 +15,8 @@ async fn a_task_from_prompt_to_report() {
         Turn::text("Fixed the sum.").usage([10, 20, 30, 40]),
     ];
     let mut stage = Stage::with(Script::turns(turns), LocalHands::default(), |config| {
-        config.memory = vec![MemoryFile { path: "CLAUDE.md".into(), text: "Use tabs.\n".into() }];
+        config.memory =
+            agent::memory::Sources::of(["CLAUDE.md"]).read(|_| Some("Use tabs.\n".into())).0.into();
     })
     .await;
     stage.write("calc.py", "def add(a, b):\n    return a - b\n");

@@ -21,6 +21,7 @@ mod bad_input;
 mod checkpoint;
 mod churn;
 mod crash;
+mod customs;
 mod doors;
 mod egress;
 mod environments;

@@ -158,7 +158,7 @@ impl Driver {
             return self.start_anew().await;
         }
         let Some(preparing) = &mut self.preparing else { return Ok(()) };
-        preparing.project = made.project;
+        preparing.project = *made.project;
         (preparing.source, preparing.took) = (made.source, made.took);
         let plan = &preparing.plan;
         if plan.reused.is_none() && !plan.saved && plan.runs_script() {

@@ -49,7 +49,7 @@ impl Bench {
 
 /// A workspace, and what was read of the repository meanwhile.
 pub(crate) struct Workspace {
-    pub(crate) project: Project,
+    pub(crate) project: Box<Project>,
     pub(crate) source: Source,
     /// What is told of the step.
     pub(crate) detail: Option<String>,
@@ -65,7 +65,7 @@ pub(crate) async fn workspace(bench: &Bench) -> Result<Workspace, String> {
     let (made, project, now) =
         tokio::join!(make_workspace(bench), project::read(shared, facts), shared.store.session(facts.id));
     let spoilt = made?;
-    let project = project?;
+    let project = Box::new(project?);
     let source = match now.map_err(|error| error.to_string())?.turns {
         0 => Source::Startup,
         _ => Source::Resume,

@@ -81,7 +81,8 @@ struct Rule {
 pub struct Script {
     rules: Vec<Rule>,
     pub(super) many_conversations: bool,
-    pub(super) goes_back: bool,
+    /// How many requests need not begin with the bytes of the one before.
+    pub(super) shortens: usize,
 }
 
 impl Script {
@@ -118,8 +119,15 @@ impl Script {
 
     /// The conversation goes back to where it was: a request need not begin with the one before.
     #[must_use]
-    pub fn going_back(mut self) -> Self {
-        self.goes_back = true;
+    pub fn going_back(self) -> Self {
+        self.shortens(usize::MAX)
+    }
+
+    /// So many times the conversation becomes shorter on the way: as many requests need not begin with the bytes of
+    /// the one before.
+    #[must_use]
+    pub fn shortens(mut self, times: usize) -> Self {
+        self.shortens = times;
         self
     }
 

@@ -115,9 +115,13 @@ impl Player for Recorder {
         let stable = check::stable_part(&call.bytes);
         let conversation =
             if state.script.many_conversations { call.body["system"].to_string() } else { String::new() };
-        let goes_back = state.script.goes_back;
-        let before = state.newest.insert(conversation, stable.clone()).filter(|_| !goes_back);
-        wrong.extend(before.and_then(|before| check::follows(&before, &stable)));
+        let before = state.newest.insert(conversation, stable.clone());
+        if let Some(broken) = before.and_then(|before| check::follows(&before, &stable)) {
+            match state.script.shortens.checked_sub(1) {
+                Some(left) => state.script.shortens = left,
+                None => wrong.push(broken),
+            }
+        }
         let turn = state.script.next(&call.body);
         if turn.is_none() {
             wrong.push("the script has no answer left".into());
