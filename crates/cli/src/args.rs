@@ -1,5 +1,6 @@
 //! The command line.
 
+mod forge;
 mod image;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use protocol::ids::{PromptId, SessionId, ShellId};
 use protocol::prompt::Delivery;
 
+pub(crate) use forge::{PullRequest, Repositories, RepositoriesCommand};
 pub(crate) use image::{Image, ImageCommand};
 
 use crate::environment_args::Environments;
@@ -83,7 +85,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// One whole task on a bundled repository, then the URL
     Demo(Demo),
-    /// Sessions: list, show, events, network, allow, deny, diff, prompt, queue, edit-prompt, cancel-prompt, stop, retry, answer, shell, cp, archive, delete, pull
+    /// Sessions: list, show, events, network, allow, deny, diff, prompt, queue, edit-prompt, cancel-prompt, stop, retry, answer, shell, cp, archive, delete, pull, pr
     #[command(visible_alias = "tasks")]
     Sessions(Sessions),
     /// Environments, in which sessions work: list, show, create, edit, archive, default, test-setup, refresh
@@ -101,6 +103,8 @@ pub(crate) enum Command {
     /// Give the server a token for the repositories of a host: by it the server clones what is private and
     /// pushes the branches of sessions; no sandbox sees it
     WebSetup(WebSetup),
+    /// Repositories of the forges that the server has tokens for: list, branches
+    Repositories(Repositories),
     /// What works on this machine, what does not, and how to mend it
     Doctor(Doctor),
     /// Run one command on this machine, sandboxed: it writes only below this folder, and reaches only hosts
@@ -367,6 +371,13 @@ pub(crate) enum SessionsCommand {
         from: String,
         /// To: a path, or SESSION:PATH
         to: String,
+    },
+    /// Open a session's pull request: its branch is pushed first; one that is open is shown
+    Pr {
+        /// The session's id
+        session: SessionId,
+        #[command(flatten)]
+        wish: PullRequest,
     },
     /// Fetch the result branch into the current repository
     Pull {

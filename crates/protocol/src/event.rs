@@ -18,6 +18,7 @@ use crate::git::GitPush;
 use crate::ids::{Epoch, LayerId, PromptId, QuestionId, Seq, SessionId, ShellId, TurnId};
 pub use crate::network::{NetworkAllowed, NetworkDenied};
 use crate::prompt::Delivery;
+use crate::pull_request::{PullRequestCreate, PullRequestState};
 pub use crate::question::{Answer, Question, QuestionOption};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 pub use crate::tool::{BlobRef, ToolCall, ToolResult};
@@ -178,6 +179,12 @@ pub enum EventBody {
     /// Somebody pushed to the repository that the session came from, or is about to.
     #[serde(rename = "git.push")]
     GitPush(GitPush),
+    /// A pull request is wanted, or how that wish ended.
+    #[serde(rename = "pr.create")]
+    PullRequestCreate(PullRequestCreate),
+    /// The session's pull request, where the forge tells something else than before.
+    #[serde(rename = "pr.state")]
+    PullRequestState(PullRequestState),
     /// Lines added and deleted since the base.
     #[serde(rename = "diffstat")]
     DiffStat(DiffStat),
@@ -427,6 +434,8 @@ impl EventBody {
             Self::NetworkDenied(_) => "network.denied",
             Self::NetworkAllowed(_) => "network.allowed",
             Self::GitPush(_) => "git.push",
+            Self::PullRequestCreate(_) => "pr.create",
+            Self::PullRequestState(_) => "pr.state",
             Self::DiffStat(_) => "diffstat",
             Self::Usage { .. } => "usage",
             Self::Error(_) => "error",

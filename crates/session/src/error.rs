@@ -6,7 +6,9 @@ use store::StoreError;
 
 use crate::credentials::CredentialError;
 use crate::environments::EnvironmentError;
+use crate::forges::ForgesError;
 use crate::networks::AskingError;
+use crate::pull_requests::PullRequestError;
 use crate::secrets::SecretError;
 
 /// An error of a session.
@@ -68,6 +70,12 @@ pub enum SessionError {
     /// A credential of a host.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// A forge.
+    #[error(transparent)]
+    Forges(#[from] ForgesError),
+    /// A pull request.
+    #[error(transparent)]
+    PullRequest(#[from] PullRequestError),
     /// A secret.
     #[error(transparent)]
     Secret(#[from] SecretError),

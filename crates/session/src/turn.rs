@@ -13,7 +13,7 @@ use crate::checkpoint::{self, CheckpointError};
 use crate::driver::LiveSandbox;
 use crate::port::SessionPort;
 use crate::provision;
-use crate::push::{self, Plan};
+use crate::push::{self, Plan, Wanted};
 use crate::registry::Shared;
 
 /// What a turn works with.
@@ -94,7 +94,7 @@ async fn log_record(context: &Context, turn: TurnId, message: &str, may_push: bo
     let Context { shared, facts, epoch, sandbox, tip } = context;
     let (tip, mut bodies) = record(shared, facts, sandbox, tip, message).await;
     let plan = match tip.as_deref().filter(|_| may_push) {
-        Some(tip) => push::plan(shared, facts.id, tip).await,
+        Some(tip) => push::plan(shared, facts.id, tip, Wanted::ByTurn).await,
         None => None,
     };
     bodies.extend(plan.as_ref().map(Plan::event));

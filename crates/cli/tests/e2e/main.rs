@@ -37,6 +37,7 @@ mod metrics;
 mod network;
 mod packages;
 mod prompts;
+mod pull_requests;
 mod repository;
 mod rules;
 mod security;

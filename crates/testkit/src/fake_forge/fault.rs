@@ -9,6 +9,8 @@ pub enum Fault {
     Status(u16),
     /// It is done, and the answer is lost: 502.
     Lost,
+    /// It is done, and no answer ever comes.
+    Held,
     /// The secondary limit, for so many seconds.
     Secondary(u64),
     /// The hour's limit is used up, for so many seconds.

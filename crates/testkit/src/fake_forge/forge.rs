@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::api::{self, Call};
@@ -21,7 +22,7 @@ use super::git;
 use super::reply::{parameter, problem, query};
 use super::shape;
 use super::state::{Issue, LineComment, Repository, State};
-use crate::harness::{Must as _, Repo, Tls, cgi};
+use crate::harness::{DEADLINE, Must as _, Repo, Tls, cgi};
 use crate::internet::Authority;
 
 /// Where the API begins.
@@ -67,6 +68,8 @@ pub struct Check {
 #[derive(Debug)]
 pub struct FakeForge {
     state: Arc<Mutex<State>>,
+    /// How many requests came.
+    news: watch::Sender<usize>,
     base: String,
     _root: TempDir,
     _stop: DropGuard,
@@ -81,7 +84,9 @@ impl FakeForge {
         let root = tempfile::tempdir().must("a temporary folder");
         let listener = TcpListener::bind("127.0.0.1:0").await.must("a port");
         let base = format!("https://{}", listener.local_addr().must("an address"));
+        let news = watch::Sender::new(0);
         let state = Arc::new(Mutex::new(State {
+            news: news.clone(),
             root: root.path().to_owned(),
             base: base.clone(),
             tokens: Default::default(),
@@ -98,7 +103,7 @@ impl FakeForge {
             let ended = async move { until.cancelled().await };
             let _ = axum::serve(Tls { listener, tls }, router).with_graceful_shutdown(ended).await;
         });
-        Self { state, base, _root: root, _stop: stop.drop_guard() }
+        Self { state, news, base, _root: root, _stop: stop.drop_guard() }
     }
 
     /// Its address without anything behind it.
@@ -269,6 +274,20 @@ impl FakeForge {
         self.lock().faults.clear();
     }
 
+    /// Waits until a request has come whose line has `part` in it.
+    ///
+    /// # Panics
+    /// When none comes for long.
+    pub async fn until_asked(&self, part: &str) {
+        let mut news = self.news.subscribe();
+        let came = async {
+            while self.requests(part).is_empty() {
+                news.changed().await.must("a forge that runs");
+            }
+        };
+        tokio::time::timeout(DEADLINE, came).await.must("the request");
+    }
+
     /// The requests whose line has `part` in it, with their fields.
     #[must_use]
     pub fn requests(&self, part: &str) -> Vec<(String, HeaderMap)> {
@@ -310,6 +329,7 @@ async fn serve(Shared(state): Shared<Arc<Mutex<State>>>, request: Request) -> Re
     let fault = {
         let mut state = lock(&state);
         state.asked.push((line.clone(), headers.clone()));
+        state.news.send_modify(|count| *count += 1);
         take(&mut state.faults, &line)
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
@@ -330,8 +350,13 @@ async fn serve(Shared(state): Shared<Arc<Mutex<State>>>, request: Request) -> Re
         }
         Some(Fault::Page) => return "<html>Please sign in</html>".into_response(),
         Some(Fault::Slow(time)) => tokio::time::sleep(time).await,
-        Some(Fault::Lost) => {
-            let _ = dispatch(&state, request).await;
+        Some(fault @ (Fault::Lost | Fault::Held)) => {
+            // Done to its end, also when the client goes away.
+            let doing = Arc::clone(&state);
+            let _ = tokio::spawn(async move { dispatch(&doing, request).await }).await;
+            if fault == Fault::Held {
+                std::future::pending::<()>().await;
+            }
             return StatusCode::BAD_GATEWAY.into_response();
         }
         None => {}

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use axum::http::HeaderMap;
+use tokio::sync::watch;
 
 use super::fault::Waiting;
 use super::forge::{Check, Grant};
 
 #[derive(Debug)]
 pub(super) struct State {
+    pub(super) news: watch::Sender<usize>,
     /// Where the repositories are: `owner/name.git`.
     pub(super) root: PathBuf,
     /// `https://127.0.0.1:PORT`.
