@@ -48,6 +48,8 @@ describe("the fixture", () => {
       "shell.closed": true,
       "files.copied": true,
       "git.push": true,
+      "pr.create": true,
+      "pr.state": true,
       "network.denied": true,
       "network.allowed": true,
       error: true,
@@ -96,6 +98,8 @@ describe("the fixture", () => {
       "neutral: The server was started again; the turn goes on ×1",
       "neutral: SessionStart hook says: the tests run with make check ×1",
       "neutral: Pushed patchyard/fix-1 ×1",
+      "neutral: Opened pull request #7 of team/thing into main: https://github.com/team/thing/pull/7 ×1",
+      "warn: Pull request #7: 1 passed, 1 failed (lint) ×1",
     ]);
   });
 

@@ -52,6 +52,10 @@ pub(crate) struct Remote {
     /// The branch to start from [default: the checked-out one, or the remote's default]
     #[arg(long, value_name = "BRANCH", requires = "remote")]
     pub(crate) branch: Option<String>,
+    /// Work on this branch of the repository itself, and push to it, instead of on one of the session's own;
+    /// the repository is a URL
+    #[arg(long, value_name = "BRANCH", requires = "remote", conflicts_with = "branch")]
+    pub(crate) on_branch: Option<String>,
     /// The agent [default: patchyard]
     #[arg(long, value_name = "NAME", requires = "remote")]
     pub(crate) agent: Option<String>,

@@ -231,8 +231,11 @@ pub struct SessionCreated {
     /// The commit that the workspace starts from and the diff's base: `head`, or a commit on top
     /// of it with the user's uncommitted changes to tracked files.
     pub base: String,
-    /// The branch that the work lands on, `patchyard/<slug>-<id>`.
+    /// The branch that the work lands on, `patchyard/<slug>-<id>`, or one that was there before.
     pub branch: String,
+    /// The branch was there before, and others have it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub existing_branch: bool,
 }
 
 /// Where a session's code comes from.

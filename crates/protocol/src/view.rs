@@ -39,6 +39,9 @@ pub struct SessionView {
     pub base: String,
     /// The branch that the work lands on.
     pub branch: String,
+    /// The branch was there before the session, and others have it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub existing_branch: bool,
     /// The one word.
     pub status: SessionStatus,
     /// The sandbox machine.
@@ -123,6 +126,7 @@ impl SessionView {
             head: created.head.clone(),
             base: created.base.clone(),
             branch: created.branch.clone(),
+            existing_branch: created.existing_branch,
             status: SessionStatus::of(SandboxPhase::None, TurnPhase::Queued),
             sandbox: SandboxPhase::None,
             turn: TurnPhase::Queued,

@@ -101,6 +101,10 @@ impl From<SessionError> for Reply {
             SessionError::NoModel => {
                 Self::new(409, "no_model", text, "set ANTHROPIC_API_KEY for the server and start it again")
             }
+            SessionError::NoBranchNamed => Self::new(400, "no_branch", text, "name one of the repository's"),
+            SessionError::ProtectedBranch { .. } => {
+                Self::new(409, "protected_branch", text, "begin a session from it, and open a pull request")
+            }
             SessionError::Unrecorded(_) => {
                 Self::new(409, "unrecorded", text, "send a prompt that mends it, or delete the session")
             }

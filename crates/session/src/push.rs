@@ -52,7 +52,7 @@ pub(crate) async fn plan(shared: &Shared, session: SessionId, commit: &str, want
     }
     let view = shared.store.session(session).await.ok()?;
     // For a person it is looked there whether it still is what was pushed.
-    if commit == view.base || (view.pushed.as_deref() == Some(commit) && !is_asked) {
+    if !is_asked && (commit == view.base || view.pushed.as_deref() == Some(commit)) {
         return None;
     }
     let remote = remote_of(&shared.store, shared.config.personal_tokens, &view).await.ok()?;
@@ -69,7 +69,9 @@ pub(crate) async fn plan(shared: &Shared, session: SessionId, commit: &str, want
         }],
         words: None,
     };
-    Some(Plan { remote, known: view.pushed, planned })
+    // A branch that others have too is never moved but forward.
+    let known = view.pushed.filter(|_| !view.existing_branch);
+    Some(Plan { remote, known, planned })
 }
 
 /// Makes a push that is on record as planned; how it ended.

@@ -35,6 +35,11 @@ struct World {
 
 impl World {
     async fn start(more: &str) -> Self {
+        let turn = bash("git config user.email a@b.test; git config user.name A; echo $RANDOM >> new.txt");
+        Self::with(Script::by_depth([turn, Turn::text("done")]), more).await
+    }
+
+    async fn with(script: Script, more: &str) -> Self {
         let authority = Authority::make();
         let fake = FakeForge::start(&authority).await;
         let repo = Repo::with("thing", &[("README.md", "# A thing\n")]);
@@ -51,8 +56,7 @@ impl World {
             fake.host(),
             pem.display()
         );
-        let turn = bash("git config user.email a@b.test; git config user.name A; echo $RANDOM >> new.txt");
-        let model = ScriptedModel::start(Script::by_depth([turn, Turn::text("done")])).await;
+        let model = ScriptedModel::start(script).await;
         let server = serve().model(&model).config(&config).start().await;
         Self { server, fake, repo, url, _model: model, _authorities: dir }
     }
@@ -298,4 +302,80 @@ async fn repositories_and_branches_can_be_chosen_from() {
     world.fake.revoke(TOKEN);
     let found: Value = world.server.get("/forge/repositories").await.is(200).json();
     assert!(found["problems"][0].as_str().unwrap().contains("wrong, expired or revoked"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_on_an_existing_branch_pushes_there_and_loses_nobodys_commits() {
+    let who = "git config user.email a@b.test; git config user.name A; ";
+    let script = Script::by_depth([
+        bash(&format!(
+            "exec 2>&1; {who} echo one > one.txt; git add one.txt; git commit -qm one; git push origin HEAD:main; git push && echo went"
+        )),
+        Turn::text("done"),
+        bash(
+            "exec 2>&1; echo two > two.txt; git add two.txt; git commit -qm two; git push --force; git pull -q --no-rebase --no-edit origin feature/x && git push; echo over",
+        ),
+        Turn::text("done"),
+    ]);
+    let world = World::with(script, "").await;
+    world.web_setup().await;
+    world.repo.git(&["switch", "--quiet", "-c", "feature/x"]);
+    world.repo.write("begun.txt", "begun\n");
+    world.repo.commit("Begin it");
+    let bare = world.fake.bare(THING).display().to_string();
+    world.repo.git(&["push", "--quiet", &bare, "feature/x"]);
+    let on = async |branch: &str| {
+        let args = [
+            "--remote",
+            "go on",
+            "--repo",
+            &world.url,
+            "--on-branch",
+            branch,
+            "--wait",
+            "--output-format",
+            "json",
+        ];
+        world.server.cli(&args).await
+    };
+    world.fake.protect(THING, "main");
+    let refused = on("main").await.exits(1);
+    assert!(
+        refused.stderr.contains("protects the branch `main`: no session works on it itself"),
+        "{}",
+        refused.stderr
+    );
+    let outcome = on("feature/x").await.exits(0).json();
+    let session: SessionId = outcome["session_id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(outcome["branch"], "feature/x");
+    let (events, view) = check_log(&world.server, session).await;
+    let said = crate::world::last_result(&events);
+    assert!(said.contains("this is another branch; this session may push to feature/x only"), "{said}");
+    assert!(said.contains("went"), "{said}");
+    assert_eq!(world.fake.git(THING, &["rev-parse", "feature/x"]), view.checkpoint.unwrap().commit);
+    // Somebody else goes on there.
+    world.repo.git(&["pull", "--quiet", &bare, "feature/x"]);
+    world.repo.write("theirs.txt", "theirs\n");
+    let theirs = world.repo.commit("Theirs");
+    world.repo.git(&["push", "--quiet", &bare, "feature/x"]);
+    world.server.prompt(session, "and on").await;
+    world.server.until_rest(session, 2).await;
+    let (events, view) = check_log(&world.server, session).await;
+    let said = crate::world::last_result(&events);
+    assert_eq!(
+        said.matches("commits there that this session did not push; fetch and merge").count(),
+        2,
+        "{said}"
+    );
+    let tip = world.fake.git(THING, &["rev-parse", "feature/x"]);
+    assert_eq!(Some(tip), view.pushed);
+    world.fake.git(THING, &["merge-base", "--is-ancestor", theirs.trim(), "feature/x"]);
+    let files = world.fake.git(THING, &["ls-tree", "--name-only", "feature/x"]);
+    assert_eq!(files, "README.md\nbegun.txt\none.txt\ntheirs.txt\ntwo.txt");
+    let made = world.pr(session, &[]).await.exits(0).text();
+    assert!(made.contains("#1 go on"), "{made}");
+    let pull = world.fake.pulls(THING).remove(0);
+    assert_eq!((&pull["head"]["ref"], &pull["base"]["ref"]), (&json!("feature/x"), &json!("main")));
+    let usage = world.server.cli(&["--remote", "x", "--on-branch", "main"]).await.exits(2);
+    assert!(usage.stderr.contains("give its URL with --repo"), "{}", usage.stderr);
 }

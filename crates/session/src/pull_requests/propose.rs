@@ -28,7 +28,8 @@ pub(super) fn tip(view: &SessionView) -> &str {
 pub(super) async fn possible(shared: &Shared, view: &SessionView) -> Result<At, PullRequestError> {
     let url = address(view).ok_or(PullRequestError::NoRemote(view.id))?;
     let at = shared.at_forge(&url).await?;
-    if tip(view) == view.base {
+    // What others did on a branch of theirs can be proposed without a change of the session's.
+    if tip(view) == view.base && !view.existing_branch {
         return Err(PullRequestError::Nothing);
     }
     Ok(at)
