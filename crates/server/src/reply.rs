@@ -295,6 +295,9 @@ impl From<GitError> for Reply {
             GitError::NoBranch { .. } => {
                 Self::new(400, "branch_not_found", text, "name one of these, or leave it out")
             }
+            GitError::NoDefaultBranch { .. } => {
+                Self::new(400, "branch_not_found", text, "name one of these with --branch")
+            }
             GitError::Empty(_) => Self::new(400, "empty_repository", text, "commit something and push it"),
             GitError::Url(_) => Self::new(400, "bad_repository_url", text, "give another address"),
             GitError::ObjectFormat(_) => Self::new(

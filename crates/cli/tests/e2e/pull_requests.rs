@@ -379,3 +379,50 @@ async fn a_session_on_an_existing_branch_pushes_there_and_loses_nobodys_commits(
     let usage = world.server.cli(&["--remote", "x", "--on-branch", "main"]).await.exits(2);
     assert!(usage.stderr.contains("give its URL with --repo"), "{}", usage.stderr);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_reason_that_a_repository_cannot_be_worked_on_is_a_line_with_what_to_do() {
+    let world = World::start("").await;
+    let refused = async |url: &str, more: &[&str], said: &str| {
+        let args: Vec<&str> = ["--remote", "work", "--repo", url].iter().chain(more).copied().collect();
+        let ended = world.server.cli(&args).await;
+        assert!(matches!(ended.code, Some(1 | 3)), "{said}: {:?} {}", ended.code, ended.stderr);
+        assert!(ended.stderr.contains(said), "{said}: {}", ended.stderr);
+        assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{}", ended.stderr);
+        assert!(!ended.stderr.contains(TOKEN));
+    };
+    let url = world.url.as_str();
+    refused(url, &[], "this server has none for it; set one with `patchyard web-setup --host 127.0.0.1:")
+        .await;
+    world.web_setup().await;
+    world.fake.revoke(TOKEN);
+    refused(url, &[], "wrong, expired or revoked; set another one with `patchyard web-setup").await;
+    world.fake.allow(TOKEN, Grant { login: "me".into(), push: true, only: Some(Vec::new()) });
+    refused(url, &[], "was not found; check the address, and that the credential for").await;
+    world.fake.allow(TOKEN, Grant::all("me"));
+    world.fake.fault("info/refs", Fault::Status(403), 9);
+    refused(url, &[], "the stored credential needs permission to read this repository").await;
+    world.fake.as_usual();
+    world.fake.fault("info/refs", Fault::Status(503), 9);
+    refused(url, &[], "answered 503 for").await;
+    world.fake.as_usual();
+    refused(url, &["--branch", "gone"], "there is no branch `gone` in").await;
+    refused(url, &["--on-branch", "gone"], "there is no branch `gone` in").await;
+    let empty = world.fake.publish("team/empty", &Repo::empty("empty"));
+    refused(&empty, &[], "has no commit yet; commit something").await;
+    world.fake.git(THING, &["branch", "-m", "main", "other"]);
+    world.fake.git(THING, &["symbolic-ref", "HEAD", "refs/heads/main"]);
+    let tip = world.fake.git(THING, &["rev-parse", "other"]);
+    world.fake.git(THING, &["update-ref", "refs/heads/third", &tip]);
+    let said = "has no default branch that is there; name another one with `--branch`: it has other, third";
+    refused(url, &[], said).await;
+    world.fake.rename(THING, "team/better");
+    refused(url, &[], "has moved to another address; begin a session with the new one").await;
+    world.fake.delete("team/better");
+    refused(url, &[], "was not found").await;
+    refused("https://127.0.0.1:1/team/thing.git", &[], "cannot be reached").await;
+    let stranger = FakeForge::start(&Authority::make()).await;
+    let unknown = stranger.publish(THING, &world.repo);
+    refused(&unknown, &[], "is not valid").await;
+    assert_eq!(world.server.get("/sessions").await.is(200).json::<Value>()["sessions"], json!([]));
+}
