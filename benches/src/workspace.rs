@@ -59,7 +59,7 @@ async fn measure(bench: &Bench, repository: &Path, warm: bool) -> Result<Parts, 
     let url = format!("file://{}", repository.display());
     let body = CreateSession {
         prompt: "Measure.".into(),
-        repository: RepositorySource::Url { url, branch: None },
+        repository: RepositorySource::Url { url, branch: None, on_branch: false },
         agent: None,
         environment: Some("kept".into()),
         image: None,

@@ -437,6 +437,58 @@ describe("review", () => {
   });
 });
 
+describe("the pull request", () => {
+  const bar = () => page.locator("section[aria-label=Changes] .bar");
+
+  test("is opened above the diff with the words that one gives it, and is a line then", async () => {
+    await open("flaky", "/diff");
+    await bar().locator("button:has-text('Create PR')").click();
+    const title = page.getByRole("textbox", { name: "Title" });
+    assert.equal(await title.inputValue(), "Fix the flaky auth test");
+    assert.deepEqual(await axe(page), []);
+    mock.failNext("POST", { status: 409, code: "branch_not_pushed", title: "github.com did not take the branch", next: "mend that" });
+    await title.fill("Steady the auth test");
+    await page.click("text=Create draft");
+    await page.locator("[role=dialog] >> text=github.com did not take the branch").waitFor();
+    await page.click("text=On the forge…");
+    const link = page.locator("a:has-text('Continue there')");
+    assert.match(await link.getAttribute("href"), /^https:\/\/github\.com\/team\/thing\/compare\/main\.\.\./);
+    await page.click("text=Create draft");
+    await bar().locator("a:has-text('#7 Steady the auth test')").waitFor();
+    assert.match(await bar().textContent(), /draft\s*1 pending/);
+    assert.equal(await bar().locator("button").count(), 0);
+    const sent = mock.requests.filter((request) => request.name.startsWith("POST") && request.name.endsWith("/pull-request"));
+    assert.deepEqual(sent.map(({ body }) => body?.draft ?? body?.compose), [undefined, true, true]);
+    assert.deepEqual(await axe(page), []);
+  });
+
+  test("cannot be made, and the line says why", async () => {
+    await open("huge", "/diff");
+    await bar().locator("text=this session has no remote repository").waitFor();
+    const button = bar().locator("button:has-text('Create PR')");
+    assert.equal(await button.isDisabled(), true);
+    assert.match(await page.locator(`#${await button.getAttribute("aria-describedby")}`).textContent(), /brings its branch home/);
+  });
+
+  test("begins with a repository and a branch that can be chosen", async () => {
+    await page.goto(`${mock.url}/new`);
+    await page.locator("#repos option[value='https://github.com/team/thing.git']").waitFor({ state: "attached" });
+    await page.fill("#repo", "https://github.com/team/thing.git");
+    await page.locator("#branches option[value='release/1']").waitFor({ state: "attached" });
+    assert.equal(await page.getAttribute("#branch", "placeholder"), "main");
+    await page.fill("#repo", "https://github.com/team/other.git");
+    await page.locator("#branches option[value='release/1']").waitFor({ state: "detached" });
+    await page.fill("#branch", "main");
+    await page.getByLabel("Work on main itself").check();
+    assert.deepEqual(await axe(page), []);
+    await page.getByLabel("Prompt").fill("Go on");
+    await page.click("button[type=submit]");
+    await page.waitForURL("**/s/*");
+    const sent = mock.requests.find((request) => request.name === "POST /sessions");
+    assert.deepEqual(sent.body.repository, { type: "url", url: "https://github.com/team/other.git", branch: "main", on_branch: true });
+  });
+});
+
 describe("the list", () => {
   test("groups what it has, and the keys walk through it", async () => {
     await open("done");

@@ -98,11 +98,22 @@ class Mock {
       const closed = () => response.destroyed;
       return send(response, ...(await this.environments.tests({ method: request.method, id, after, closed })));
     }
+    if (area === "forge") return send(response, 200, this.#forge(id, url.searchParams));
     if (area !== "sessions") throw new Refused(404, "not_found", "no such route", "check the address");
     if (id === undefined) return this.#list(url, body, request, response);
     const session = this.world.sessions.get(id);
     if (!session) throw new Refused(404, "session_not_found", `there is no session ${id}`, "list the sessions");
     return this.#session({ session, what, which, url, body, request, response });
+  }
+
+  #forge(what, query) {
+    if (what === "repositories") {
+      const known = { host: "github.com", private: true, default_branch: "main", push: true };
+      const names = ["team/thing", "team/other"];
+      return { repositories: names.map((name) => ({ ...known, name, url: `https://github.com/${name}.git` })), problems: [] };
+    }
+    const names = query.get("url").includes("thing") ? ["main", "release/1"] : ["main"];
+    return { default_branch: "main", branches: names.map((name) => ({ name, protected: name === "main" })) };
   }
 
   #auth(what, body, request, response) {
@@ -192,6 +203,18 @@ class Mock {
         world.append(session, "network.allowed", { host: body.host, port: body.port, scope: body.decision });
         return send(response, 200, answer);
       }
+      case "GET pull-request":
+        return send(response, 200, this.#pullRequest(session));
+      case "POST pull-request": {
+        const { title, compose, draft = false, base } = body;
+        const url = "https://github.com/team/thing/pull/7";
+        if (compose) return send(response, 200, { compose: `https://github.com/team/thing/compare/${base}...x?expand=1` });
+        const checks = { passed: 0, failed: 0, pending: 1 };
+        const state = { number: 7, url, title, phase: draft ? "draft" : "open", base, commit: "c0ffee", checks };
+        world.append(session, "pr.state", state);
+        session.view.pull_request = state;
+        return send(response, 200, { pull_request: state });
+      }
       case "GET events":
         return send(response, 200, page(session.events, url.searchParams));
       case "GET blobs":
@@ -210,6 +233,13 @@ class Mock {
       }
     }
     throw new Refused(404, "not_found", "no such route", "check the address");
+  }
+
+  #pullRequest({ view }) {
+    if (view.pull_request) return { pull_request: view.pull_request };
+    if (!view.repository.url) return { reason: `this session has no remote repository; \`patchyard sessions pull ${view.id}\` brings its branch home` };
+    const proposal = { repository: "team/thing", title: view.title, body: `> ${view.title}`, base: "main", head: view.branch };
+    return { proposal };
   }
 
   #once(request, response, status, run) {

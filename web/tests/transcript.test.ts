@@ -51,6 +51,8 @@ describe("the fixture", () => {
       "shell.closed": true,
       "files.copied": true,
       "git.push": true,
+      "pr.create": true,
+      "pr.state": true,
       "network.denied": true,
       "network.allowed": true,
       error: true,
@@ -105,6 +107,8 @@ describe("the fixture", () => {
       "neutral: 3 old results left out to make room (91k tokens before); the log keeps all of it ×1",
       "message",
       "neutral: Ran the command /fix ×1",
+      "neutral: Opened pull request #7 of team/thing into main: https://github.com/team/thing/pull/7 ×1",
+      "warn: Pull request #7: 1 passed, 1 failed (lint) ×1",
     ]);
   });
 

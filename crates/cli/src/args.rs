@@ -1,5 +1,6 @@
 //! The command line.
 
+mod forge;
 mod image;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use protocol::ids::{PromptId, SessionId, ShellId};
 use protocol::prompt::Delivery;
 
+pub(crate) use forge::{PullRequest, Repositories, RepositoriesCommand};
 pub(crate) use image::{Image, ImageCommand};
 
 use crate::environment_args::Environments;
@@ -50,6 +52,10 @@ pub(crate) struct Remote {
     /// The branch to start from [default: the checked-out one, or the remote's default]
     #[arg(long, value_name = "BRANCH", requires = "remote")]
     pub(crate) branch: Option<String>,
+    /// Work on this branch of the repository itself, and push to it, instead of on one of the session's own;
+    /// the repository is a URL
+    #[arg(long, value_name = "BRANCH", requires = "remote", conflicts_with = "branch")]
+    pub(crate) on_branch: Option<String>,
     /// The agent [default: patchyard]
     #[arg(long, value_name = "NAME", requires = "remote")]
     pub(crate) agent: Option<String>,
@@ -83,7 +89,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// One whole task on a bundled repository, then the URL
     Demo(Demo),
-    /// Sessions: list, show, events, network, allow, deny, diff, prompt, queue, edit-prompt, cancel-prompt, stop, retry, answer, checkpoints, rewind, fork, shell, cp, archive, delete, pull
+    /// Sessions: list, show, events, network, allow, deny, diff, prompt, queue, edit-prompt, cancel-prompt, stop, retry, answer, checkpoints, rewind, fork, shell, cp, archive, delete, pull, pr
     #[command(visible_alias = "tasks")]
     Sessions(Sessions),
     /// Environments, in which sessions work: list, show, create, edit, archive, default, test-setup, refresh
@@ -101,6 +107,8 @@ pub(crate) enum Command {
     /// Give the server a token for the repositories of a host: by it the server clones what is private and
     /// pushes the branches of sessions; no sandbox sees it
     WebSetup(WebSetup),
+    /// Repositories of the forges that the server has tokens for: list, branches
+    Repositories(Repositories),
     /// What works on this machine, what does not, and how to mend it
     Doctor(Doctor),
     /// Run one command on this machine, sandboxed: it writes only below this folder, and reaches only hosts
@@ -402,6 +410,13 @@ pub(crate) enum SessionsCommand {
         from: String,
         /// To: a path, or SESSION:PATH
         to: String,
+    },
+    /// Open a session's pull request: its branch is pushed first; one that is open is shown
+    Pr {
+        /// The session's id
+        session: SessionId,
+        #[command(flatten)]
+        wish: PullRequest,
     },
     /// Fetch the result branch into the current repository
     Pull {

@@ -9,6 +9,7 @@ pub(crate) mod image;
 pub(crate) mod login;
 mod network;
 mod prompts;
+pub(crate) mod pull_requests;
 pub(crate) mod remote;
 pub(crate) mod sandbox;
 mod secrets;

@@ -87,6 +87,7 @@ async fn dispatch(args: Args, settled: Settled) -> Result<ExitCode, Failure> {
         Some(Command::RemoteEnv { name }) => commands::environments::remote_env(&global, name).await,
         Some(Command::Login(login)) => commands::login::run(&global, login).await,
         Some(Command::WebSetup(setup)) => commands::web_setup::run(&global, setup).await,
+        Some(Command::Repositories(args)) => commands::pull_requests::repositories(&global, args).await,
         Some(Command::Logout) => commands::login::end().await,
         Some(Command::Doctor(doctor)) => commands::doctor::run(doctor).await,
         // Taken before there were threads.

@@ -12,6 +12,7 @@ mod credentials;
 mod environments;
 mod error;
 mod follow;
+mod pull_requests;
 mod shell;
 
 pub use client::Client;

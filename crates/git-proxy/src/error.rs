@@ -49,6 +49,16 @@ pub enum GitError {
         /// Some that there are.
         known: String,
     },
+    /// The default branch is gone.
+    #[error(
+        "{repository} has no default branch that is there; name another one with `--branch`: it has {known}"
+    )]
+    NoDefaultBranch {
+        /// Where.
+        repository: String,
+        /// Some that there are.
+        known: String,
+    },
     /// Nothing was ever committed.
     #[error("{0} has no commit yet; commit something first")]
     Empty(String),

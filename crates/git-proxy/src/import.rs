@@ -80,14 +80,18 @@ impl Repositories {
         rules: &FetchRules,
     ) -> Result<Imported, GitError> {
         let (mirror, url) = (self.refresh_mirror(remote, rules).await?, &remote.url);
-        let branch = match branch {
-            Some(branch) => branch.to_owned(),
-            None => mirror.default_branch.clone().ok_or_else(|| GitError::Empty(url.to_string()))?,
+        let known = || {
+            let some: Vec<_> = mirror.branches().take(8).collect();
+            if some.is_empty() { "no branches".into() } else { some.join(", ") }
+        };
+        let repository = url.to_string();
+        let branch = match branch.map(ToOwned::to_owned).or_else(|| mirror.default_branch.clone()) {
+            Some(branch) => branch,
+            None if mirror.branches().next().is_none() => return Err(GitError::Empty(repository)),
+            None => return Err(GitError::NoDefaultBranch { repository, known: known() }),
         };
         let Some(head) = mirror.branch(&branch).cloned() else {
-            let known: Vec<_> = mirror.branches().take(8).collect();
-            let known = if known.is_empty() { "no branches".into() } else { known.join(", ") };
-            return Err(GitError::NoBranch { branch, repository: url.to_string(), known });
+            return Err(GitError::NoBranch { branch, repository, known: known() });
         };
         let repository = self.create(session).await?;
         take_from(&mirror, &repository).await?;

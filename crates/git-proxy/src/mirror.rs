@@ -125,7 +125,12 @@ impl Repositories {
         }
         let mut mirror = Mirror { path, refs, default_branch: None, _turn: turn };
         let default = default_branch(&advertised).filter(|branch| mirror.branch(branch).is_some());
-        mirror.default_branch = default.or_else(|| mirror.branches().next().map(ToOwned::to_owned));
+        // Of several none is as good as another.
+        let only = || {
+            let mut all = mirror.branches();
+            all.next().filter(|_| all.next().is_none()).map(ToOwned::to_owned)
+        };
+        mirror.default_branch = default.or_else(only);
         Ok(mirror)
     }
 }

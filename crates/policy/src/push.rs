@@ -48,6 +48,8 @@ fn is_zero(object: &str) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PushRules {
     branches: BTreeSet<String>,
+    /// For branches that others have too: where they may be for a push to be taken.
+    known: Option<BTreeSet<String>>,
 }
 
 /// Why a ref may not be pushed.
@@ -65,6 +67,11 @@ enum RefError {
     Special,
     #[error("this is another branch")]
     Other,
+    #[error(
+        "the branch has commits there that this session did not push; fetch and merge them, and they are pushed \
+         when the turn ends"
+    )]
+    Moved,
 }
 
 /// What is said of a ref that could have been pushed alone.
@@ -74,7 +81,15 @@ impl PushRules {
     /// Those that may push to these branches, `main` for `refs/heads/main`.
     #[must_use]
     pub fn of<'a>(branches: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { branches: branches.into_iter().map(|branch| format!("refs/heads/{branch}")).collect() }
+        let branches = branches.into_iter().map(|branch| format!("refs/heads/{branch}")).collect();
+        Self { branches, known: None }
+    }
+
+    /// The same for branches that others have, too: a push has to begin from one of these commits, so that
+    /// none of theirs is lost.
+    #[must_use]
+    pub fn from_tips<'a>(self, tips: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { known: Some(tips.into_iter().map(ToOwned::to_owned).collect()), ..self }
     }
 
     /// Where one may push, for people: `may push to a only`.
@@ -110,7 +125,10 @@ impl PushRules {
         let name = command.name.as_slice();
         let allowed = std::str::from_utf8(name).is_ok_and(|name| self.branches.contains(name));
         match name {
-            _ if allowed && !command.is_delete() => Ok(()),
+            _ if allowed && !command.is_delete() => match &self.known {
+                Some(known) if !known.contains(&command.old) => Err(RefError::Moved),
+                _ => Ok(()),
+            },
             _ if command.is_delete() => Err(RefError::Delete),
             _ if name.starts_with(b"refs/tags/") => Err(RefError::Tag),
             _ if name.starts_with(b"refs/notes/") => Err(RefError::Notes),
@@ -171,6 +189,21 @@ mod tests {
         let none = PushRules::default().judge(&[command(ZERO, A, OWN)]).unwrap_err();
         assert!(none[0].ends_with("may not push"), "{none:?}");
         assert!(PushRules::of([""]).judge(&[command(ZERO, A, "refs/heads/main")]).is_err());
+    }
+
+    #[test]
+    fn a_branch_of_others_is_pushed_from_what_the_session_knows_alone() {
+        const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+        let name = "refs/heads/feature";
+        let rules = PushRules::of(["feature"]).from_tips([A]);
+        assert_eq!(rules.judge(&[command(A, B, name)]), Ok(()));
+        for old in [B, ZERO] {
+            let reasons = rules.judge(&[command(old, A, name)]).unwrap_err();
+            assert!(reasons[0].contains("commits there that this session did not push"), "{reasons:?}");
+        }
+        assert!(rules.judge(&[command(A, ZERO, name)]).unwrap_err()[0].contains("cannot be deleted"));
+        assert!(rules.judge(&[command(A, B, "refs/heads/main")]).unwrap_err()[0].contains("another branch"));
+        assert!(PushRules::of(["feature"]).from_tips([]).judge(&[command(A, B, name)]).is_err());
     }
 
     proptest! {

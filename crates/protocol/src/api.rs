@@ -66,6 +66,9 @@ pub enum RepositorySource {
         /// The branch, the remote's default when left out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         branch: Option<String>,
+        /// Work on that branch itself, and push to it; without, on a branch of the session's own.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        on_branch: bool,
     },
 }
 

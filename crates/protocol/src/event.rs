@@ -19,6 +19,7 @@ use crate::git::GitPush;
 use crate::ids::{Epoch, LayerId, PromptId, QuestionId, Seq, SessionId, ShellId, TurnId};
 pub use crate::network::{NetworkAllowed, NetworkDenied};
 use crate::prompt::Delivery;
+use crate::pull_request::{PullRequestCreate, PullRequestState};
 pub use crate::question::{Answer, Question, QuestionOption};
 pub use crate::rewind::{Fork, Rewound};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
@@ -189,6 +190,12 @@ pub enum EventBody {
     /// Somebody pushed to the repository that the session came from, or is about to.
     #[serde(rename = "git.push")]
     GitPush(GitPush),
+    /// A pull request is wanted, or how that wish ended.
+    #[serde(rename = "pr.create")]
+    PullRequestCreate(PullRequestCreate),
+    /// The session's pull request, where the forge tells something else than before.
+    #[serde(rename = "pr.state")]
+    PullRequestState(PullRequestState),
     /// Lines added and deleted since the base.
     #[serde(rename = "diffstat")]
     DiffStat(DiffStat),
@@ -235,11 +242,14 @@ pub struct SessionCreated {
     /// The commit that the workspace starts from and the diff's base: `head`, or a commit on top
     /// of it with the user's uncommitted changes to tracked files.
     pub base: String,
-    /// The branch that the work lands on, `patchyard/<slug>-<id>`.
+    /// The branch that the work lands on, `patchyard/<slug>-<id>`, or one that was there before.
     pub branch: String,
     /// The session that it goes on from, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork: Option<Fork>,
+    /// The branch was there before, and others have it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub existing_branch: bool,
 }
 
 /// Where a session's code comes from.
@@ -444,6 +454,8 @@ impl EventBody {
             Self::NetworkDenied(_) => "network.denied",
             Self::NetworkAllowed(_) => "network.allowed",
             Self::GitPush(_) => "git.push",
+            Self::PullRequestCreate(_) => "pr.create",
+            Self::PullRequestState(_) => "pr.state",
             Self::DiffStat(_) => "diffstat",
             Self::Usage { .. } => "usage",
             Self::Error(_) => "error",

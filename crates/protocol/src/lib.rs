@@ -12,6 +12,7 @@
 //!  sandbox_host · sandbox_spec     what the server may ask of the privileged process
 //!  egress                          what it may ask of the process that sandboxes reach the network through
 //!  git                             pushes, and what the server may use for them
+//!  pull_request                    pull requests of sessions, and what can be chosen at a forge
 //!  local                           what the proxy of the local sandbox asks the person
 //!  api · shell · problem           what browsers and terminals see
 //! ```
@@ -36,6 +37,7 @@ pub mod local;
 pub mod network;
 pub mod problem;
 pub mod prompt;
+pub mod pull_request;
 pub mod question;
 pub mod rewind;
 pub mod sandbox_host;

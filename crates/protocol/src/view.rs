@@ -13,6 +13,7 @@ use crate::event::{
 };
 use crate::git::{GitPush, PushOutcome};
 use crate::ids::{Seq, SessionId, TurnId};
+use crate::pull_request::{PullRequestCreate, PullRequestState};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
 use crate::usage::{DiffStat, Usage};
 
@@ -42,6 +43,9 @@ pub struct SessionView {
     /// The session that it goes on from, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork: Option<Fork>,
+    /// The branch was there before the session, and others have it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub existing_branch: bool,
     /// The one word.
     pub status: SessionStatus,
     /// The sandbox machine.
@@ -83,6 +87,12 @@ pub struct SessionView {
     /// The commit that the session's branch has there, as far as the session pushed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pushed: Option<String>,
+    /// The newest wish for a pull request, and what became of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_request_create: Option<PullRequestCreate>,
+    /// The session's pull request, as the forge told of it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_request: Option<PullRequestState>,
     /// Everything that the models used.
     pub usage: Usage,
     /// The agent's todo list.
@@ -121,6 +131,7 @@ impl SessionView {
             base: created.base.clone(),
             branch: created.branch.clone(),
             fork: created.fork,
+            existing_branch: created.existing_branch,
             status: SessionStatus::of(SandboxPhase::None, TurnPhase::Queued),
             sandbox: SandboxPhase::None,
             turn: TurnPhase::Queued,
@@ -139,6 +150,8 @@ impl SessionView {
             saved: None,
             push: None,
             pushed: None,
+            pull_request_create: None,
+            pull_request: None,
             usage: Usage::default(),
             plan: Vec::new(),
             question: None,
@@ -198,6 +211,8 @@ impl SessionView {
                 self.saved = (!saved.layers.is_empty()).then(|| saved.clone());
             }
             EventBody::GitPush(push) => self.pushed(push),
+            EventBody::PullRequestCreate(create) => self.pull_request_create = Some(create.clone()),
+            EventBody::PullRequestState(state) => self.pull_request = Some(state.clone()),
             EventBody::DiffStat(stat) => self.diff = *stat,
             EventBody::Usage { usage, .. } => self.usage += *usage,
             EventBody::SessionCreated(_)

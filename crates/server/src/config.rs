@@ -35,6 +35,10 @@
 //! personal_tokens = true                  # whether `patchyard web-setup` may give the server tokens
 //! push_branches = true                    # whether the session's branch is pushed when a turn ends
 //!
+//! [[forges]]                              # besides github.com and *.ghe.com: GitHub Enterprise Server
+//! host = "ghe.corp.example.org"
+//! api = "https://ghe.corp.example.org/api/v3"   # where it is anyway
+//!
 //! [network]                               # above what environments say
 //! allow = ["*.corp.example.org", "git.example.org:22"]
 //! deny = ["paste.example.net"]
@@ -87,6 +91,8 @@ pub struct Config {
     pub setup: SetupConfig,
     /// What may be fetched.
     pub repositories: RepositoriesConfig,
+    /// Forges that speak as GitHub does, besides those that are known.
+    pub forges: Vec<ForgeConfig>,
     /// What sessions may reach.
     pub network: NetworkConfig,
     /// Values that environments may bind by their names here.
@@ -228,6 +234,17 @@ impl Default for RepositoriesConfig {
     fn default() -> Self {
         Self { file_roots: Vec::new(), allow: Vec::new(), personal_tokens: true, push_branches: true }
     }
+}
+
+/// `[[forges]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgeConfig {
+    /// Its host, with the port where that is not 443.
+    pub host: String,
+    /// Its base address, where it is not `https://HOST/api/v3`.
+    #[serde(default)]
+    pub api: Option<String>,
 }
 
 /// `[network]`: what holds for every session, above its environment.

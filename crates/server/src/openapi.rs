@@ -4,7 +4,7 @@ use utoipa::OpenApi as _;
 
 use crate::routes::{
     access, blobs, checkpoints, credentials, diff, environments, events, files, info, network, prompts,
-    sessions, shells, stream, uploads,
+    pull_requests, sessions, shells, stream, uploads,
 };
 
 #[derive(utoipa::OpenApi)]
@@ -19,6 +19,8 @@ use crate::routes::{
         environments::make_default_environment, environments::refresh_environment,
         environments::test_setup, environments::test_network, environments::set_secret, environments::remove_secret, environments::get_setup_test, environments::stop_setup_test,
         credentials::list_git_credentials, credentials::set_git_credential, credentials::remove_git_credential,
+        pull_requests::get_pull_request, pull_requests::create_pull_request,
+        pull_requests::list_forge_repositories, pull_requests::list_forge_branches,
         uploads::create_upload,
         sessions::list_sessions, sessions::create_session, sessions::get_session, sessions::delete_session,
         sessions::archive_session, sessions::stop_session, sessions::retry_session,

@@ -7,10 +7,13 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use forge::ForgeError;
 use git_proxy::{GitError, RemoteError};
 use protocol::problem::Problem;
 use serde::de::DeserializeOwned;
-use session::{AskingError, CredentialError, EnvironmentError, SecretError, SessionError};
+use session::{
+    AskingError, CredentialError, EnvironmentError, ForgesError, PullRequestError, SecretError, SessionError,
+};
 use store::StoreError;
 
 /// An error answer.
@@ -98,6 +101,10 @@ impl From<SessionError> for Reply {
             SessionError::NoModel => {
                 Self::new(409, "no_model", text, "set ANTHROPIC_API_KEY for the server and start it again")
             }
+            SessionError::NoBranchNamed => Self::new(400, "no_branch", text, "name one of the repository's"),
+            SessionError::ProtectedBranch { .. } => {
+                Self::new(409, "protected_branch", text, "begin a session from it, and open a pull request")
+            }
             SessionError::Unrecorded(_) => {
                 Self::new(409, "unrecorded", text, "send a prompt that mends it, or delete the session")
             }
@@ -129,6 +136,8 @@ impl From<SessionError> for Reply {
             }
             SessionError::Asking(error) => error.into(),
             SessionError::Secret(error) => error.into(),
+            SessionError::Forges(error) => error.into(),
+            SessionError::PullRequest(error) => error.into(),
             SessionError::Credential(error) => error.into(),
             SessionError::Audit(_) => {
                 Self::new(500, "audit", text, "look at the folder `audit` of the data directory")
@@ -148,6 +157,60 @@ impl From<CredentialError> for Reply {
             CredentialError::Host(_) => Self::new(400, "bad_host", text, "give the host alone"),
             CredentialError::User => Self::new(400, "bad_user", text, "leave it out for the usual one"),
             CredentialError::Token => Self::new(400, "bad_token", text, "send the token alone"),
+        }
+    }
+}
+
+impl From<ForgesError> for Reply {
+    fn from(error: ForgesError) -> Self {
+        let text = error.to_string();
+        let forge = match error {
+            ForgesError::NoForge(_) => {
+                return Self::new(409, "no_forge", text, "name it in [[forges]] of the configuration");
+            }
+            ForgesError::NoRepository(_) | ForgesError::Url(_) => {
+                return Self::new(400, "bad_repository_url", text, "give another address");
+            }
+            ForgesError::Store(error) => return error.into(),
+            ForgesError::Forge(error) => error,
+        };
+        match forge {
+            ForgeError::Token { .. } | ForgeError::NoToken { .. } => {
+                Self::new(403, "forge_token", text, "give the server a token with `patchyard web-setup`")
+            }
+            ForgeError::Denied { .. } => Self::new(403, "forge_denied", text, "use a token that may do it"),
+            ForgeError::NotFound { .. } => {
+                Self::new(404, "forge_not_found", text, "check the address and the token")
+            }
+            ForgeError::Refused { .. } => Self::new(409, "forge_refused", text, "see what the forge says"),
+            ForgeError::Limited { .. } => Self::new(429, "forge_limited", text, "try again then"),
+            ForgeError::Address { .. } => {
+                Self::new(403, "address_not_allowed", text, "ask the operator to open it")
+            }
+            ForgeError::Status { .. }
+            | ForgeError::Resolve { .. }
+            | ForgeError::Unreachable { .. }
+            | ForgeError::Certificate { .. }
+            | ForgeError::Silent { .. }
+            | ForgeError::Strange { .. } => Self::new(502, "forge_unreachable", text, "try again later"),
+        }
+    }
+}
+
+impl From<PullRequestError> for Reply {
+    fn from(error: PullRequestError) -> Self {
+        use PullRequestError as E;
+        let text = error.to_string();
+        match error {
+            E::NoRemote(_) => Self::new(409, "no_remote", text, "pull the branch"),
+            E::Nothing => Self::new(409, "nothing_to_propose", text, "send a prompt"),
+            E::Busy => Self::new(409, "pull_request_busy", text, "look again in a moment"),
+            E::Unpushed { .. } => Self::new(409, "branch_not_pushed", text, "mend that, and try again"),
+            E::NoBase { .. } | E::Same(_) => Self::new(400, "bad_base", text, "name another branch"),
+            E::Title(_) => Self::new(400, "bad_title", text, "shorten it, on one line"),
+            E::Body(_) => Self::new(400, "bad_body", text, "shorten it"),
+            E::Log(_) => Self::new(503, "recovering", text, "try again in a moment"),
+            E::Forge(error) => error.into(),
         }
     }
 }
@@ -242,6 +305,9 @@ impl From<GitError> for Reply {
             ),
             GitError::NoBranch { .. } => {
                 Self::new(400, "branch_not_found", text, "name one of these, or leave it out")
+            }
+            GitError::NoDefaultBranch { .. } => {
+                Self::new(400, "branch_not_found", text, "name one of these with --branch")
             }
             GitError::Empty(_) => Self::new(400, "empty_repository", text, "commit something and push it"),
             GitError::Url(_) => Self::new(400, "bad_repository_url", text, "give another address"),

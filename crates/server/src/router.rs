@@ -9,7 +9,7 @@ use axum::routing::{delete, get, patch, post, put};
 
 use crate::routes::{
     access, blobs, checkpoints, credentials, diff, environments, events, files, git, health, info, metrics,
-    network, prompts, sessions, shells, stream, uploads,
+    network, prompts, pull_requests, sessions, shells, stream, uploads,
 };
 use crate::state::AppState;
 use crate::{assets, auth};
@@ -48,6 +48,12 @@ pub(crate) fn router(state: AppState) -> Router {
         .route(
             "/git/credentials/{host}",
             put(credentials::set_git_credential).delete(credentials::remove_git_credential),
+        )
+        .route("/forge/repositories", get(pull_requests::list_forge_repositories))
+        .route("/forge/branches", get(pull_requests::list_forge_branches))
+        .route(
+            "/sessions/{session}/pull-request",
+            get(pull_requests::get_pull_request).post(pull_requests::create_pull_request),
         )
         .route("/uploads", post(uploads::create_upload).layer(DefaultBodyLimit::disable()))
         .route("/sessions", get(sessions::list_sessions).post(sessions::create_session))

@@ -14,6 +14,7 @@ pub(crate) mod info;
 pub(crate) mod metrics;
 pub(crate) mod network;
 pub(crate) mod prompts;
+pub(crate) mod pull_requests;
 pub(crate) mod sessions;
 pub(crate) mod shells;
 pub(crate) mod stream;

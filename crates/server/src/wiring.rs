@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use egress::Authorities;
 use egress::client::Egress;
+use forge::{ForgeAddress, Forges};
 use git_proxy::{FetchRules, GitGateway, Repositories};
 use model_gateway::front::ModelGateway;
 use model_gateway::{Auth, ModelClient, ModelConfig, Secret};
@@ -26,6 +27,9 @@ const DEFAULT_MODEL: &str = "claude-sonnet-5";
 
 /// Where the Messages API lives when nothing says so.
 const DEFAULT_BASE_URL: &str = "https://api.anthropic.com";
+
+/// How long a forge may take for an answer.
+const FORGE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the environment says about the model; read once, by the binary.
 #[derive(Debug, Default, Clone)]
@@ -52,6 +56,12 @@ pub enum WiringError {
     /// The way to the servers of repositories.
     #[error(transparent)]
     Upstream(#[from] git_proxy::UpstreamError),
+    /// The way to forges.
+    #[error(transparent)]
+    Forges(#[from] forge::ForgesError),
+    /// A forge that the operator names.
+    #[error("[[forges]]: {0}")]
+    Forge(#[from] forge::ForgeAddressError),
     /// A folder of the data directory.
     #[error("cannot prepare {path}")]
     Dir {
@@ -118,6 +128,7 @@ pub(crate) async fn wire(
         settings.fetch.authorities = Some(path);
     }
     let git = GitGateway::new(settings.fetch.addresses.clone(), &trusted)?;
+    let forges = Forges::new(settings.fetch.addresses.clone(), &trusted, FORGE_PATIENCE)?;
     let others = config
         .agents
         .iter()
@@ -127,7 +138,7 @@ pub(crate) async fn wire(
         repositories.clone(),
         host.clone(),
         Egress::connect(egress_socket),
-        (gateway, git),
+        (gateway, git, forges),
         Agents::new(model, others.collect()),
         settings,
     );
@@ -169,6 +180,11 @@ fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> Result<S
         },
         personal_tokens: config.repositories.personal_tokens,
         push_branches: config.repositories.push_branches,
+        forges: config
+            .forges
+            .iter()
+            .map(|forge| ForgeAddress::configured(&forge.host, forge.api.as_deref()))
+            .collect::<Result<_, _>>()?,
         network: config.operator_network(),
         secrets: config.secrets.clone().into_iter().map(|(name, secret)| (name, secret.into())).collect(),
         authorities: TrustedAuthorities {

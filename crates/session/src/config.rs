@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use forge::ForgeAddress;
 use git_proxy::FetchRules;
 
 use crate::environments::caches::CacheLimits;
@@ -25,6 +26,8 @@ pub struct SessionConfig {
     pub personal_tokens: bool,
     /// Whether the branch of a session is pushed when a turn ends, where there is a credential for its host.
     pub push_branches: bool,
+    /// Forges that are known by nothing but the operator's word.
+    pub forges: Vec<ForgeAddress>,
     /// What sessions may reach, besides their environments.
     pub network: OperatorNetwork,
     /// Values that environments may bind by name.

@@ -16,6 +16,7 @@ use ulid::Ulid;
 
 use crate::credentials::credential_for;
 use crate::error::SessionError;
+use crate::forges::ForgesError;
 use crate::names;
 use crate::registry::{Sessions, Shared};
 
@@ -54,6 +55,8 @@ pub enum NewRepository {
         url: String,
         /// The branch; the remote's default when left out.
         branch: Option<String>,
+        /// Work on that branch itself.
+        on_branch: bool,
     },
 }
 
@@ -118,9 +121,14 @@ impl Sessions {
         environment: EnvironmentRef,
         image: String,
     ) -> Result<Accepted<SessionView>, SessionError> {
+        let existing_branch = matches!(new.repository, NewRepository::Url { on_branch: true, .. });
+        self.check_branch(&new.repository).await?;
         let (origin, imported) = import(&self.shared, id, new.repository).await?;
         let title = names::title(&new.prompt);
-        let branch = names::branch(&title, id);
+        let branch = match imported.branch.clone().filter(|_| existing_branch) {
+            Some(branch) => branch,
+            None => names::branch(&title, id),
+        };
         self.shared.repositories.start_branch(id, &branch, &imported.base).await?;
         let created = SessionCreated {
             title,
@@ -132,9 +140,31 @@ impl Sessions {
             base: imported.base,
             branch,
             fork: None,
+            existing_branch,
         };
         let prompt = PromptId::from(Ulid::generate());
         Ok(self.shared.store.create_session(id, created, prompt, new.prompt, new.key).await?)
+    }
+
+    /// Whether a session may work on a branch that is there already: it is named, and no rule of its forge
+    /// keeps it, as far as the forge can be asked.
+    async fn check_branch(&self, repository: &NewRepository) -> Result<(), SessionError> {
+        let NewRepository::Url { url, branch, on_branch: true } = repository else { return Ok(()) };
+        let branch = branch.as_deref().ok_or(SessionError::NoBranchNamed)?;
+        let rules = &self.shared.config.fetch;
+        let url = RepositoryUrl::parse(url, &rules.file_roots).map_err(git_proxy::GitError::from)?;
+        let at = match self.shared.at_forge(&url).await {
+            Ok(at) => at,
+            // What is no forge keeps its branches by itself: it refuses the push.
+            Err(_) => return Ok(()),
+        };
+        match at.github.branch(&at.name, branch).await.map_err(ForgesError::from)? {
+            Some(there) if there.protected => Err(SessionError::ProtectedBranch {
+                branch: branch.to_owned(),
+                host: at.github.host().to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Queues a prompt in a session; durable when this returns.
@@ -173,7 +203,7 @@ pub(crate) async fn import(
             let imported = shared.repositories.import_bundle(id, &path).await?;
             Ok((RepositoryOrigin { name: workspace_name(&name), url: None, branch }, imported))
         }
-        NewRepository::Url { url, branch } => {
+        NewRepository::Url { url, branch, on_branch: _ } => {
             let rules = &shared.config.fetch;
             let url = RepositoryUrl::parse(&url, &rules.file_roots).map_err(git_proxy::GitError::from)?;
             let allowed = shared.config.personal_tokens;

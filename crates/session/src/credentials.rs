@@ -36,7 +36,7 @@ pub enum CredentialError {
 }
 
 /// The host of an address as credentials know it; nothing for one that none is sent to.
-fn host_of(url: &RepositoryUrl) -> Option<String> {
+pub(crate) fn host_of(url: &RepositoryUrl) -> Option<String> {
     Some(root(url)?.strip_prefix("https://")?.to_owned())
 }
 

@@ -6,7 +6,9 @@ use store::StoreError;
 
 use crate::credentials::CredentialError;
 use crate::environments::EnvironmentError;
+use crate::forges::ForgesError;
 use crate::networks::AskingError;
+use crate::pull_requests::PullRequestError;
 use crate::secrets::SecretError;
 
 /// An error of a session.
@@ -41,6 +43,15 @@ pub enum SessionError {
     /// The agent has it.
     #[error("prompt {0} does not wait any more: the agent has it, or it was taken back")]
     PromptTaken(PromptId),
+    /// Work on a branch that has no name.
+    #[error("name the branch that the session shall work on")]
+    NoBranchNamed,
+    /// The forge keeps the branch.
+    #[error(
+        "{host} protects the branch `{branch}`: no session works on it itself; begin one from it instead, on a \
+         branch of its own"
+    )]
+    ProtectedBranch { branch: String, host: String },
     /// Nothing to stop.
     #[error("nothing runs in session {0}")]
     NothingRuns(SessionId),
@@ -83,6 +94,12 @@ pub enum SessionError {
     /// A credential of a host.
     #[error(transparent)]
     Credential(#[from] CredentialError),
+    /// A forge.
+    #[error(transparent)]
+    Forges(#[from] ForgesError),
+    /// A pull request.
+    #[error(transparent)]
+    PullRequest(#[from] PullRequestError),
     /// A secret.
     #[error(transparent)]
     Secret(#[from] SecretError),

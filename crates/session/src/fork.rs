@@ -64,6 +64,7 @@ impl Sessions {
         let title = prompt.as_deref().map_or_else(|| view.title.clone(), names::title);
         let branch = names::branch(&title, id);
         let created = SessionCreated {
+            existing_branch: false,
             title,
             agent: view.agent.clone(),
             image: view.image.clone(),
@@ -160,6 +161,8 @@ fn is_said(body: &EventBody, taken: &BTreeSet<PromptId>) -> bool {
         | EventBody::ToolResult(_)
         | EventBody::Plan { .. }
         | EventBody::ContextAdded { .. }
+        | EventBody::ContextCompacted(_)
+        | EventBody::CommandRan(_)
         | EventBody::QuestionAsked(_)
         | EventBody::QuestionAnswered { .. }
         | EventBody::Checkpoint(_)

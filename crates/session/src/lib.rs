@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `environments` is in what sessions work, and what their setups leave for later ones; `network` what
-//! they may reach; `gateways` are the doors that each sandbox has whatever it may reach.
+//! they may reach; `forges` are what pull requests go to; `gateways` are the doors that each sandbox has whatever it may reach.
 //!
 //! The driver keeps nothing that the log does not hold: after a restart `recover` folds the log and
 //! re-attaches to the sandboxes that still live.
@@ -27,6 +27,7 @@ mod deletion;
 mod driver;
 mod environments;
 mod error;
+mod forges;
 mod fork;
 mod gateways;
 pub mod machine;
@@ -36,6 +37,7 @@ mod networks;
 mod port;
 mod project;
 mod provision;
+mod pull_requests;
 mod push;
 mod recorder;
 mod recover;
@@ -54,9 +56,11 @@ pub use driver::Handle;
 pub use environments::EnvironmentError;
 pub use environments::caches::CacheLimits;
 pub use error::SessionError;
+pub use forges::ForgesError;
 pub use network::OperatorNetwork;
 pub use networks::AskingError;
 pub use provision::trust::TrustedAuthorities;
+pub use pull_requests::PullRequestError;
 pub use registry::Sessions;
 pub use secrets::{OperatorSecret, OperatorSecrets, SecretError};
 pub use shells::{ShellOutput, ShellViewer};

@@ -20,6 +20,15 @@ use crate::registry::{Sessions, Shared};
 /// How long a push may take before the turn ends without it.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// Why a push is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// A turn ended.
+    ByTurn,
+    /// A person wants the branch to be there, whatever the operator wants at the end of turns.
+    ByPerson,
+}
+
 /// A push that is to be made.
 pub(crate) struct Plan {
     remote: Remote,
@@ -36,12 +45,14 @@ impl Plan {
 }
 
 /// The push of a commit, where one is wanted: there is work, it is not there yet, and the way is known.
-pub(crate) async fn plan(shared: &Shared, session: SessionId, commit: &str) -> Option<Plan> {
-    if !shared.config.push_branches || shared.stopping.is_cancelled() {
+pub(crate) async fn plan(shared: &Shared, session: SessionId, commit: &str, wanted: Wanted) -> Option<Plan> {
+    let is_asked = wanted == Wanted::ByPerson;
+    if !(shared.config.push_branches || is_asked) || shared.stopping.is_cancelled() {
         return None;
     }
     let view = shared.store.session(session).await.ok()?;
-    if commit == view.base || view.pushed.as_deref() == Some(commit) {
+    // For a person it is looked there whether it still is what was pushed.
+    if !is_asked && (commit == view.base || view.pushed.as_deref() == Some(commit)) {
         return None;
     }
     let remote = remote_of(&shared.store, shared.config.personal_tokens, &view).await.ok()?;
@@ -58,7 +69,9 @@ pub(crate) async fn plan(shared: &Shared, session: SessionId, commit: &str) -> O
         }],
         words: None,
     };
-    Some(Plan { remote, known: view.pushed, planned })
+    // A branch that others have too is never moved but forward.
+    let known = view.pushed.filter(|_| !view.existing_branch);
+    Some(Plan { remote, known, planned })
 }
 
 /// Makes a push that is on record as planned; how it ended.
@@ -95,7 +108,7 @@ pub(crate) fn is_open(view: &SessionView) -> bool {
 pub(crate) async fn resume(sessions: Sessions, view: SessionView) {
     let shared = &sessions.shared;
     let tip = view.checkpoint.as_ref().map_or(&view.base, |checkpoint| &checkpoint.commit);
-    let event = match plan(shared, view.id, tip).await {
+    let event = match plan(shared, view.id, tip, Wanted::ByPerson).await {
         Some(plan) => run(shared, view.id, &view.branch, plan).await,
         None => {
             let Some(mut push) = view.push.clone() else { return };

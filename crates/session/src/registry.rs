@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use egress::client::{Egress, EgressClientError};
+use forge::Forges;
 use git_proxy::{GitGateway, Repositories};
 use model_gateway::front::ModelGateway;
 use protocol::egress::EgressCounts;
@@ -26,6 +27,7 @@ use crate::environments::setup_tests::SetupTests;
 use crate::error::SessionError;
 use crate::gateways::{self, Gateways, PushRecords};
 use crate::networks::{self, Networks};
+use crate::pull_requests::{self, Opening};
 use crate::push;
 use crate::shells::Shells;
 use crate::warm::Warm;
@@ -40,6 +42,9 @@ pub(crate) struct Shared {
     /// Whether agents in sandboxes are answered by a model.
     pub(crate) has_model_gateway: bool,
     pub(crate) config: SessionConfig,
+    /// The way to forges.
+    pub(crate) forges: Forges,
+    pub(crate) opening: Opening,
     /// The audit records of pushes.
     pub(crate) pushes: PushRecords,
     pub(crate) setup_tests: SetupTests,
@@ -99,7 +104,7 @@ impl Sessions {
         repositories: Repositories,
         host: SandboxHost,
         egress: Egress,
-        (model, git): (ModelGateway, GitGateway),
+        (model, git, forges): (ModelGateway, GitGateway, Forges),
         agents: Agents,
         config: SessionConfig,
     ) -> Self {
@@ -119,6 +124,8 @@ impl Sessions {
                 agents,
                 has_model_gateway,
                 config,
+                forges,
+                opening: Opening::default(),
                 pushes: records,
                 setup_tests: SetupTests::new(),
                 rebuilding: Rebuilding::default(),
@@ -223,8 +230,17 @@ impl Sessions {
             if needs_driver(view) {
                 self.handle(view.id).await?;
             }
-            if push::is_open(view) {
-                self.shared.background.spawn(push::resume(self.clone(), view.clone()));
+            let is_wanted = view.pull_request_create.as_ref().is_some_and(|create| create.is_open());
+            if push::is_open(view) || is_wanted {
+                let (sessions, view) = (self.clone(), view.clone());
+                self.shared.background.spawn(async move {
+                    let id = view.id;
+                    if push::is_open(&view) {
+                        push::resume(sessions.clone(), view).await;
+                    }
+                    // Its branch comes first.
+                    pull_requests::resume(sessions, id).await;
+                });
             }
         }
         match self.shared.host.list().await {

@@ -14,7 +14,7 @@ use crate::checkpoint::{self, CheckpointError, Moment, Tip};
 use crate::driver::LiveSandbox;
 use crate::port::SessionPort;
 use crate::provision;
-use crate::push::{self, Plan};
+use crate::push::{self, Plan, Wanted};
 use crate::recorder;
 use crate::registry::Shared;
 
@@ -105,7 +105,7 @@ async fn log_record(context: &Context, turn: TurnId, message: &str, may_push: bo
     let Context { shared, facts, epoch, sandbox, tip } = context;
     let (taken, mut bodies) = record(shared, facts, sandbox, &tip.get(), message).await;
     let plan = match taken.as_deref().filter(|_| may_push) {
-        Some(taken) => push::plan(shared, facts.id, taken).await,
+        Some(taken) => push::plan(shared, facts.id, taken, Wanted::ByTurn).await,
         None => None,
     };
     bodies.extend(plan.as_ref().map(Plan::event));

@@ -24,12 +24,26 @@ const EDGES: &[(&str, &[&str])] = &[
     ("guest", &["protocol", "archive"]),
     ("model-gateway", &["protocol"]),
     ("git-proxy", &["protocol", "policy"]),
+    ("forge", &["policy"]),
     ("egress", &["protocol", "policy"]),
     ("agent", &["protocol", "policy", "model-gateway"]),
-    ("session", &["protocol", "policy", "store", "sandbox", "model-gateway", "git-proxy", "egress", "agent"]),
+    (
+        "session",
+        &["protocol", "policy", "store", "sandbox", "model-gateway", "git-proxy", "forge", "egress", "agent"],
+    ),
     (
         "server",
-        &["protocol", "policy", "store", "session", "sandbox", "model-gateway", "git-proxy", "egress"],
+        &[
+            "protocol",
+            "policy",
+            "store",
+            "session",
+            "sandbox",
+            "model-gateway",
+            "git-proxy",
+            "forge",
+            "egress",
+        ],
     ),
     ("client", &["protocol"]),
     // The binary: the client's commands, and the processes that it starts.

@@ -1,7 +1,7 @@
 /**
  * Bodies of `/api/v1`, as the server writes them.
  *
- * Written by hand, one to one after `crates/protocol/src/{api,environment,event,rewind,sandbox_spec,view,status,problem,usage}.rs`.
+ * Written by hand, one to one after `crates/protocol/src/{api,environment,event,git,pull_request,rewind,sandbox_spec,view,status,problem,usage}.rs`.
  * When one of those files changes, change this one; the field names are the contract.
  */
 
@@ -232,6 +232,7 @@ export interface SessionCreated {
   head: string;
   base: string;
   branch: string;
+  existing_branch?: boolean;
 }
 
 export interface StatusChange {
@@ -379,6 +380,8 @@ export interface EventBodies {
   "network.denied": { host: string; port: number; via: string; reason: string; rule?: string; askable: boolean; domain?: string };
   "network.allowed": { host: string; port: number; scope: NetworkScope };
   "git.push": GitPush;
+  "pr.create": PullRequestCreate;
+  "pr.state": PullRequestState;
   "files.copied": { path: string; direction: "in" | "out"; bytes: number };
   error: SessionError;
 }
@@ -389,6 +392,77 @@ export interface GitPush {
   outcome: "planned" | "done" | "refused" | "rejected" | "failed";
   refs: { name: string; old?: string; new?: string; error?: string }[];
   words?: string;
+}
+
+// pull_request.rs
+export interface PullRequestCreate {
+  effect: string;
+  host: string;
+  repository: string;
+  head: string;
+  commit: string;
+  base: string;
+  title: string;
+  body: string;
+  draft: boolean;
+  outcome: "planned" | "claimed" | "done" | "failed";
+  number?: number;
+  url?: string;
+  error?: string;
+}
+
+export type PullRequestPhase = "open" | "draft" | "merged" | "closed";
+
+export interface CheckCounts {
+  passed: number;
+  failed: number;
+  pending: number;
+  failing?: string[];
+}
+
+export interface PullRequestState {
+  number: number;
+  url: string;
+  title: string;
+  phase: PullRequestPhase;
+  base: string;
+  commit: string;
+  checks: CheckCounts;
+}
+
+export interface CreatePullRequest {
+  title?: string;
+  body?: string;
+  base?: string;
+  draft?: boolean;
+  compose?: boolean;
+}
+
+export interface SessionPullRequest {
+  pull_request?: PullRequestState;
+  reason?: string;
+  proposal?: { repository: string; title: string; body: string; base: string; head: string };
+  compose?: string;
+  stale?: string;
+}
+
+export interface ForgeRepository {
+  host: string;
+  name: string;
+  url: string;
+  private: boolean;
+  default_branch: string;
+  push: boolean;
+}
+
+export interface ForgeRepositories {
+  repositories: ForgeRepository[];
+  problems: string[];
+}
+
+export interface ForgeBranches {
+  default_branch: string;
+  branches: { name: string; protected: boolean }[];
 }
 
 export interface EventHead {
@@ -434,6 +508,8 @@ export interface SessionView {
   base: string;
   branch: string;
   fork?: { session: SessionId; checkpoint: Seq };
+  /** It was there before, and others have it too. */
+  existing_branch?: boolean;
   status: SessionStatus;
   sandbox: SandboxPhase;
   turn: TurnPhase;
@@ -450,6 +526,10 @@ export interface SessionView {
   diff: DiffStat;
   checkpoint: Checkpoint | null;
   saved?: SavedWorkspace;
+  push?: GitPush;
+  pushed?: string;
+  pull_request_create?: PullRequestCreate;
+  pull_request?: PullRequestState;
   usage: Usage;
   plan: PlanEntry[];
   question: Question | null;
@@ -468,7 +548,7 @@ export interface CreateSession {
 
 export type RepositorySource =
   | { type: "bundle"; upload: string; name: string; branch?: string }
-  | { type: "url"; url: string; branch?: string };
+  | { type: "url"; url: string; branch?: string; on_branch?: boolean };
 
 export interface SessionList {
   sessions: SessionView[];

@@ -8,6 +8,7 @@
 
 import type {
   AnswerQuestion,
+  CreatePullRequest,
   CreateSession,
   DecideNetwork,
   Diff,
@@ -20,6 +21,8 @@ import type {
   EnvironmentSettings,
   EventPage,
   FileDiff,
+  ForgeBranches,
+  ForgeRepositories,
   ForkSession,
   NetworkPage,
   NetworkTest,
@@ -29,6 +32,7 @@ import type {
   ServerInfo,
   SessionId,
   SessionList,
+  SessionPullRequest,
   SessionView,
   SetupTest,
   SetupTestId,
@@ -192,6 +196,12 @@ export const api = {
     const query = { path: file.path, old_path: file.old_path };
     return json<FileDiff>("GET", ["sessions", id, "diff", "file"], { query, signal });
   },
+  pullRequest: (id: SessionId) => json<SessionPullRequest>("GET", ["sessions", id, "pull-request"]),
+  createPullRequest: (id: SessionId, body: CreatePullRequest) =>
+    json<SessionPullRequest>("POST", ["sessions", id, "pull-request"], { body }),
+  forgeRepositories: () => json<ForgeRepositories>("GET", ["forge", "repositories"]),
+  forgeBranches: (url: string, signal: AbortSignal) =>
+    json<ForgeBranches>("GET", ["forge", "branches"], { query: { url }, signal }),
   blob: async (id: SessionId, blob: string) => (await send("GET", ["sessions", id, "blobs", blob])).text(),
 
   environments: () => json<EnvironmentList>("GET", ["environments"]),

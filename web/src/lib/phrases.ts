@@ -1,6 +1,6 @@
 /** Words for people: durations, times, states, what a tool does. Pure; the time is passed in. */
 
-import type { EventBodies, NetworkScope, SessionView, Step, StopReason } from "./api-types.ts";
+import type { CheckCounts, EventBodies, NetworkScope, PullRequestPhase, SessionView, Step, StopReason } from "./api-types.ts";
 
 const EXPLORE = new Set(["Read", "Glob", "Grep", "LS", "NotebookRead"]);
 
@@ -80,6 +80,32 @@ export function gitPush({ outcome, refs, words }: EventBodies["git.push"]): stri
   const why = refs.find((ref) => ref.error && !ref.error.startsWith("not pushed:"))?.error ?? words ?? "no reason was given";
   const how = { refused: "was refused", rejected: "was rejected by its server", failed: "failed" }[outcome] ?? outcome;
   return `The push of ${names} ${how}: ${why}`;
+}
+
+const phases: Record<PullRequestPhase, string> = { open: "open", draft: "draft", merged: "merged", closed: "closed" };
+
+export function phaseWord(phase: PullRequestPhase): string {
+  return phases[phase] ?? phase;
+}
+
+/** "2 passed, 1 failed (lint)"; nothing without checks. */
+export function checksPhrase({ passed, failed, pending, failing = [] }: CheckCounts): string {
+  const names = failing.length > 0 ? ` (${failing.join(", ")})` : "";
+  const parts = [passed > 0 ? `${passed} passed` : "", failed > 0 ? `${failed} failed${names}` : "", pending > 0 ? `${pending} pending` : ""];
+  return parts.filter((part) => part !== "").join(", ");
+}
+
+/** How a wish for a pull request ended; nothing while it is on its way. */
+export function pullRequestCreate({ outcome, number, url, repository, base, error }: EventBodies["pr.create"]): string | null {
+  if (outcome === "done") return `Opened pull request #${number} of ${repository} into ${base}: ${url}`;
+  if (outcome === "failed") return `No pull request was opened: ${error ?? "no reason was given"}`;
+  return null;
+}
+
+/** What is new of a pull request, where it is worth a line. */
+export function pullRequestState({ number, phase, checks }: EventBodies["pr.state"]): string | null {
+  if (phase === "merged" || phase === "closed") return `Pull request #${number} is ${phase}`;
+  return checks.failed > 0 ? `Pull request #${number}: ${checksPhrase(checks)}` : null;
 }
 
 /** The commonest reasons of the network in words; the others are shown as they are. */

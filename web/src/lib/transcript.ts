@@ -18,6 +18,8 @@ import {
   isExplore,
   networkAllowed,
   networkDenied,
+  pullRequestCreate,
+  pullRequestState,
   rewound,
   shellClosed,
   shellOpened,
@@ -222,6 +224,16 @@ export class Transcript {
       case "git.push": {
         const text = gitPush(known.body);
         if (text) this.#line(known.seq, known.body.outcome === "done" ? "neutral" : "warn", text);
+        break;
+      }
+      case "pr.create": {
+        const text = pullRequestCreate(known.body);
+        if (text) this.#line(known.seq, known.body.outcome === "done" ? "neutral" : "warn", text);
+        break;
+      }
+      case "pr.state": {
+        const text = pullRequestState(known.body);
+        if (text) this.#line(known.seq, known.body.checks.failed > 0 ? "warn" : "neutral", text);
         break;
       }
       case "network.denied": {

@@ -27,7 +27,18 @@ pub(crate) async fn run(global: &Global, remote: Remote) -> Result<ExitCode, Fai
     let client = connect(global)?;
     // Ask first: packing a repository for a server that is not there would be time lost.
     client.server_info().await?;
-    let repository = send_repository(&client, &remote.repo, remote.branch.as_deref()).await?;
+    let repository = match remote.on_branch.clone() {
+        None => send_repository(&client, &remote.repo, remote.branch.as_deref()).await?,
+        Some(branch) if is_url(&remote.repo) => {
+            RepositorySource::Url { url: remote.repo.clone(), branch: Some(branch), on_branch: true }
+        }
+        Some(_) => {
+            return Err(Failure::Usage(
+                "--on-branch works on a branch of a repository that the server fetches; give its URL with --repo"
+                    .into(),
+            ));
+        }
+    };
     let body = CreateSession {
         prompt,
         repository,
@@ -70,7 +81,11 @@ pub(crate) async fn send_repository(
                 "CCR_FORCE_BUNDLE asks for a bundle, and a URL cannot be bundled; name a local folder with --repo, or unset it".into(),
             ));
         }
-        return Ok(RepositorySource::Url { url: repo.to_owned(), branch: branch.map(ToOwned::to_owned) });
+        return Ok(RepositorySource::Url {
+            url: repo.to_owned(),
+            branch: branch.map(ToOwned::to_owned),
+            on_branch: false,
+        });
     }
     let bundle = bundle::make(Path::new(repo), branch)?;
     let changes = if bundle.dirty { " with your uncommitted changes to tracked files" } else { "" };

@@ -10,7 +10,7 @@ use protocol::ids::SessionId;
 use protocol::network::NetworkScope;
 use protocol::view::SessionView;
 
-use super::{checkpoints, copy, network, prompts, shell};
+use super::{checkpoints, copy, network, prompts, pull_requests, shell};
 use crate::args::{Global, SessionsCommand};
 use crate::connection::connect;
 use crate::error::Failure;
@@ -94,6 +94,7 @@ pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<Exi
             return shell::run(&client, session, attach, command).await;
         }
         SessionsCommand::Cp { from, to } => copy::run(&client, &from, &to).await?,
+        SessionsCommand::Pr { session, wish } => return pull_requests::run(&client, session, wish).await,
         SessionsCommand::Pull { session, branch } => pull(&client, session, branch).await?,
     }
     Ok(ExitCode::SUCCESS)

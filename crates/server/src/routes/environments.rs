@@ -152,7 +152,9 @@ pub(crate) async fn test_setup(
 ) -> Result<(StatusCode, Json<SetupTest>), Reply> {
     let repository = match body.repository {
         None => None,
-        Some(RepositorySource::Url { url, branch }) => Some(NewRepository::Url { url, branch }),
+        Some(RepositorySource::Url { url, branch, on_branch }) => {
+            Some(NewRepository::Url { url, branch, on_branch })
+        }
         Some(RepositorySource::Bundle { upload, name, branch }) => {
             Some(NewRepository::Bundle { path: state.uploads.find(&upload).await?, name, branch })
         }

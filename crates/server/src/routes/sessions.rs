@@ -58,7 +58,9 @@ pub(crate) async fn create_session(
 ) -> Result<(StatusCode, Json<SessionView>), Reply> {
     let key = idempotency(&headers, "sessions", &body)?;
     let (repository, upload) = match body.repository {
-        RepositorySource::Url { url, branch } => (NewRepository::Url { url, branch }, None),
+        RepositorySource::Url { url, branch, on_branch } => {
+            (NewRepository::Url { url, branch, on_branch }, None)
+        }
         RepositorySource::Bundle { upload, name, branch } => {
             let path = match state.uploads.find(&upload).await {
                 Ok(path) => path,

@@ -38,7 +38,12 @@ pub(crate) async fn remote_of(store: &Store, allowed: bool, view: &SessionView) 
         ));
     };
     let credential = credential_for(store, allowed, &url).await.map_err(|error| error.to_string())?;
-    Ok(Remote { url, credential, push: PushRules::of([view.branch.as_str()]) })
+    let push = PushRules::of([view.branch.as_str()]);
+    let push = match view.existing_branch {
+        true => push.from_tips([view.head.as_str()].into_iter().chain(view.pushed.as_deref())),
+        false => push,
+    };
+    Ok(Remote { url, credential, push })
 }
 
 /// The address that a session came from, where it can be reached over the network.

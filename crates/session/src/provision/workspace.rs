@@ -60,7 +60,7 @@ printf '%s/objects\n' "$REPOSITORY" > .git/objects/info/alternates
     git --git-dir="$REPOSITORY" for-each-ref refs/tags --format='create %(refname) %(objectname)'
     printf 'create refs/heads/%s %s\n' "$BRANCH" "$COMMIT"
 } | git update-ref --stdin
-git config --local --name-only --get-regexp '^branch\.patchyard/' | while IFS= read -r key; do
+git config --local --name-only --get-regexp '^branch\.' | while IFS= read -r key; do
     git config --local --unset-all "$key" || :
 done
 git config --local "branch.$BRANCH.remote" origin

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use egress::client::Egress;
+use forge::Forges;
 use git_proxy::{FetchRules, GitGateway, Repositories};
 use jiff::{SignedDuration, Timestamp};
 use model_gateway::front::{Allowed, ModelGateway};
@@ -81,6 +82,7 @@ impl World {
             fetch: FetchRules::default(),
             personal_tokens: true,
             push_branches: true,
+            forges: Vec::new(),
             network: OperatorNetwork::default(),
             secrets: session::OperatorSecrets::new(),
             authorities: session::TrustedAuthorities::default(),
@@ -97,7 +99,9 @@ impl World {
         let agents = Agents::new(ModelSource::Missing, vec![agent]);
         let model = ModelGateway::new(None, Allowed::default(), None).unwrap();
         let git = GitGateway::new(config.fetch.addresses.clone(), "").unwrap();
-        let sessions = Sessions::new(store.clone(), repositories, host, egress, (model, git), agents, config);
+        let forges = Forges::new(config.fetch.addresses.clone(), "", Duration::from_secs(1)).unwrap();
+        let sessions =
+            Sessions::new(store.clone(), repositories, host, egress, (model, git, forges), agents, config);
         let default = EnvironmentSettings {
             cache_setup: false,
             network: NetworkLevel::None {},

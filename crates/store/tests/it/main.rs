@@ -56,6 +56,7 @@ fn waiting(text: &str) -> QueuedPrompt {
 
 fn created() -> SessionCreated {
     SessionCreated {
+        existing_branch: false,
         title: "Fix the clock".into(),
         agent: "patchyard".into(),
         image: "slim".into(),

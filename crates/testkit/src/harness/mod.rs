@@ -15,6 +15,7 @@
 mod answer;
 mod command;
 mod follow;
+mod git_backend;
 mod git_host;
 mod leftovers;
 mod must;
@@ -26,6 +27,7 @@ mod server;
 pub use answer::Answer;
 pub use command::{DEADLINE, Finished, run};
 pub use follow::{Follower, Frame, Resume};
+pub(crate) use git_backend::{Tls, cgi};
 pub use git_host::{GitHost, GitRequest};
 pub use leftovers::Sandbox;
 pub use must::Must;
