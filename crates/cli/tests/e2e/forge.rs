@@ -10,8 +10,9 @@ use std::process::Stdio;
 use protocol::event::{Event, EventBody};
 use protocol::git::{GitPush, PushOutcome, PushRecord, PushedBy};
 use protocol::ids::SessionId;
-use serde_json::Value;
-use testkit::harness::{Finished, GitHost, Repo, TestServer};
+use reqwest::Method;
+use serde_json::{Value, json};
+use testkit::harness::{Answer, Finished, GitHost, Repo, TestServer};
 use testkit::internet::Authority;
 use testkit::model::{Script, ScriptedModel, Turn};
 use tokio::io::AsyncWriteExt as _;
@@ -139,6 +140,24 @@ async fn a_private_repository_comes_in_and_its_branch_goes_out_and_no_credential
     let listed = world.server.cli(&["web-setup", "--list"]).await.exits(0).text();
     assert!(listed.contains(&format!("{} as me", world.name)) && !listed.contains(TOKEN), "{listed}");
 
+    in_and_out(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_repository_comes_in_and_goes_out_by_the_door_of_a_kernel_of_its_own() {
+    let script = |name: &str| Script::by_depth([bash(&work(name)), Turn::text("done")]);
+    let world = World::start(script, "").await;
+    let all: Value = world.server.get("/environments").await.is(200).json();
+    let (usual, mut settings) = (&all["environments"][0], all["environments"][0]["settings"].clone());
+    settings["tier"] = json!({ "at_least": "gvisor" });
+    let edit = json!({ "revision": usual["revision"], "settings": settings });
+    let path = format!("/environments/{}", usual["id"].as_str().unwrap());
+    Answer::to(world.server.request(Method::PUT, &path).json(&edit)).await.is(200);
+    world.web_setup(&["--user", "me", "--token-stdin"], TOKEN).await.exits(0);
+    in_and_out(&world).await;
+}
+
+async fn in_and_out(world: &World) {
     let outcome = world.task().await.exits(0).json();
     let session: SessionId = outcome["session_id"].as_str().unwrap().parse().unwrap();
     let (events, view) = check_log(&world.server, session).await;
