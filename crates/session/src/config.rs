@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent::Caps;
 use git_proxy::FetchRules;
 
 use crate::environments::caches::CacheLimits;
@@ -41,6 +42,8 @@ pub struct SessionConfig {
     pub environment: Vec<(String, String)>,
     /// How long a session may rest before its sandbox is put away; for ever without.
     pub idle: Option<Duration>,
+    /// What ends a turn of our agent that does not end by itself.
+    pub caps: Caps,
     /// How long things may take.
     pub deadlines: Deadlines,
 }

@@ -74,6 +74,18 @@ export interface ToolItem {
   tool: ToolState;
 }
 
+/** An agent that the agent sent to work: what it did stands together. */
+export interface ThreadItem {
+  type: "thread";
+  key: string;
+  /** The call that sent it; its result is the thread's last words. */
+  tool: ToolState;
+  agent: string;
+  description: string;
+  items: Item[];
+  toolUses: number;
+}
+
 /** Consecutive read-only tools. */
 export interface ExploreItem {
   type: "explore";
@@ -137,6 +149,7 @@ export type Item =
   | BlockItem
   | ToolItem
   | ExploreItem
+  | ThreadItem
   | PlanItem
   | QuestionItem
   | DeniedItem

@@ -50,6 +50,8 @@ export class Transcript {
   readonly #questions = new Map<string, number>();
   /** Durable blocks of a message so far, by `message:type`. */
   readonly #ordinals = new Map<string, number>();
+  /** The transcripts of threads, by the calls that sent them. */
+  readonly #threads = new Map<string, Transcript>();
   #steps = -1;
   #plan: PlanEntry[] | null = null;
 
@@ -175,6 +177,15 @@ export class Transcript {
       case "context.added":
         this.#line(known.seq, "neutral", contextAdded(known.body));
         break;
+      case "thread.started":
+        this.#startThread(known.body);
+        break;
+      case "thread.event": {
+        const { thread, event: inner } = known.body;
+        const { turn, causation, ...head } = known;
+        this.#inThread(thread, (transcript) => transcript.apply({ ...head, kind: inner.kind, body: inner.body ?? {} }));
+        break;
+      }
       case "context.compacted":
         this.#line(known.seq, "neutral", contextCompacted(known.body));
         break;
@@ -229,6 +240,7 @@ export class Transcript {
       case "session.archived":
       case "checkpoint":
       case "diffstat":
+      case "thread.ended":
       case "usage":
       case "workspace.saved":
         break;
@@ -259,6 +271,11 @@ export class Transcript {
       case "tool_output": {
         const place = this.#tools.get(delta.call);
         const tool = place && this.#toolAt(place);
+        if (!tool) {
+          for (const [thread, transcript] of this.#threads) {
+            if (transcript.#tools.has(delta.call)) this.#inThread(thread, (inner) => inner.live(delta));
+          }
+        }
         if (tool?.state !== "running") break;
         this.#changeTool(delta.call, { output: (tool.output + delta.text).slice(-LIVE_CAP) });
         break;
@@ -327,8 +344,8 @@ export class Transcript {
 
   #endTurn(seq: number, ended: TurnEnded): void {
     this.#blocks = [];
-    for (const call of this.#open) this.#changeTool(call, { state: "lost" });
-    this.#open.clear();
+    for (const call of this.#open) this.#inThread(call, (transcript) => transcript.#lose());
+    this.#lose();
     for (const index of this.#questions.values()) {
       const item = this.#items[index];
       if (item?.type === "question" && !item.answer) this.#items[index] = { ...item, closed: true };
@@ -348,6 +365,11 @@ export class Transcript {
     // The request to stop and its outcome are one fact to the reader.
     if (last?.type === "line" && last.code === "stop") this.#items[this.#items.length - 1] = line;
     else this.#add(line);
+  }
+
+  #lose(): void {
+    for (const call of this.#open) this.#changeTool(call, { state: "lost" });
+    this.#open.clear();
   }
 
   /** Hosts of a domain about which nobody has decided are one question. */
@@ -419,9 +441,27 @@ export class Transcript {
     else this.#add({ type: "tool", key: tool.call, tool });
   }
 
+  /** The card of its call becomes the thread; on a page that begins after the call there is none. */
+  #startThread({ thread, agent, description }: EventBodies["thread.started"]): void {
+    const place = this.#tools.get(thread);
+    const item = place && this.#items[place.item];
+    if (item?.type !== "tool") return;
+    this.#threads.set(thread, new Transcript());
+    this.#items[place!.item] = { type: "thread", key: item.key, tool: item.tool, agent, description, items: [], toolUses: 0 };
+  }
+
+  #inThread(thread: string, change: (transcript: Transcript) => void): void {
+    const transcript = this.#threads.get(thread);
+    const place = this.#tools.get(thread);
+    const item = place && this.#items[place.item];
+    if (!transcript || item?.type !== "thread") return;
+    change(transcript);
+    this.#items[place!.item] = { ...item, items: transcript.items(), toolUses: transcript.#tools.size };
+  }
+
   #toolAt(place: Place): ToolState | undefined {
     const item = this.#items[place.item];
-    if (item?.type === "tool") return item.tool;
+    if (item?.type === "tool" || item?.type === "thread") return item.tool;
     return item?.type === "explore" ? item.tools[place.tool] : undefined;
   }
 
@@ -435,8 +475,9 @@ export class Transcript {
     }
     const place = this.#tools.get(call);
     const item = place && this.#items[place.item];
-    if (item?.type === "tool") this.#items[place!.item] = { ...item, tool: { ...item.tool, ...change } };
-    else if (item?.type === "explore") {
+    if (item?.type === "tool" || item?.type === "thread") {
+      this.#items[place!.item] = { ...item, tool: { ...item.tool, ...change } };
+    } else if (item?.type === "explore") {
       const tools = item.tools.map((tool, index) => (index === place!.tool ? { ...tool, ...change } : tool));
       this.#items[place!.item] = { ...item, tools };
     }

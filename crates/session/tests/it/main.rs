@@ -89,6 +89,7 @@ impl World {
             idle: None,
             managed_settings: dir.path().join("claude-code"),
             environment: Vec::new(),
+            caps: session::Caps::default(),
             deadlines,
         };
         // Nobody listens there: nothing may need it at level none.
