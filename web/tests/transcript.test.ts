@@ -41,6 +41,9 @@ describe("the fixture", () => {
       plan: true,
       "context.added": true,
       "context.compacted": true,
+      "thread.started": true,
+      "thread.event": true,
+      "thread.ended": true,
       "command.ran": true,
       "question.asked": true,
       "question.answered": true,
@@ -71,6 +74,7 @@ describe("the fixture", () => {
         if (item.type === "explore") return `explore ${item.tools.map((tool) => tool.state).join(" ")}`;
         if (item.type === "plan") return `plan ${item.changes.length} of ${item.total}${item.first ? " first" : ""}`;
         if (item.type === "denied") return `denied ${item.scope}: ${item.text}`;
+        if (item.type === "thread") return `thread ${item.tool.state}`;
         if (item.type === "prompt") return `prompt ${item.state}`;
         return item.type;
       });
@@ -109,6 +113,7 @@ describe("the fixture", () => {
       "neutral: Ran the command /fix ×1",
       "neutral: Opened pull request #7 of team/thing into main: https://github.com/team/thing/pull/7 ×1",
       "warn: Pull request #7: 1 passed, 1 failed (lint) ×1",
+      "thread done",
     ]);
   });
 
@@ -154,6 +159,41 @@ describe("the fixture", () => {
       for (const item of transcript.items()) handed.push({ item, was: JSON.stringify(item) });
     }
     for (const { item, was } of handed) expect(JSON.stringify(item)).toBe(was);
+  });
+});
+
+describe("threads", () => {
+  const call = (id: string, name: string) => ({ message: "m", call: id, name, title: "", input: {} });
+  const inside = (kind: string, body: unknown) => ({ thread: "t", event: { kind, body } });
+  const begun = [
+    event(1, "tool.call", call("t", "Agent")),
+    event(2, "thread.started", { thread: "t", agent: "Explore", description: "find it", prompt: "Find it." }),
+    event(3, "thread.event", inside("agent.message", { message: "m", text: "I look." })),
+    event(4, "thread.event", inside("tool.call", call("t-1", "Bash"))),
+  ];
+
+  test("stand together under the call that sent them", () => {
+    const transcript = Transcript.of(begun);
+    transcript.live({ type: "tool_output", call: "t-1", text: "so far" });
+    const [running] = only(transcript.items(), "thread");
+    expect([running?.agent, running?.description, running?.tool.state, running?.toolUses]).toEqual(["Explore", "find it", "running", 1]);
+    const [text, bash] = running?.items ?? [];
+    expect(text?.type === "message" && text.text).toBe("I look.");
+    expect(bash?.type === "tool" && bash.tool.output).toBe("so far");
+    transcript.apply(event(5, "tool.result", { call: "t", content: "Here.", is_error: false, duration_ms: 5, detail: {} }));
+    expect(only(transcript.items(), "thread")[0]?.tool.output).toBe("Here.");
+    expect(transcript.items()).toHaveLength(1);
+  });
+
+  test("lose what has no result when the turn ends", () => {
+    const transcript = Transcript.of(begun);
+    transcript.apply(event(5, "turn.ended", { status: "interrupted", stop_reason: "user_stop", duration_ms: 1 }));
+    const [thread] = only(transcript.items(), "thread");
+    expect([thread?.tool.state, thread?.items.map((item) => item.type === "tool" && item.tool.state)]).toEqual(["lost", [false, "lost"]]);
+  });
+
+  test("of calls that are not on the page change nothing", () => {
+    expect(Transcript.of(begun.slice(1)).items()).toEqual([]);
   });
 });
 

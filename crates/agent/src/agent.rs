@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use model_gateway::Tool;
 use protocol::agent_port::{Agent, AgentPort, PortError, TurnEnd, TurnInput};
-use protocol::event::Event;
+use protocol::event::{Event, EventBody};
+use protocol::ids::TurnId;
 use protocol::rewind::Standing;
 use protocol::status::StopReason;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,10 @@ use crate::context;
 use crate::gate::Gate;
 use crate::guard::LoopGuard;
 use crate::history::History;
-use crate::tools::{Workbench, definitions};
+use crate::library::Subagent;
+use crate::spent::Spent;
+use crate::threads::Thread;
+use crate::tools::{Workbench, definitions, turn_of};
 use crate::turn;
 
 /// Our coding agent: one per session, in the server's process.
@@ -28,6 +32,10 @@ pub struct PatchyardAgent {
     pub(crate) gate: Gate,
     /// When the conversation is made shorter.
     pub(crate) threshold: Threshold,
+    /// Set for an agent of a thread.
+    pub(crate) thread: Option<Thread>,
+    /// What the turn used, with all of its threads.
+    pub(crate) spent: Spent,
 }
 
 impl PatchyardAgent {
@@ -37,16 +45,50 @@ impl PatchyardAgent {
         let gate = Gate::new(&config);
         let mut tools = definitions(&config.library);
         tools.retain(|tool| !gate.permissions().removes(&tool.name));
+        let bench = Workbench::new(&config, gate.permissions().hidden());
         Self {
             system: context::system(&config),
             tools,
             history: History::new(context::opening(&config)),
-            bench: Workbench::new(&config, gate.permissions().hidden()),
+            spent: bench.threads.spent.clone(),
+            thread: None,
+            bench,
             guard: LoopGuard::default(),
             gate,
             threshold: Threshold::of(&config.settings.environment(&config.tool_env)),
             config,
         }
+    }
+
+    /// An agent of a kind, for a thread: with its own conversation, in the folder of the one that sends it, at that
+    /// one's expense.
+    pub(crate) fn of_thread(
+        config: &AgentConfig,
+        kind: &Subagent,
+        thread: Thread,
+        (cwd, spent): (&str, &Spent),
+    ) -> Self {
+        let mut config = config.clone();
+        if let Some(mode) = kind.mode {
+            config.settings = config.settings.narrowed(mode);
+        }
+        config.caps.requests = config.caps.requests.min(kind.max_turns.unwrap_or(u32::MAX));
+        config.scratch = format!("{}/{}", config.scratch, turn_of(&thread.id));
+        let mut agent = Self::new(config);
+        agent.system = context::system_of_thread(&agent.config, kind);
+        agent.tools.retain(|tool| tool.name != "Agent" && kind.has(&tool.name));
+        agent.gate.thread = Some(thread.clone());
+        agent.thread = Some(thread);
+        agent.spent = spent.clone();
+        agent.bench.set_cwd(cwd);
+        agent
+    }
+
+    /// Takes one event of the log in.
+    pub(crate) fn fold(&mut self, turn: Option<TurnId>, body: &EventBody) {
+        self.history.apply(turn, body);
+        self.bench.tasks.remember(body);
+        self.bench.remember(body);
     }
 }
 
@@ -56,9 +98,7 @@ impl Agent for PatchyardAgent {
         let standing = Standing::of(events);
         for event in events {
             if standing.contains(event.seq) {
-                self.history.apply(event.turn, &event.body);
-                self.bench.tasks.remember(&event.body);
-                self.bench.remember(&event.body);
+                self.fold(event.turn, &event.body);
             } else {
                 self.history.note_call(&event.body);
             }

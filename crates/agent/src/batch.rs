@@ -17,7 +17,8 @@ use crate::agent::PatchyardAgent;
 use crate::gate::Moment;
 use crate::guard::Verdict;
 use crate::outcome::Outcome;
-use crate::tools::is_read_only;
+use crate::threads;
+use crate::tools::{Call, is_read_only};
 use crate::turn::append;
 use crate::uses::{Planned, Used, use_tool};
 
@@ -58,9 +59,9 @@ pub(crate) async fn run_all(
             break;
         }
         let mut batch = Vec::new();
-        while let Some(next) =
-            rest.next_if(|next| batch.is_empty() || (reads(next) && batch.iter().all(reads)))
-        {
+        while let Some(next) = rest.next_if(|next| {
+            batch.is_empty() || (reads(agent, next) && batch.iter().all(|call| reads(agent, call)))
+        }) {
             batch.push(next);
             if batch.len() == PARALLEL {
                 break;
@@ -73,8 +74,11 @@ pub(crate) async fn run_all(
     Ok(after)
 }
 
-fn reads(call: &Planned) -> bool {
-    call.parsed.as_ref().is_ok_and(is_read_only)
+fn reads(agent: &PatchyardAgent, call: &Planned) -> bool {
+    call.parsed.as_ref().is_ok_and(|call| match call {
+        Call::Agent(input) => threads::only_looks(&agent.bench.library, input),
+        call => is_read_only(call),
+    })
 }
 
 async fn run_batch(
@@ -139,7 +143,8 @@ async fn result_events(
         None => None,
     };
     let plan = outcome.plan.take().map(|entries| EventBody::Plan { entries });
-    Ok(std::iter::once(result_event(call, outcome, took, full_output)).chain(plan).collect())
+    let thread = outcome.thread.take().map(EventBody::ThreadEnded);
+    Ok(thread.into_iter().chain([result_event(call, outcome, took, full_output)]).chain(plan).collect())
 }
 
 fn result_event(call: &str, outcome: Outcome, took: Duration, full_output: Option<BlobRef>) -> EventBody {

@@ -20,11 +20,13 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::PatchyardAgent;
+use crate::answer::usage_event;
 use crate::gate::Moment;
 use crate::history::LEFT_OUT;
 use crate::hooks::Event;
 use crate::live::Live;
-use crate::turn::{append, failure, usage_event};
+use crate::slash::COMPACT;
+use crate::turn::{append, failure};
 
 /// What fits into a model, where nobody says otherwise.
 const WINDOW: u64 = 200_000;
@@ -126,7 +128,7 @@ pub(crate) async fn sum_up(
 ) -> Result<Compacted, PortError> {
     let said = |message: String| TurnEnd { message: Some(message), ..TurnEnd::completed() };
     let conversation = match trigger {
-        CompactionTrigger::Manual => agent.history.before_prompt(),
+        CompactionTrigger::Manual => agent.history.without_command(COMPACT),
         CompactionTrigger::Auto => agent.history.messages().to_vec(),
     };
     if conversation.len() < FEWEST {
@@ -152,8 +154,8 @@ pub(crate) async fn sum_up(
     };
     let start = hooks(agent, (Event::SessionStart, "compact"), json!({ "source": "compact" }), with).await?;
     let more = json!({ "trigger": trigger.as_str(), "compact_summary": summary });
-    let commands = usize::from(trigger == CompactionTrigger::Manual);
-    let recap = agent.history.recap.text(commands, &agent.bench.tasks.lines());
+    let command = (trigger == CompactionTrigger::Manual).then_some(COMPACT);
+    let recap = agent.history.recap.text(command, &agent.bench.tasks.lines());
     let text = text(&summary, &recap, &start.context);
     let compaction = Compaction { trigger, summary: Some(text), left_out: Vec::new(), tokens_before };
     append(agent, with.port, vec![usage_event(&response), EventBody::ContextCompacted(compaction)]).await?;

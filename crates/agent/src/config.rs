@@ -29,11 +29,17 @@ pub struct Caps {
     pub requests: u32,
     /// How often an answer that hit its token limit is continued in one turn.
     pub continuations: u32,
+    /// Tokens of one turn, its threads included.
+    pub tokens: Option<u64>,
+    /// Millionths of a US dollar of one turn, by the list price, its threads included.
+    pub cost_micro_usd: Option<u64>,
+    /// Whether the model is told once, before it ends a turn, that it changed code and ran nothing since.
+    pub finish_check: bool,
 }
 
 impl Default for Caps {
     fn default() -> Self {
-        Self { requests: 200, continuations: 3 }
+        Self { requests: 200, continuations: 3, tokens: None, cost_micro_usd: None, finish_check: true }
     }
 }
 

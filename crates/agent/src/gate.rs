@@ -26,6 +26,7 @@ use crate::hooks::{self, Decision, Event, Hooks, Said};
 use crate::library::Command;
 use crate::outcome::Outcome;
 use crate::settings::Settings;
+use crate::threads::Thread;
 use crate::tools::{Workbench, attend, new_exec};
 
 /// How long it may take to find out where a link leads to.
@@ -43,8 +44,10 @@ pub(crate) struct Gate {
     rules: SyncMutex<(Vec<Granted>, Arc<Permissions>)>,
     hooks: Hooks,
     session: String,
-    /// One question at a time.
-    asking: Mutex<()>,
+    /// Set for an agent of a thread.
+    pub(crate) thread: Option<Thread>,
+    /// One question at a time, of all agents of the session.
+    pub(crate) asking: Arc<Mutex<()>>,
     /// What was told of hooks already.
     told: SyncMutex<HashSet<String>>,
 }
@@ -79,7 +82,8 @@ impl Gate {
             rules: SyncMutex::new((Vec::new(), Arc::new(permissions))),
             hooks: config.settings.hooks.clone(),
             session: config.session.clone(),
-            asking: Mutex::default(),
+            thread: None,
+            asking: Arc::default(),
             told: SyncMutex::default(),
         }
     }
@@ -152,6 +156,10 @@ impl Gate {
             "prompt_id": moment.prompt.to_string(),
             "permission_mode": self.permissions().mode().name(),
         });
+        if let Some(thread) = &self.thread {
+            input["agent_id"] = thread.id.clone().into();
+            input["agent_type"] = thread.kind.clone().into();
+        }
         if let (Some(input), Value::Object(more)) = (input.as_object_mut(), more) {
             input.extend(more);
         }

@@ -30,6 +30,7 @@ use protocol::usage::Usage;
 use serde_json::{Value, json};
 
 use crate::recap::Recap;
+use crate::slash::{COMPACT, is_command};
 
 /// The result of a call that never got one.
 pub(crate) const INTERRUPTED: &str = "interrupted: the call was stopped before it had a result; \
@@ -41,6 +42,9 @@ pub(crate) const CONTINUE_CODE: &str = "model_output_limit";
 /// What the model is told then.
 const CONTINUE: &str = "Your answer reached its token limit and was cut. Go on right where it stopped, \
                         without an apology or a summary, and in smaller steps.";
+
+/// The source of what the model is told before it ends a turn with changes that nothing was run on.
+pub(crate) const FINISH_CHECK: &str = "Finish check";
 
 /// What stands where a result was left out to make room.
 pub(crate) const LEFT_OUT: &str = "[left out to make room; call the tool again if you need this]";
@@ -103,6 +107,19 @@ impl History {
     /// Whether a call id is taken.
     pub(crate) fn has_call(&self, call: &str) -> bool {
         self.calls.contains(call)
+    }
+
+    /// How many calls there were.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.len() as u64
+    }
+
+    /// The agent's newest words.
+    pub(crate) fn last_text(&self) -> String {
+        let said = self.messages.iter().rev().find(|message| message.role == Role::Assistant);
+        let texts =
+            said.iter().flat_map(|message| &message.content).filter_map(|block| block["text"].as_str());
+        texts.collect::<Vec<_>>().join("\n\n")
     }
 
     /// Calls without a result.
@@ -204,19 +221,20 @@ impl History {
                 self.usage += *usage;
                 self.since = 0;
             }
+            EventBody::ThreadEnded(ended) => self.usage += ended.usage,
             EventBody::ContextCompacted(compaction) => self.compact(compaction),
             EventBody::CommandRan(ran) => {
-                self.take_back();
-                match &ran.prompt {
-                    Some(text) => self.user_text(text),
-                    None => self.recap.take_back(),
+                take_command(&mut self.messages, &ran.name, ran.prompt.as_deref());
+                if ran.prompt.is_none() {
+                    self.recap.take_command(&ran.name);
                 }
             }
             EventBody::Error(error) if error.code == CONTINUE_CODE => {
                 self.close_open();
                 self.user_text(CONTINUE);
             }
-            EventBody::ContextAdded { text, .. } => {
+            EventBody::ContextAdded { source, text } => {
+                self.recap.unverified &= source != FINISH_CHECK;
                 self.close_open();
                 self.user_text(text);
             }
@@ -224,7 +242,6 @@ impl History {
                 if (end.status, end.stop_reason) == (TurnStatus::Failed, StopReason::Hook) =>
             {
                 self.take_back();
-                self.recap.take_back();
             }
             _ => {}
         }
@@ -239,13 +256,18 @@ impl History {
 
     /// Takes the newest prompt back, which nobody answered.
     pub(crate) fn take_back(&mut self) {
-        take_back(&mut self.messages);
+        self.recap.take_back();
+        let Some(last) = self.messages.last_mut().filter(|last| last.role == Role::User) else { return };
+        last.content.pop_if(|block| block["type"] == "text");
+        if last.content.is_empty() {
+            self.messages.pop();
+        }
     }
 
-    /// The messages without the newest prompt, which is a command to the agent.
-    pub(crate) fn before_prompt(&self) -> Vec<Message> {
+    /// The messages without the newest prompt that is this command to the agent.
+    pub(crate) fn without_command(&self, name: &str) -> Vec<Message> {
         let mut messages = self.messages.clone();
-        take_back(&mut messages);
+        take_command(&mut messages, name, None);
         messages
     }
 
@@ -254,7 +276,7 @@ impl History {
         if let Some(summary) = &compaction.summary {
             if compaction.trigger == CompactionTrigger::Manual {
                 // The command that wanted it.
-                self.recap.take_back();
+                self.recap.take_command(COMPACT);
             }
             self.messages.clear();
             self.message = None;
@@ -364,10 +386,16 @@ fn tokens(characters: usize) -> u64 {
     (characters / CHARACTERS) as u64
 }
 
-/// Takes the newest text of the user out.
-fn take_back(messages: &mut Vec<Message>) {
+/// Puts a text in place of the newest prompt that is this command, or takes it out. It need not be the newest of
+/// all: several prompts may come at once.
+fn take_command(messages: &mut Vec<Message>, name: &str, text: Option<&str>) {
     let Some(last) = messages.last_mut().filter(|last| last.role == Role::User) else { return };
-    last.content.pop_if(|block| block["type"] == "text");
+    let is_it = |block: &Value| block["text"].as_str().is_some_and(|text| is_command(text, name));
+    let Some(at) = last.content.iter().rposition(is_it) else { return };
+    match text {
+        Some(text) => last.content[at]["text"] = text.into(),
+        None => drop(last.content.remove(at)),
+    }
     if last.content.is_empty() {
         messages.pop();
     }

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod answer;
 mod batch;
 mod compact;
 mod config;
@@ -35,7 +36,9 @@ mod room;
 mod settings;
 mod skills;
 mod slash;
+mod spent;
 mod stream_text;
+mod threads;
 mod tools;
 mod turn;
 mod uses;

@@ -121,8 +121,12 @@ impl Sources {
     pub fn read(&self, mut read: impl FnMut(&str) -> Option<String>) -> (Memory, Vec<String>) {
         let (mut memory, mut remarks) = (Memory::default(), Vec::new());
         memory.root = resolve(&self.root, &mut read);
+        remarks.extend(not_read(&self.root, &memory.root));
         for path in &self.rules {
-            let Some(text) = read(path).filter(|text| text.len() <= MAX_FILE) else { continue };
+            let Some(text) = read(path).filter(|text| text.len() <= MAX_FILE) else {
+                remarks.extend(not_read(std::slice::from_ref(path), &[]));
+                continue;
+            };
             let (head, body) = Frontmatter::split(&text);
             let file = MemoryFile { path: path.clone(), text: without_comments(body) };
             match head.list("paths").filter(|patterns| !patterns.is_empty()) {
@@ -134,7 +138,9 @@ impl Sources {
             }
         }
         for (folder, paths) in &self.nested {
-            memory.nested.insert(folder.clone(), resolve(paths, &mut read));
+            let files = resolve(paths, &mut read);
+            remarks.extend(not_read(paths, &files));
+            memory.nested.insert(folder.clone(), files);
         }
         remarks.extend(bounded(&mut memory.root, MAX_ROOT));
         for files in memory.nested.values_mut() {
@@ -167,6 +173,12 @@ fn globs(patterns: &[String]) -> Result<GlobSet, String> {
         set.add(glob.map_err(|_| format!("`{shown}` is no pattern of paths"))?);
     }
     set.build().map_err(|error| error.to_string())
+}
+
+/// A file that is there and is not read must not pass for one that is not there.
+fn not_read(paths: &[String], files: &[MemoryFile]) -> Vec<String> {
+    let missing = paths.iter().filter(|path| !files.iter().any(|file| file.path == **path));
+    missing.map(|path| format!("{path}: it is no text, a link, or too large; none of it is used")).collect()
 }
 
 /// Cuts texts where they are too long together.
@@ -393,5 +405,8 @@ mod tests {
         assert_eq!(remarks.len(), 2);
         let many: Vec<String> = (0..5_000).map(|number| format!("f{number}/CLAUDE.md")).collect();
         assert_eq!(Sources::of(many.iter().map(String::as_str)).nested.len(), MAX_FILES);
+        let (memory, remarks) =
+            Sources::of(["CLAUDE.md", "a/CLAUDE.md", ".claude/rules/a.md"]).read(|_| None);
+        assert_eq!((memory.root.len(), remarks.len()), (0, 3), "{remarks:?}");
     }
 }

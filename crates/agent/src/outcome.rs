@@ -1,6 +1,6 @@
 //! What a tool gives back.
 
-use protocol::event::PlanEntry;
+use protocol::event::{PlanEntry, ThreadEnded};
 use protocol::hands::HandsError;
 use serde_json::Value;
 
@@ -17,6 +17,8 @@ pub(crate) struct Outcome {
     pub(crate) full_output: Option<(Vec<u8>, bool)>,
     /// The new todo list.
     pub(crate) plan: Option<Vec<PlanEntry>>,
+    /// The end of the thread that it was.
+    pub(crate) thread: Option<ThreadEnded>,
 }
 
 impl Outcome {

@@ -12,22 +12,23 @@
 
 use model_gateway::{Block, ModelError, Request, Response, StopCause};
 use protocol::agent_port::{AgentPort, PortError, TurnEnd, TurnInput};
-use protocol::event::{AgentBlock, EventBody, QuestionOption, SessionError, ToolCall, ToolResult};
+use protocol::event::{EventBody, QuestionOption, SessionError, ToolResult};
 use protocol::status::{StopReason, TurnStatus};
 use protocol::usage::Usage;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::PatchyardAgent;
+use crate::answer::{interrupted, keepable, record, usage_event};
 use crate::batch::run_all;
 use crate::compact::With;
 use crate::gate::Moment;
-use crate::history::{CONTINUE_CODE, INTERRUPTED};
+use crate::history::{CONTINUE_CODE, FINISH_CHECK, INTERRUPTED};
 use crate::hooks::Event;
 use crate::live::Live;
 use crate::room::Room;
 use crate::slash::{self, Ran};
-use crate::tools::{parse, title};
+use crate::tools::parse;
 use crate::uses::Planned;
 
 /// How often a turn goes on because a `Stop` hook says so.
@@ -54,9 +55,12 @@ pub(crate) async fn work(
     let (mut messages, mut requests, mut continuations, mut held) = (0, 0, 0, 0);
     let with = With { input: &input, port, stop };
     agent.gate.revoke();
+    if agent.thread.is_none() {
+        agent.spent.reset();
+    }
     // A command that a process died with is run again.
-    let resumed =
-        input.resumed && !(slash::parse(&input.text).is_some() && agent.history.ends_with(&input.text));
+    let is_command = agent.thread.is_none() && slash::parse(&input.text).is_some();
+    let resumed = input.resumed && !(is_command && agent.history.ends_with(&input.text));
     let ended = match resumed {
         true => take_up(agent, with, &mut messages).await?,
         false => begin(agent, with, &mut messages).await?,
@@ -74,6 +78,9 @@ pub(crate) async fn work(
                 StopReason::MaxRequests,
                 format!("the turn reached its limit of {requests} model requests; send a prompt to go on"),
             ));
+        }
+        if let Some(why) = agent.spent.exceeds(&agent.config.caps) {
+            return Ok(limit(StopReason::Budget, why));
         }
         requests += 1;
         if let Some(end) = room.keep(agent, with, &mut messages).await? {
@@ -117,6 +124,9 @@ pub(crate) async fn work(
                     continue;
                 }
                 _ => {
+                    if check_finish(agent, port).await? {
+                        continue;
+                    }
                     if !at_end(agent, &input, port, (&response, held), stop).await? {
                         return Ok(TurnEnd::completed());
                     }
@@ -165,6 +175,13 @@ async fn begin(
     if agent.history.turn() != Some(input.turn) {
         agent.history.prompt(input.turn, &input.text);
     }
+    if let Some(thread) = agent.thread.clone() {
+        let moment = Moment { bench: &agent.bench, port, stop, prompt: input.prompt, resumed: false };
+        let said = agent.gate.hooks(Event::SubagentStart, &thread.kind, json!({}), moment).await?;
+        let context = said.context.iter().map(|text| context_of("SubagentStart hook", text));
+        append(agent, port, context.collect()).await?;
+        return Ok(None);
+    }
     if let Ran::Done(end) = slash::run(agent, &input.text, with, messages).await? {
         return Ok(Some(end));
     }
@@ -172,7 +189,6 @@ async fn begin(
     let said = agent.gate.hooks(Event::UserPromptSubmit, "", json!({ "prompt": input.text }), moment).await?;
     if let Some(reason) = said.block {
         agent.history.take_back();
-        agent.history.recap.take_back();
         let message = format!("a UserPromptSubmit hook refused the prompt: {reason}");
         return Ok(Some(TurnEnd::failed(StopReason::Hook, message)));
     }
@@ -183,6 +199,19 @@ async fn begin(
     let context = said.context.iter().map(|text| context_of("UserPromptSubmit hook", text));
     append(agent, port, context.collect()).await?;
     Ok(None)
+}
+
+/// Tells the model once that nothing was run since it changed code; whether it did.
+async fn check_finish(agent: &mut PatchyardAgent, port: &dyn AgentPort) -> Result<bool, PortError> {
+    if !agent.config.caps.finish_check || !agent.history.recap.unverified {
+        return Ok(false);
+    }
+    let text = "<system-reminder>\nYou changed code and ran no command since. Run the project's checks that cover the \
+                change, and mend what they find. If there is nothing to run, or it cannot run here, say so in your \
+                report; do not claim that it works.\n</system-reminder>";
+    let source = FINISH_CHECK.to_owned();
+    append(agent, port, vec![EventBody::ContextAdded { source, text: text.into() }]).await?;
+    Ok(true)
 }
 
 /// Runs the `Stop` hooks; whether the turn goes on, with what they say.
@@ -200,11 +229,16 @@ async fn at_end(
     let more = json!({
         "stop_hook_active": held > 0,
         "last_assistant_message": texts.collect::<Vec<_>>().join("\n\n"),
+        "agent_transcript_path": "",
         "background_tasks": [],
         "session_crons": [],
     });
     let moment = Moment { bench: &agent.bench, port, stop, prompt: input.prompt, resumed: false };
-    let said = agent.gate.hooks(Event::Stop, "", more, moment).await?;
+    let (event, subject) = match &agent.thread {
+        Some(thread) => (Event::SubagentStop, thread.kind.as_str()),
+        None => (Event::Stop, ""),
+    };
+    let said = agent.gate.hooks(event, subject, more, moment).await?;
     let Some(reason) = said.block.filter(|_| said.stop.is_none()) else { return Ok(false) };
     if held == STOP_HOOKS {
         let message = format!("Stop hooks held the turn {STOP_HOOKS} times; it ends all the same: {reason}");
@@ -259,8 +293,12 @@ async fn hear(agent: &mut PatchyardAgent, with: With<'_>, messages: &mut u32) ->
     if with.stop.is_cancelled() {
         return Ok(());
     }
-    for (_, text) in with.port.take_prompts().await? {
-        agent.history.deliver(&text);
+    let prompts = with.port.take_prompts().await?;
+    // The log has all of them before what comes of the first.
+    for (_, text) in &prompts {
+        agent.history.deliver(text);
+    }
+    for (_, text) in prompts {
         // What comes of a command is told by its own event; the turn goes on.
         if let Ran::ForModel = Box::pin(slash::run(agent, &text, with, messages)).await? {
             Box::pin(slash::replace(agent, &text, with)).await?;
@@ -282,6 +320,9 @@ pub(crate) async fn append(
     }
     port.append(bodies.clone()).await?;
     for body in &bodies {
+        if let EventBody::Usage { usage, .. } = body {
+            agent.spent.add(*usage);
+        }
         agent.history.apply(None, body);
         agent.bench.remember(body);
     }
@@ -334,16 +375,6 @@ async fn ask(
     }
 }
 
-/// Whether the part of a stopped answer is worth keeping: it says something, and no call broke off.
-fn keepable(partial: &Response) -> bool {
-    !partial.blocks.iter().any(|block| matches!(block, Block::BrokenToolUse { .. }))
-        && partial.blocks.iter().any(|block| match block {
-            Block::Text { text, .. } => !text.trim().is_empty(),
-            Block::ToolUse { .. } => true,
-            _ => false,
-        })
-}
-
 pub(crate) fn failure(error: &ModelError) -> TurnEnd {
     let reason = match error {
         ModelError::Auth { .. } => StopReason::ModelAuth,
@@ -355,86 +386,6 @@ pub(crate) fn failure(error: &ModelError) -> TurnEnd {
 
 fn limit(stop_reason: StopReason, message: impl Into<String>) -> TurnEnd {
     TurnEnd { status: TurnStatus::Limit, stop_reason, message: Some(message.into()) }
-}
-
-pub(crate) fn usage_event(response: &Response) -> EventBody {
-    EventBody::Usage { model: response.model.clone(), usage: response.usage }
-}
-
-fn interrupted(call: &str) -> EventBody {
-    EventBody::ToolResult(ToolResult {
-        call: call.to_owned(),
-        content: "not run: interrupted by the user".into(),
-        is_error: true,
-        duration_ms: 0,
-        detail: json!({ "interrupted": true }),
-        full_output: None,
-    })
-}
-
-/// Appends an answer's blocks and its usage in one step, and gives its calls.
-async fn record(
-    agent: &mut PatchyardAgent,
-    port: &dyn AgentPort,
-    response: &Response,
-    message: &str,
-) -> Result<Vec<Planned>, PortError> {
-    let mut bodies = Vec::new();
-    let mut calls: Vec<Planned> = Vec::new();
-    for block in &response.blocks {
-        match block {
-            Block::Text { text, raw } if raw.is_some() || !text.trim().is_empty() => {
-                bodies.push(EventBody::AgentMessage(agent_block(message, text, raw.clone())));
-            }
-            Block::Text { .. } => {}
-            Block::Thinking { text, raw } => {
-                bodies.push(EventBody::AgentThought(agent_block(message, text, Some(raw.clone()))));
-            }
-            Block::Other(raw) => {
-                bodies.push(EventBody::AgentThought(agent_block(message, "", Some(raw.clone()))));
-            }
-            // Cut by the token limit: the model is asked to go on, and will call again.
-            Block::BrokenToolUse { .. } if response.stop == StopCause::MaxTokens => {}
-            Block::ToolUse { id, name, input } => {
-                let call = unique(agent, &calls, id);
-                let parsed = parse(name, input);
-                calls.push(Planned { call, name: name.clone(), input: input.clone(), parsed });
-                bodies.extend(calls.last().map(|call| call_event(agent, message, call)));
-            }
-            Block::BrokenToolUse { id, name, partial } => {
-                let shown: String = partial.chars().take(200).collect();
-                let parsed = Err(format!("the input of {name} is no JSON object: {shown}"));
-                let call = unique(agent, &calls, id);
-                calls.push(Planned { call, name: name.clone(), input: json!({}), parsed });
-                bodies.extend(calls.last().map(|call| call_event(agent, message, call)));
-            }
-        }
-    }
-    bodies.push(usage_event(response));
-    append(agent, port, bodies).await?;
-    Ok(calls)
-}
-
-fn agent_block(message: &str, text: &str, raw: Option<Value>) -> AgentBlock {
-    AgentBlock { message: message.to_owned(), text: text.to_owned(), raw }
-}
-
-fn call_event(agent: &PatchyardAgent, message: &str, call: &Planned) -> EventBody {
-    EventBody::ToolCall(ToolCall {
-        message: message.to_owned(),
-        call: call.call.clone(),
-        name: call.name.clone(),
-        title: title(&call.name, &call.input, &agent.config.workspace),
-        input: call.input.clone(),
-    })
-}
-
-/// The call's id, made unique in the session: some servers count anew in every answer.
-fn unique(agent: &PatchyardAgent, calls: &[Planned], id: &str) -> String {
-    let taken = |id: &str| agent.history.has_call(id) || calls.iter().any(|call| call.call == id);
-    let base = if id.is_empty() { "call" } else { id };
-    let numbered = (2_u32..).map(|number| format!("{base}_{number}"));
-    std::iter::once(base.to_owned()).chain(numbered).find(|id| !taken(id)).unwrap_or_default()
 }
 
 /// Says in the log that a cut answer is continued, which tells the model too.
@@ -457,6 +408,7 @@ async fn ask_about_loop(
     let option = |id: &str, label: &str| QuestionOption { id: id.into(), label: label.into() };
     let options = vec![option("stop", "Stop the turn"), option("continue", "Let it go on")];
     let text = format!("The agent repeats the same {name} call and gets the same result. Stop it?");
+    let _one = agent.gate.asking.lock().await;
     let Some(answer) = stop.run_until_cancelled(port.ask(text, options)).await else {
         return Ok(Some(TurnEnd::interrupted()));
     };

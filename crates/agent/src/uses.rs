@@ -14,6 +14,7 @@ use crate::gate::{Gate, Moment, Wish};
 use crate::hooks::{Event, Said};
 use crate::outcome::Outcome;
 use crate::skills;
+use crate::threads;
 use crate::tools::{Call, Run, is_read_only, parse, run, title};
 
 /// A call of the model, recorded and not yet run.
@@ -82,7 +83,10 @@ impl User<'_> {
             title: &title,
             input: &self.input,
             read_only: is_read_only(&parsed)
-                || matches!(parsed, Call::TodoWrite(_) | Call::TaskOutput(_) | Call::TaskStop(_))
+                || matches!(
+                    parsed,
+                    Call::TodoWrite(_) | Call::TaskOutput(_) | Call::TaskStop(_) | Call::Agent(_)
+                )
                 || matches!(&parsed, Call::Skill(input) if skills::only_says(&self.moment.bench.library, input)),
         };
         match self.gate.pass(wish, before.decision, self.moment).await? {
@@ -100,6 +104,7 @@ impl User<'_> {
         let Moment { bench, port, stop, resumed, .. } = self.moment;
         let mut outcome = match parsed {
             Call::Skill(input) => skills::start(&input, self.gate, self.moment).await?,
+            Call::Agent(input) => threads::run(input, self.call, self.gate, self.moment).await?,
             parsed => Box::pin(run(parsed, Run { bench, port, id: self.call, stop, resumed })).await,
         };
         self.instruct(&mut outcome);
@@ -208,6 +213,14 @@ fn response(name: &str, input: &Value, outcome: &Outcome) -> Value {
             "content": input["content"],
         }),
         "Skill" => outcome.detail.clone(),
+        "Agent" | "Task" => json!({
+            "status": "completed",
+            "agentId": outcome.detail["agent_id"],
+            "agentType": outcome.detail["agent_type"],
+            "content": [{ "type": "text", "text": outcome.content }],
+            "totalToolUseCount": outcome.detail["tool_uses"],
+            "totalTokens": outcome.detail["tokens"],
+        }),
         _ => json!({ "content": outcome.content }),
     }
 }

@@ -94,6 +94,14 @@ fn line_of(body: &EventBody) -> Option<String> {
             ))
         }
         EventBody::ContextAdded { source, text } => Some(format!("  {source}: {}", first_line(text))),
+        EventBody::ThreadStarted(started) => {
+            Some(format!("  ↳ {}: {}", started.agent, first_line(&started.description)))
+        }
+        EventBody::ThreadEvent(inner) => match &*inner.event {
+            // Its words come back as the result.
+            EventBody::AgentMessage(_) => None,
+            body => line_of(body).map(|line| format!("    {line}")),
+        },
         EventBody::ContextCompacted(compaction) => Some(match compaction.summary {
             Some(_) => "  the conversation was summed up to make room".to_owned(),
             None => format!("  {} old results were left out to make room", compaction.left_out.len()),

@@ -1,5 +1,6 @@
 //! Reading files of a commit, for what needs no sandbox: memory files and settings.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use protocol::ids::SessionId;
@@ -80,8 +81,10 @@ impl Repositories {
             let entries = listed
                 .split(|byte| *byte == 0)
                 .filter_map(|entry| entry_of(std::str::from_utf8(entry).ok()?));
-            let fits = |(_, _, size): &(String, String, usize)| {
-                let fits = *size as u64 <= cap && *size <= room;
+            // Beside a path below it, a folder is listed with all that is in it.
+            let wanted: HashSet<&str> = now.iter().map(String::as_str).collect();
+            let fits = |(path, _, size): &(String, String, usize)| {
+                let fits = wanted.contains(path.as_str()) && *size as u64 <= cap && *size <= room;
                 room -= if fits { *size } else { 0 };
                 fits
             };

@@ -23,6 +23,7 @@ use crate::pull_request::{PullRequestCreate, PullRequestState};
 pub use crate::question::{Answer, Question, QuestionOption};
 pub use crate::rewind::{Fork, Rewound};
 use crate::status::{SandboxPhase, SessionStatus, StopReason, TurnPhase, TurnStatus};
+pub use crate::thread::{ThreadEnded, ThreadEvent, ThreadStarted};
 pub use crate::tool::{BlobRef, ToolCall, ToolResult};
 use crate::usage::{DiffStat, Usage};
 
@@ -126,6 +127,15 @@ pub enum EventBody {
     /// The one result of a tool call.
     #[serde(rename = "tool.result")]
     ToolResult(ToolResult),
+    /// An agent of the agent's began to work.
+    #[serde(rename = "thread.started")]
+    ThreadStarted(ThreadStarted),
+    /// Something happened in a thread.
+    #[serde(rename = "thread.event")]
+    ThreadEvent(ThreadEvent),
+    /// A thread is over.
+    #[serde(rename = "thread.ended")]
+    ThreadEnded(ThreadEnded),
     /// The agent's todo list, whole.
     #[serde(rename = "plan")]
     Plan { entries: Vec<PlanEntry> },
@@ -440,6 +450,9 @@ impl EventBody {
             Self::AgentThought(_) => "agent.thought",
             Self::ToolCall(_) => "tool.call",
             Self::ToolResult(_) => "tool.result",
+            Self::ThreadStarted(_) => "thread.started",
+            Self::ThreadEvent(_) => "thread.event",
+            Self::ThreadEnded(_) => "thread.ended",
             Self::Plan { .. } => "plan",
             Self::ContextAdded { .. } => "context.added",
             Self::ContextCompacted(_) => "context.compacted",

@@ -4,7 +4,7 @@
 //!  ids ── event ── view            the log, and the one reducer that folds it
 //!           │ rewind               what of it stands after going back to a checkpoint
 //!           │
-//!  conversation                    what becomes of what the model is sent
+//!  conversation · thread           what becomes of what the model is sent, and agents of the agent
 //!  agent_port · hands · attachment the seams between session, agent and sandbox
 //!           │
 //!  environment · network           in what sessions work, and what they may reach
@@ -45,6 +45,7 @@ pub mod sandbox_spec;
 pub mod secret;
 pub mod shell;
 pub mod status;
+pub mod thread;
 pub mod tool;
 pub mod usage;
 pub mod view;

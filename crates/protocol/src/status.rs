@@ -153,6 +153,8 @@ pub enum StopReason {
     Deadline,
     /// A hook refused the prompt, or ended the turn.
     Hook,
+    /// The turn used as many tokens, or as much money, as it may.
+    Budget,
 }
 
 #[cfg(test)]

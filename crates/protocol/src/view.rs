@@ -215,6 +215,7 @@ impl SessionView {
             EventBody::PullRequestState(state) => self.pull_request = Some(state.clone()),
             EventBody::DiffStat(stat) => self.diff = *stat,
             EventBody::Usage { usage, .. } => self.usage += *usage,
+            EventBody::ThreadEvent(inner) => self.in_thread(&inner.event),
             EventBody::SessionCreated(_)
             | EventBody::SessionRewound(_)
             | EventBody::StepOutput { .. }
@@ -229,11 +230,22 @@ impl SessionView {
             | EventBody::NetworkAllowed(_)
             | EventBody::AgentMessage(_)
             | EventBody::AgentThought(_)
+            | EventBody::ThreadStarted(_)
+            | EventBody::ThreadEnded(_)
             | EventBody::ContextAdded { .. }
             | EventBody::ContextCompacted(_)
             | EventBody::CommandRan(_)
             | EventBody::Error(_)
             | EventBody::Unknown(_) => {}
+        }
+    }
+
+    /// What a thread uses counts; its todo list is its own.
+    fn in_thread(&mut self, body: &EventBody) {
+        match body {
+            EventBody::Usage { usage, .. } => self.usage += *usage,
+            EventBody::ToolCall(call) => self.activity = format!("{} {}", call.name, call.title),
+            _ => {}
         }
     }
 

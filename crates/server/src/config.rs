@@ -57,6 +57,13 @@
 //! variable = "REGISTRY_TOKEN"             # of the server's environment
 //! command = ["vault", "read", "-field=token", "secret/registry"]
 //!
+//! [turn]                                  # of our agent, with all that it sends to work; then it ends, and says so
+//! requests = 200
+//! tokens = 5000000                        # without: no limit
+//! cost_usd = 10.0                         # by the list price; without: no limit
+//! minutes = 360
+//! finish_check = true                     # whether it is told once that it changed code and ran nothing since
+//!
 //! [settings]
 //! managed = "/etc/claude-code"            # its managed-settings.json holds for our agent in every session
 //!
@@ -67,6 +74,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use policy::address::AddressException;
 use policy::network::PolicyError;
@@ -75,7 +83,7 @@ use protocol::network::PrivateException;
 use protocol::sandbox_spec::Limits;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use session::{CacheLimits, Deadlines, OperatorNetwork, OperatorSecret};
+use session::{CacheLimits, Caps, Deadlines, OperatorNetwork, OperatorSecret};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -97,10 +105,47 @@ pub struct Config {
     pub network: NetworkConfig,
     /// Values that environments may bind by their names here.
     pub secrets: BTreeMap<String, SecretConfig>,
+    /// What ends a turn that does not end by itself.
+    pub turn: TurnConfig,
     /// What holds for our agent in every session.
     pub settings: SettingsConfig,
     /// Agents besides our own.
     pub agents: BTreeMap<String, AgentConfig>,
+}
+
+/// `[turn]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TurnConfig {
+    /// Model requests.
+    pub requests: Option<u32>,
+    /// Tokens.
+    pub tokens: Option<u64>,
+    /// US dollars, by the list price.
+    pub cost_usd: Option<f64>,
+    /// How long it may take.
+    pub minutes: Option<u64>,
+    /// Whether the model is told once that it changed code and ran nothing since.
+    pub finish_check: Option<bool>,
+}
+
+impl TurnConfig {
+    pub(crate) fn caps(&self) -> Caps {
+        let usual = Caps::default();
+        // A price of a millionth is the least; what is no number is none at all.
+        let micro = self.cost_usd.map(|dollars| (dollars.max(0.0) * 1_000_000.0) as u64);
+        Caps {
+            requests: self.requests.unwrap_or(usual.requests),
+            tokens: self.tokens,
+            cost_micro_usd: micro,
+            finish_check: self.finish_check.unwrap_or(usual.finish_check),
+            ..usual
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.minutes.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)))
+    }
 }
 
 /// `[settings]`.
@@ -433,11 +478,22 @@ mod tests {
             allow = ["*.corp.example.org", "git.example.org:22"]
             deny = ["paste.example.net"]
             private = [{ host = "registry.corp.example.org", cidr = "10.2.0.0/16" }]
+            [turn]
+            requests = 5
+            tokens = 1000
+            cost_usd = 1.5
+            minutes = 3
+            finish_check = false
             [agents.testy]
             command = ["/testy"]
         "#;
         let config: Config = toml::from_str(text).unwrap();
         assert_eq!(config.agents["testy"].command, ["/testy"]);
+        let caps = config.turn.caps();
+        assert_eq!((caps.requests, caps.tokens, caps.cost_micro_usd), (5, Some(1_000), Some(1_500_000)));
+        assert!(!caps.finish_check);
+        assert_eq!(config.turn.deadline(), Some(Duration::from_secs(180)));
+        assert_eq!(Config::default().turn.caps(), Caps::default());
         assert_eq!(config.repositories.allow[0].host, "git.corp");
         assert_eq!(config.operator_network().check(), Ok(()));
         assert_eq!(config.network.private[0].cidr, "10.2.0.0/16");

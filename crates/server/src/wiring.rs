@@ -201,8 +201,10 @@ fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> Result<S
             bytes: config.setup.cache_bytes,
             valid: Duration::from_secs(config.setup.cache_valid_hours.saturating_mul(3600)),
         },
+        caps: config.turn.caps(),
         deadlines: Deadlines {
             setup: Duration::from_secs(config.setup.timeout_seconds.max(1)),
+            turn: config.turn.deadline().unwrap_or(Deadlines::default().turn),
             ..Deadlines::default()
         },
     })

@@ -14,7 +14,7 @@ use protocol::hands::Hands;
 use protocol::view::SessionView;
 
 use crate::acp::AcpAgent;
-use crate::config::Deadlines;
+use crate::config::SessionConfig;
 use crate::error::SessionError;
 use crate::project::{HOME, Project};
 use crate::provision::hooks::ENV_FILE;
@@ -88,7 +88,7 @@ impl Agents {
         facts: &SessionView,
         place: Place,
         project: Project,
-        deadlines: &Deadlines,
+        sessions: &SessionConfig,
     ) -> Result<Box<dyn Agent>, String> {
         if facts.agent != OURS {
             let spec = self.others.iter().find(|spec| spec.name == facts.agent).ok_or_else(|| {
@@ -98,7 +98,7 @@ impl Agents {
                     self.names().join(", ")
                 )
             })?;
-            return Ok(Box::new(AcpAgent::new(spec.clone(), place, deadlines.agent)));
+            return Ok(Box::new(AcpAgent::new(spec.clone(), place, sessions.deadlines.agent)));
         }
         let ModelSource::Ready(model) = &self.model else { return Err(SessionError::NoModel.to_string()) };
         let environment = Environment {
@@ -114,6 +114,7 @@ impl Agents {
         config.session = facts.id.to_string();
         config.home = HOME.to_owned();
         config.tool_env = place.environment;
+        config.caps = sessions.caps;
         config.env_file = Some(ENV_FILE.to_owned());
         Ok(Box::new(PatchyardAgent::new(config)))
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent::Caps;
 use forge::ForgeAddress;
 use git_proxy::FetchRules;
 
@@ -46,6 +47,8 @@ pub struct SessionConfig {
     pub idle: Option<Duration>,
     /// How long a turn goes on at most without a record of its files.
     pub checkpoint_every: Duration,
+    /// What ends a turn of our agent that does not end by itself.
+    pub caps: Caps,
     /// How long things may take.
     pub deadlines: Deadlines,
 }

@@ -47,6 +47,7 @@ mod shells;
 mod turn;
 mod warm;
 
+pub use agent::Caps;
 pub use agents::{AgentSpec, Agents, ModelSource};
 pub use config::{Deadlines, SessionConfig};
 pub use copies::Copy;

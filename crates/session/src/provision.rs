@@ -162,7 +162,7 @@ pub(crate) async fn agent(
         Some(project) => project,
         None => project::read(shared, facts).await?,
     };
-    let mut agent = shared.agents.make(facts, place, project, &shared.config.deadlines).await?;
+    let mut agent = shared.agents.make(facts, place, project, &shared.config).await?;
     let events = shared.store.all_events(facts.id).await.map_err(|error| error.to_string())?;
     agent.restore(&events).await.map_err(|error| error.to_string())?;
     Ok(agent)

@@ -36,7 +36,8 @@ export type StopReason =
   | "sandbox"
   | "agent"
   | "deadline"
-  | "hook";
+  | "hook"
+  | "budget";
 
 // usage.rs
 export interface Usage {
@@ -367,6 +368,9 @@ export interface EventBodies {
   "tool.call": ToolCall;
   "tool.result": ToolResult;
   plan: { entries: PlanEntry[] };
+  "thread.started": { thread: string; agent: string; description: string; prompt: string };
+  "thread.event": { thread: string; event: { kind: string; body?: unknown } };
+  "thread.ended": { thread: string; status: TurnStatus; message?: string; tool_uses: number; usage: Usage };
   "context.added": { source: string; text: string };
   "context.compacted": { trigger: "manual" | "auto"; summary?: string; left_out?: string[]; tokens_before: number };
   "command.ran": { name: string; output?: string; prompt?: string };

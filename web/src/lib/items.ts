@@ -74,6 +74,18 @@ export interface ToolItem {
   tool: ToolState;
 }
 
+/** An agent that the agent sent to work: what it did stands together. */
+export interface ThreadItem {
+  type: "thread";
+  key: string;
+  /** The call that sent it; its result is the thread's last words. */
+  tool: ToolState;
+  agent: string;
+  description: string;
+  items: Item[];
+  toolUses: number;
+}
+
 /** Consecutive read-only tools. */
 export interface ExploreItem {
   type: "explore";
@@ -147,6 +159,7 @@ export type Item = { void?: boolean } & (
   | BlockItem
   | ToolItem
   | ExploreItem
+  | ThreadItem
   | PlanItem
   | QuestionItem
   | DeniedItem

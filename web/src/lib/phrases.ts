@@ -171,6 +171,7 @@ export function stopPhrase(reason: StopReason): string {
     model_error: "the model endpoint answered with an error.",
     model_unreachable: "the model endpoint could not be reached. Check the server's model settings.",
     model_auth: "the model key is missing or was refused. Set it for the server, then send the prompt again.",
+    budget: "the turn used as much as it may. Send a prompt to go on.",
     sandbox: "the sandbox died or could not be made. Send a prompt to make a new one.",
     agent: "the agent in the sandbox ended early.",
     deadline: "a time limit of the platform passed.",

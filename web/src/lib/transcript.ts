@@ -61,6 +61,8 @@ export class Transcript {
   readonly #reach = new Map<Seq, Seq>();
   #checkpoint: { seq: Seq; at: string; turn: string | undefined; diff: DiffStat } | null = null;
   #seq: Seq = 0;
+  /** The transcripts of threads, by the calls that sent them. */
+  readonly #threads = new Map<string, Transcript>();
   #steps = -1;
   #plan: PlanEntry[] | null = null;
 
@@ -188,6 +190,15 @@ export class Transcript {
       case "context.added":
         this.#line(known.seq, "neutral", contextAdded(known.body));
         break;
+      case "thread.started":
+        this.#startThread(known.body);
+        break;
+      case "thread.event": {
+        const { thread, event: inner } = known.body;
+        const { turn, causation, ...head } = known;
+        this.#inThread(thread, (transcript) => transcript.apply({ ...head, kind: inner.kind, body: inner.body ?? {} }));
+        break;
+      }
       case "context.compacted":
         this.#line(known.seq, "neutral", contextCompacted(known.body));
         break;
@@ -260,6 +271,7 @@ export class Transcript {
         if (known.body.conversation) this.#rewind(known.seq, known.body.to);
         break;
       case "session.archived":
+      case "thread.ended":
       case "usage":
       case "workspace.saved":
         break;
@@ -290,6 +302,11 @@ export class Transcript {
       case "tool_output": {
         const place = this.#tools.get(delta.call);
         const tool = place && this.#toolAt(place);
+        if (!tool) {
+          for (const [thread, transcript] of this.#threads) {
+            if (transcript.#tools.has(delta.call)) this.#inThread(thread, (inner) => inner.live(delta));
+          }
+        }
         if (tool?.state !== "running") break;
         this.#changeTool(delta.call, { output: (tool.output + delta.text).slice(-LIVE_CAP) });
         break;
@@ -386,8 +403,8 @@ export class Transcript {
 
   #endTurn(seq: number, ended: TurnEnded): void {
     this.#blocks = [];
-    for (const call of this.#open) this.#changeTool(call, { state: "lost" });
-    this.#open.clear();
+    for (const call of this.#open) this.#inThread(call, (transcript) => transcript.#lose());
+    this.#lose();
     for (const index of this.#questions.values()) {
       const item = this.#items[index];
       if (item?.type === "question" && !item.answer) this.#items[index] = { ...item, closed: true };
@@ -407,6 +424,11 @@ export class Transcript {
     // The request to stop and its outcome are one fact to the reader.
     if (last?.type === "line" && last.code === "stop") this.#items[this.#items.length - 1] = line;
     else this.#add(line);
+  }
+
+  #lose(): void {
+    for (const call of this.#open) this.#changeTool(call, { state: "lost" });
+    this.#open.clear();
   }
 
   /** Hosts of a domain about which nobody has decided are one question. */
@@ -478,9 +500,27 @@ export class Transcript {
     else this.#add({ type: "tool", key: tool.call, tool });
   }
 
+  /** The card of its call becomes the thread; on a page that begins after the call there is none. */
+  #startThread({ thread, agent, description }: EventBodies["thread.started"]): void {
+    const place = this.#tools.get(thread);
+    const item = place && this.#items[place.item];
+    if (item?.type !== "tool") return;
+    this.#threads.set(thread, new Transcript());
+    this.#items[place!.item] = { type: "thread", key: item.key, tool: item.tool, agent, description, items: [], toolUses: 0 };
+  }
+
+  #inThread(thread: string, change: (transcript: Transcript) => void): void {
+    const transcript = this.#threads.get(thread);
+    const place = this.#tools.get(thread);
+    const item = place && this.#items[place.item];
+    if (!transcript || item?.type !== "thread") return;
+    change(transcript);
+    this.#items[place!.item] = { ...item, items: transcript.items(), toolUses: transcript.#tools.size };
+  }
+
   #toolAt(place: Place): ToolState | undefined {
     const item = this.#items[place.item];
-    if (item?.type === "tool") return item.tool;
+    if (item?.type === "tool" || item?.type === "thread") return item.tool;
     return item?.type === "explore" ? item.tools[place.tool] : undefined;
   }
 
@@ -494,8 +534,9 @@ export class Transcript {
     }
     const place = this.#tools.get(call);
     const item = place && this.#items[place.item];
-    if (item?.type === "tool") this.#items[place!.item] = { ...item, tool: { ...item.tool, ...change } };
-    else if (item?.type === "explore") {
+    if (item?.type === "tool" || item?.type === "thread") {
+      this.#items[place!.item] = { ...item, tool: { ...item.tool, ...change } };
+    } else if (item?.type === "explore") {
       const tools = item.tools.map((tool, index) => (index === place!.tool ? { ...tool, ...change } : tool));
       this.#items[place!.item] = { ...item, tools };
     }

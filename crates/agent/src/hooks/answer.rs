@@ -95,11 +95,12 @@ impl Said {
             Event::PreToolUse => self.decide(Decision::Deny, reason),
             Event::SessionStart => self.failures.push(format!("a SessionStart hook: {reason}")),
             // Its exit code is not heeded.
-            Event::PermissionRequest | Event::PostCompact => {}
+            Event::PermissionRequest | Event::SubagentStart | Event::PostCompact => {}
             Event::UserPromptSubmit
             | Event::PostToolUse
             | Event::PostToolUseFailure
             | Event::Stop
+            | Event::SubagentStop
             | Event::PreCompact => {
                 self.block.get_or_insert(reason);
             }
@@ -152,13 +153,14 @@ impl Said {
             | Event::PostToolUse
             | Event::PostToolUseFailure
             | Event::Stop
+            | Event::SubagentStop
             | Event::PreCompact => {
                 if json["decision"] == "block" {
                     let reason = reason();
                     self.block.get_or_insert(reason);
                 }
             }
-            Event::SessionStart | Event::PostCompact => {}
+            Event::SessionStart | Event::SubagentStart | Event::PostCompact => {}
         }
     }
 

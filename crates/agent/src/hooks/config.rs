@@ -36,6 +36,10 @@ pub enum Event {
     PostToolUseFailure,
     /// The agent is about to end its turn.
     Stop,
+    /// An agent that was sent begins to work.
+    SubagentStart,
+    /// An agent that was sent is about to end.
+    SubagentStop,
     /// The conversation is about to be summed up.
     PreCompact,
     /// The conversation was summed up.
@@ -43,7 +47,7 @@ pub enum Event {
 }
 
 impl Event {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::SessionStart,
         Self::UserPromptSubmit,
         Self::PreToolUse,
@@ -51,6 +55,8 @@ impl Event {
         Self::PostToolUse,
         Self::PostToolUseFailure,
         Self::Stop,
+        Self::SubagentStart,
+        Self::SubagentStop,
         Self::PreCompact,
         Self::PostCompact,
     ];
@@ -66,6 +72,8 @@ impl Event {
             Self::PostToolUse => "PostToolUse",
             Self::PostToolUseFailure => "PostToolUseFailure",
             Self::Stop => "Stop",
+            Self::SubagentStart => "SubagentStart",
+            Self::SubagentStop => "SubagentStop",
             Self::PreCompact => "PreCompact",
             Self::PostCompact => "PostCompact",
         }

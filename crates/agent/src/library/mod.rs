@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!  .claude/commands/**/*.md        ─┐
-//!  .claude/skills/<name>/SKILL.md  ─┼─ wanted ─▶ the caller reads them ─ Library::read ─▶ Library + remarks
+//!  .claude/skills/<name>/SKILL.md   │
+//!  .claude/agents/**/*.md          ─┼─ wanted ─▶ the caller reads them ─ Library::read ─▶ Library + remarks
 //!                                  ─┘                                      │
+//!      the tool Agent ── Subagent           │
 //!      `/name words`, or the tool Skill ── Command::fill ──▶ Piece: text · command · file
 //! ```
 //!
@@ -15,9 +17,11 @@ mod fill;
 mod frontmatter;
 mod listing;
 mod read;
+mod subagent;
 
 pub use command::{Command, Kind};
 pub use read::{Library, wanted};
+pub use subagent::Subagent;
 
 pub(crate) use fill::{Piece, Places};
 pub(crate) use frontmatter::Frontmatter;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::command::{Command, Kind};
+use super::subagent::Subagent;
 
 /// Files that are read at the most.
 const MAX_FILES: usize = 500;
@@ -11,15 +12,17 @@ const MAX_FILES: usize = 500;
 const MAX_NAME: usize = 128;
 
 /// All that a repository keeps for agents.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Library {
     commands: BTreeMap<String, Command>,
+    subagents: BTreeMap<String, Subagent>,
 }
 
 /// What a path of the repository is to us.
 enum Place {
     Command(String),
     Skill { name: String, folder: String },
+    Agent,
 }
 
 /// The paths that are to be read, out of all of the repository, at most 500.
@@ -35,7 +38,7 @@ fn place(path: &str) -> Option<Place> {
         let name = rest.strip_suffix("/SKILL.md").filter(|name| !name.contains('/'))?;
         return Some(Place::Skill { name: name.to_owned(), folder: format!(".claude/skills/{name}") });
     }
-    None
+    (path.starts_with(".claude/agents/") && path.ends_with(".md")).then_some(Place::Agent)
 }
 
 /// Whether it can be typed after a slash, and leads nowhere else when it is taken for a path.
@@ -44,6 +47,13 @@ fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len())
         && name.bytes().all(plain)
         && !name.split(':').any(|part| part.starts_with('.') || part.is_empty())
+}
+
+impl Default for Library {
+    fn default() -> Self {
+        let ours = Subagent::ours().into_iter().map(|agent| (agent.name.clone(), agent));
+        Self { commands: BTreeMap::new(), subagents: ours.collect() }
+    }
 }
 
 impl Library {
@@ -68,6 +78,11 @@ impl Library {
         let (name, kind) = match place {
             Place::Command(name) => (name, Kind::Command),
             Place::Skill { name, folder } => (name, Kind::Skill(folder)),
+            Place::Agent => {
+                let agent = Subagent::read(text)?;
+                self.subagents.insert(agent.name.clone(), agent);
+                return Ok(());
+            }
         };
         if !is_name(&name) {
             return Err("its name has characters that a command cannot have");
@@ -86,7 +101,18 @@ impl Library {
         self.commands.get(name)
     }
 
-    /// All of them, by name.
+    /// A kind of agent of this name.
+    #[must_use]
+    pub fn subagent(&self, name: &str) -> Option<&Subagent> {
+        self.subagents.get(name)
+    }
+
+    /// All kinds of agents, by name.
+    pub fn subagents(&self) -> impl Iterator<Item = &Subagent> {
+        self.subagents.values()
+    }
+
+    /// All commands and skills, by name.
     pub fn commands(&self) -> impl Iterator<Item = &Command> {
         self.commands.values()
     }

@@ -151,6 +151,12 @@ impl Settings {
         text
     }
 
+    /// The same with a mode that narrows.
+    pub(crate) fn narrowed(mut self, mode: Mode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
     /// The mode of a session in a sandbox: freely, unless the operator or the repository says otherwise.
     #[must_use]
     pub fn session_mode(&self) -> Mode {

@@ -17,5 +17,5 @@ mod parse;
 mod run;
 
 pub(crate) use expand::expand;
-pub(crate) use parse::parse;
+pub(crate) use parse::{COMPACT, is_command, parse};
 pub(crate) use run::{Ran, replace, run};

@@ -13,6 +13,14 @@ pub(crate) fn parse(prompt: &str) -> Option<(&str, &str)> {
     is_name.then(|| (name, words.trim()))
 }
 
+/// The command that sums the conversation up.
+pub(crate) const COMPACT: &str = "compact";
+
+/// Whether a prompt is the command of this name.
+pub(crate) fn is_command(prompt: &str, name: &str) -> bool {
+    parse(prompt).is_some_and(|(other, _)| other == name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

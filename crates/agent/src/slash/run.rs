@@ -5,7 +5,7 @@ use protocol::event::{CommandRan, CompactionTrigger, EventBody};
 use protocol::status::TurnStatus;
 
 use super::expand::expand;
-use super::{builtin, parse};
+use super::{COMPACT, builtin, parse};
 use crate::agent::PatchyardAgent;
 use crate::compact::{Compacted, With, sum_up};
 use crate::gate::Moment;
@@ -27,7 +27,7 @@ pub(crate) async fn run(
     messages: &mut u32,
 ) -> Result<Ran, PortError> {
     let Some((name, words)) = parse(text) else { return Ok(Ran::ForModel) };
-    if name == "compact" {
+    if name == COMPACT {
         return compact(agent, words, with, messages).await.map(Ran::Done);
     }
     let own = agent.config.library.command(name);
@@ -90,6 +90,6 @@ async fn compact(
         }
         Compacted::Not(end) => ("The conversation is as it was.".to_owned(), end),
     };
-    told(agent, "compact", output, with).await?;
+    told(agent, COMPACT, output, with).await?;
     Ok(end)
 }

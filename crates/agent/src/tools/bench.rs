@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use protocol::event::EventBody;
 use protocol::hands::{ExecSpec, Hands};
-use protocol::ids::ExecId;
+use protocol::ids::{ExecId, TurnId};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
@@ -14,6 +14,7 @@ use super::tasks::Tasks;
 use crate::config::AgentConfig;
 use crate::library::Library;
 use crate::memory::{Memory, MemoryFile};
+use crate::threads::Threads;
 
 /// SHA-256 of a file's content.
 pub(super) type ContentHash = [u8; 32];
@@ -37,6 +38,7 @@ pub(crate) struct Workbench {
     /// What the repository keeps for agents.
     pub(crate) library: Arc<Library>,
     memory: Arc<Memory>,
+    pub(crate) threads: Threads,
     /// Instructions that the model was told with a result.
     told: Mutex<HashSet<String>>,
 }
@@ -58,6 +60,7 @@ impl Workbench {
             library: Arc::clone(&config.library),
             memory: Arc::clone(&config.memory),
             told: Mutex::default(),
+            threads: Threads::new(config),
             workspace,
         }
     }
@@ -74,6 +77,7 @@ impl Workbench {
 
     /// Notes what an event of an earlier process, or of this one, tells of instructions.
     pub(crate) fn remember(&self, body: &EventBody) {
+        self.threads.remember(body);
         match body {
             EventBody::ToolResult(result) => {
                 let paths = result.detail["instructions"].as_array().into_iter().flatten();
@@ -156,15 +160,26 @@ impl Workbench {
 }
 
 /// The guard of a lock whose holder may have panicked: what it guards is replaced whole, never half.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The execution of a call.
 pub(super) fn exec_of(call: &str) -> ExecId {
+    let (time, random) = parts_of(call);
+    ExecId::from_parts(time, random)
+}
+
+/// What stands for a turn in the thread of a call.
+pub(crate) fn turn_of(call: &str) -> TurnId {
+    let (time, random) = parts_of(call);
+    TurnId::from_parts(time, random)
+}
+
+fn parts_of(call: &str) -> (u64, u128) {
     let digest: [u8; 32] = Sha256::digest(call).into();
     let number = u128::from_be_bytes(std::array::from_fn(|at| digest[at]));
-    ExecId::from_parts(u64::try_from(number >> 80).unwrap_or(0), number & ((1 << 80) - 1))
+    (u64::try_from(number >> 80).unwrap_or(0), number & ((1 << 80) - 1))
 }
 
 pub(crate) fn new_exec() -> ExecId {

@@ -21,6 +21,7 @@ pub(crate) enum Call {
     Grep(Box<GrepInput>),
     TodoWrite(Vec<PlanEntry>),
     Skill(SkillInput),
+    Agent(AgentInput),
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,6 +126,14 @@ pub(crate) struct SkillInput {
 }
 
 #[derive(Debug, Deserialize)]
+pub(crate) struct AgentInput {
+    #[serde(default)]
+    pub(crate) description: String,
+    pub(crate) prompt: String,
+    pub(crate) subagent_type: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
 struct TodoInput {
     todos: Vec<Todo>,
 }
@@ -153,6 +162,7 @@ pub(crate) fn parse(name: &str, input: &Value) -> Result<Call, String> {
         "Glob" => Call::Glob(typed(name, input)?),
         "Grep" => Call::Grep(Box::new(typed(name, input)?)),
         "Skill" => Call::Skill(typed(name, input)?),
+        "Agent" | "Task" => Call::Agent(typed(name, input)?),
         "TodoWrite" => {
             let input: TodoInput = typed(name, input)?;
             let entries = input.todos.into_iter().map(|todo| PlanEntry {
@@ -185,6 +195,7 @@ pub(crate) fn title(name: &str, input: &Value, workspace: &str) -> String {
         "Glob" | "Grep" => text("pattern").to_owned(),
         "TaskOutput" | "TaskStop" => text("task_id").to_owned(),
         "Skill" => format!("{} {}", text("skill"), text("args")),
+        "Agent" | "Task" => text("description").to_owned(),
         "TodoWrite" => {
             let todos = input["todos"].as_array().map_or(&[][..], Vec::as_slice);
             let done = todos.iter().filter(|todo| todo["status"] == "completed").count();

@@ -5,11 +5,15 @@ use serde_json::{Value, json};
 
 use crate::library::Library;
 
+/// Kinds of agents that the model is told of.
+const MAX_KINDS: usize = 50;
+
 /// All tools, always in this order.
 pub(crate) fn definitions(library: &Library) -> Vec<Tool> {
     let mut tools =
         vec![bash(), read(), edit(), write(), glob(), grep(), todo_write(), task_output(), task_stop()];
     tools.extend(library.commands().any(|command| command.by_model).then(skill));
+    tools.push(agent(library));
     tools
 }
 
@@ -176,5 +180,27 @@ fn skill() -> Tool {
             "args": { "type": "string", "description": "Words for it, where it takes some" },
         }),
         &["skill"],
+    )
+}
+
+fn agent(library: &Library) -> Tool {
+    let kinds = library.subagents().take(MAX_KINDS);
+    let kinds: Vec<String> = kinds.map(|kind| format!("- {}: {}", kind.name, kind.description)).collect();
+    let description = format!(
+        "Sends another agent to work on a part of the task, and gives its last words. It knows nothing of this \
+         conversation, so tell it all that it needs and what it is to report; nobody answers its questions. Use it for \
+         searches that would fill this conversation with files, and for parts that stand by themselves. Agents that \
+         only look work at the same time when you call them in one message. The kinds:\n\n{}",
+        kinds.join("\n")
+    );
+    tool(
+        "Agent",
+        &description,
+        json!({
+            "description": { "type": "string", "description": "The task in three to five words" },
+            "prompt": { "type": "string", "description": "The whole task" },
+            "subagent_type": { "type": "string", "description": "The kind; general-purpose unless given" },
+        }),
+        &["description", "prompt"],
     )
 }

@@ -21,8 +21,8 @@ mod tasks;
 mod todo;
 
 pub(crate) use bash::say;
-pub(crate) use bench::{Workbench, new_exec};
-pub(crate) use call::{Call, SkillInput, parse, title};
+pub(crate) use bench::{Workbench, lock, new_exec, turn_of};
+pub(crate) use call::{AgentInput, Call, SkillInput, parse, title};
 pub(crate) use command::attend;
 pub(crate) use definitions::definitions;
 pub(crate) use files::read_whole;

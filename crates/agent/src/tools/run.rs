@@ -54,6 +54,7 @@ pub(crate) fn is_read_only(call: &Call) -> bool {
         | Call::Edit(_)
         | Call::Write(_)
         | Call::Skill(_)
+        | Call::Agent(_)
         | Call::TodoWrite(_) => false,
     }
 }
@@ -76,7 +77,7 @@ pub(crate) async fn run(call: Call, with: Run<'_>) -> Outcome {
         Call::Write(input) => within_grace(with, change::write(input, with.bench)).await,
         Call::TodoWrite(entries) => todo::run(entries),
         // What needs more than hands is seen to before.
-        Call::Skill(_) => Outcome::refused("this tool cannot be used here"),
+        Call::Skill(_) | Call::Agent(_) => Outcome::refused("this tool cannot be used here"),
     }
 }
 

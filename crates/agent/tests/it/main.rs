@@ -21,4 +21,5 @@ mod slash;
 mod stage;
 mod streams;
 mod tasks;
+mod threads;
 mod whole;

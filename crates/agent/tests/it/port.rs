@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use protocol::agent_port::{AgentPort, PortError};
 use protocol::event::{Answer, BlobRef, Event, EventBody, LiveDelta, QuestionOption, ToolCall, ToolResult};
-use protocol::ids::{Seq, SessionId, TurnId};
+use protocol::ids::{PromptId, Seq, SessionId, TurnId};
+use protocol::prompt::Delivery;
 
 type OnLive = Box<dyn Fn(&LiveDelta) + Send + Sync>;
 type OnEvent = Box<dyn Fn(&EventBody) + Send + Sync>;
@@ -19,6 +20,8 @@ pub(crate) struct MemoryPort {
     live: Mutex<Vec<LiveDelta>>,
     pub(crate) blobs: Mutex<HashMap<String, Vec<u8>>>,
     pub(crate) turn: Mutex<Option<TurnId>>,
+    /// Prompts that wait for the next request.
+    pub(crate) waiting: Mutex<Vec<&'static str>>,
     pub(crate) answers: Mutex<VecDeque<&'static str>>,
     pub(crate) asked: Mutex<Vec<String>>,
     pub(crate) on_live: Mutex<Option<OnLive>>,
@@ -105,6 +108,19 @@ impl AgentPort for MemoryPort {
         let size = bytes.len() as u64;
         blobs.insert(blob.clone(), bytes);
         Ok(BlobRef { blob, size, truncated })
+    }
+
+    async fn take_prompts(&self) -> Result<Vec<(PromptId, String)>, PortError> {
+        let texts = std::mem::take(&mut *self.waiting.lock().unwrap());
+        let prompts = texts.into_iter().enumerate();
+        let prompts: Vec<_> =
+            prompts.map(|(at, text)| (PromptId::from_parts(9_000 + at as u64, 0), text.to_owned())).collect();
+        for (prompt, text) in &prompts {
+            let (prompt, text) = (*prompt, text.clone());
+            self.push(vec![EventBody::PromptQueued { prompt, text, delivery: Delivery::Next }]);
+        }
+        self.push(prompts.iter().map(|(prompt, _)| EventBody::PromptDelivered { prompt: *prompt }).collect());
+        Ok(prompts)
     }
 
     fn refused_since(&self, _since: std::time::Instant) -> Vec<protocol::event::NetworkDenied> {

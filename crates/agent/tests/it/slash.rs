@@ -202,3 +202,32 @@ async fn commands_inside_are_held_against_rules_and_settings() {
         stage.model.assert_clean();
     }
 }
+
+/// Commands among prompts that come while the turn runs, also several at once: the same after a restart.
+#[tokio::test]
+async fn commands_may_come_in_the_middle_of_a_turn() {
+    let look = || Turn::tool("Bash", json!({ "command": "true" }));
+    let turns = [
+        look(),
+        Turn::text("done"),
+        Turn::text("<summary>So.</summary>"),
+        Turn::text("on"),
+        Turn::text("again"),
+    ];
+    let library = library(&[(".claude/commands/fix.md", "Fix $0.")]);
+    let script = Script::turns(turns).shortens(1);
+    let mut stage =
+        Stage::with(script, LocalHands::default(), |config| config.library = library.into()).await;
+    stage.port.waiting.lock().unwrap().extend(["/fix 7", "and this", "/cost"]);
+    assert_eq!(stage.turn("go").await, TurnEnd::completed());
+    let texts = newest(&stage);
+    assert!(texts[1].ends_with("Fix 7.") && texts[2] == "and this" && texts.len() == 3, "{texts:?}");
+    stage.restart(&stage.port.events()).await;
+    assert_eq!(stage.turn("/compact").await, TurnEnd::completed());
+    let asked = stage.model.requests()[2].body["messages"].to_string();
+    assert!(asked.contains("Fix 7.") && !asked.contains("/cost") && !asked.contains("/compact"), "{asked}");
+    assert_eq!(stage.turn("on").await, TurnEnd::completed());
+    stage.restart(&stage.port.events()).await;
+    assert_eq!(stage.turn("again").await, TurnEnd::completed());
+    stage.model.assert_clean();
+}

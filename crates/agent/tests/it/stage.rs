@@ -61,6 +61,8 @@ impl Stage {
         let client = client(model.base_url(), |_| {});
         let mut config = AgentConfig::new(client, hands.clone(), workspace.to_str().unwrap(), environment);
         config.scratch = workspace.with_file_name("scratch").to_str().unwrap().into();
+        // Scripts say what they say; the check has a test of its own.
+        config.caps.finish_check = false;
         change(&mut config);
         let agent = PatchyardAgent::new(config.clone());
         let stop = CancellationToken::new();

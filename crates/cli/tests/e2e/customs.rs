@@ -4,7 +4,7 @@
 use protocol::event::{CommandRan, Event, EventBody};
 use serde_json::json;
 use testkit::harness::Repo;
-use testkit::model::{Script, ScriptedModel, Turn};
+use testkit::model::{Script, ScriptedModel, Turn, When};
 
 use crate::setup::printed;
 use crate::world::{bash, check_log, completed, results, serve};
@@ -113,5 +113,44 @@ async fn a_conversation_is_summed_up_and_survives_a_new_sandbox() {
     assert!(last.contains("There was an echo.") && !last.contains("marvellous") && !last.contains("/cost"));
     let (_, view) = check_log(&server, session).await;
     assert_eq!(view.usage.requests, 6, "the summary counts");
+    model.assert_clean();
+}
+
+/// Section 7.2: an agent of the repository and two that only look, in the log and its folds.
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_of_the_agent_work_in_threads_of_the_log() {
+    let writer = "---\nname: writer\ndescription: Writes\ntools: Write, Bash\n---\nYou write.";
+    let files = [("src/main.py", "print('hello')\n"), (".claude/agents/writer.md", writer)];
+    let send = |turn: Turn, kind: &str, prompt: &str| {
+        turn.and_tool("Agent", json!({ "description": prompt, "prompt": prompt, "subagent_type": kind }))
+    };
+    let looks = send(send(Turn::empty(), "Explore", "look here"), "Plan", "plan there");
+    let script = Script::default()
+        .when(
+            When::last_user("look here"),
+            [Turn::tool("Grep", json!({ "pattern": "hello" })), Turn::text("It is in src/main.py.")],
+        )
+        .when(When::last_user("plan there"), [Turn::text("One step.")])
+        .when(When::last_user("write it"), [bash("echo new > new.txt; pwd"), Turn::text("Written.")])
+        .when(
+            When::Always,
+            [looks, send(Turn::empty(), "writer", "write it"), bash("cat new.txt"), Turn::text("done")],
+        )
+        .many_conversations();
+    let model = ScriptedModel::start(script).await;
+    let server = serve().model(&model).config("[turn]\ntokens = 1000000\n").start().await;
+    let session = server.create(&Repo::with("threads", &files), "go").await;
+    let events = server.until_rest(session, 1).await;
+    completed(&events);
+    let mut said: Vec<&str> = results(&events).iter().map(|result| result.content.as_str()).collect();
+    said[..2].sort_unstable();
+    assert_eq!(said, ["It is in src/main.py.", "One step.", "Written.", "new"]);
+    let ended = events.iter().filter_map(|event| match &event.body {
+        EventBody::ThreadEnded(ended) => Some(ended.tool_uses),
+        _ => None,
+    });
+    assert_eq!(ended.sum::<u64>(), 2);
+    let (_, view) = check_log(&server, session).await;
+    assert_eq!(view.usage.requests, 9, "those of threads count");
     model.assert_clean();
 }

@@ -136,6 +136,41 @@ async fn work_on_a_bundle_comes_back_as_a_diff_and_a_branch() {
     assert!(fixture.repositories.sessions().await.unwrap().is_empty());
 }
 
+/// Many files at once: what is a link, a folder, missing or too large is left out, and many paths take several gits.
+#[tokio::test]
+async fn many_files_are_read_at_once() {
+    let fixture = Fixture::new().await;
+    let user = fixture.user_repository();
+    let mut wanted =
+        vec!["folder".to_owned(), "link".into(), "missing".into(), "large".into(), "-dash".into()];
+    std::fs::create_dir(user.join("folder")).unwrap();
+    std::os::unix::fs::symlink("a.txt", user.join("link")).unwrap();
+    std::fs::write(user.join("large"), [0; 2_000]).unwrap();
+    std::fs::write(user.join("-dash"), "dash\n\nblob\n").unwrap();
+    let long = "n".repeat(200);
+    for number in 0..400 {
+        let path = format!("folder/{long}{number}");
+        std::fs::write(user.join(&path), number.to_string()).unwrap();
+        wanted.push(path);
+    }
+    std::fs::write(user.join("empty"), "").unwrap();
+    wanted.push("empty".into());
+    git(&user, &["add", "-A"]);
+    git(&user, &["commit", "-q", "-m", "second"]);
+    let (session, imported) = fixture.import(&user).await;
+    let files = fixture.repositories.files(session, &imported.base, &wanted, 1_000).await.unwrap();
+    assert_eq!(files.len(), 402);
+    let content =
+        |path: &str| files.iter().find(|(other, _)| other == path).map(|(_, bytes)| bytes.as_slice());
+    assert_eq!(content("-dash"), Some(&b"dash\n\nblob\n"[..]));
+    assert_eq!(content("empty"), Some(&b""[..]));
+    assert_eq!(content(&format!("folder/{long}399")), Some(&b"399"[..]));
+    for path in ["folder", "link", "missing", "large"] {
+        assert_eq!(content(path), None, "{path}");
+    }
+    assert_eq!(fixture.repositories.files(session, &imported.base, &[], 1).await.unwrap(), []);
+}
+
 #[tokio::test]
 async fn bytes_that_are_no_bundle_are_refused() {
     let fixture = Fixture::new().await;

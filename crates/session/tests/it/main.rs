@@ -92,6 +92,7 @@ impl World {
             checkpoint_every: NEVER,
             managed_settings: dir.path().join("claude-code"),
             environment: Vec::new(),
+            caps: session::Caps::default(),
             deadlines,
         };
         // Nobody listens there: nothing may need it at level none.

@@ -142,15 +142,18 @@ impl Serve {
 
     fn whole_config(&self) -> Option<String> {
         let has_own = self.environment.iter().any(|(name, _)| name == "PATCHYARD_CONFIG");
-        if self.warm || has_own {
+        if has_own {
             return self.config.clone();
         }
-        let config = self.config.clone().unwrap_or_default();
-        let section = "[sandbox]";
-        Some(match config.contains(section) {
-            true => config.replacen(section, "[sandbox]\nwarm = 0", 1),
-            false => format!("{config}\n{section}\nwarm = 0\n"),
-        })
+        let mut config = self.config.clone().unwrap_or_default();
+        if !self.warm {
+            config = with(&config, "[sandbox]", "warm = 0");
+        }
+        // Scripted models end a turn when they say so.
+        if !config.contains("[turn]") {
+            config = with(&config, "[turn]", "finish_check = false");
+        }
+        Some(config)
     }
 
     fn command(&self) -> Command {
@@ -176,5 +179,13 @@ impl Serve {
         let dir = Arc::get_mut(&mut self.dir)?;
         dir.disable_cleanup(true);
         Some(dir.path().to_owned())
+    }
+}
+
+/// A configuration with a line in a section.
+fn with(config: &str, section: &str, line: &str) -> String {
+    match config.contains(section) {
+        true => config.replacen(section, &format!("{section}\n{line}"), 1),
+        false => format!("{config}\n{section}\n{line}\n"),
     }
 }
