@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod density;
 mod figure;
 mod first_request;
@@ -63,8 +64,17 @@ async fn main() -> Result<(), Failure> {
 }
 
 /// In the order in which they run.
-const PROGRAMS: [&str; 8] =
-    ["start", "tool-call", "first-request", "idle", "workspace", "density", "tunnels", "neighbours"];
+const PROGRAMS: [&str; 9] = [
+    "start",
+    "tool-call",
+    "first-request",
+    "idle",
+    "workspace",
+    "checkpoint",
+    "density",
+    "tunnels",
+    "neighbours",
+];
 
 async fn run(bench: &Bench, program: &str) -> Result<(), Failure> {
     match program {
@@ -73,6 +83,7 @@ async fn run(bench: &Bench, program: &str) -> Result<(), Failure> {
         "first-request" => first_request::run(bench).await,
         "idle" => idle::run(bench).await,
         "workspace" => workspace::run(bench).await,
+        "checkpoint" => checkpoint::run(bench).await,
         "density" => density::run(bench).await,
         "tunnels" => tunnels::run(bench).await,
         _ => neighbours::run(bench).await,

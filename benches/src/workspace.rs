@@ -26,7 +26,7 @@ const FILES: usize = 22_000;
 const NEXT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run(bench: &Bench) -> Result<(), Failure> {
-    let repository = many_files()?;
+    let repository = many_files(FILES)?;
     for (warm, what) in [(false, "no sandbox waits"), (true, "a sandbox waits")] {
         let Parts { whole, accepted, sandbox, workspace } = measure(bench, repository.path(), warm).await?;
         let name = format!("session requested to workspace of 22,000 files, kept setup, {what}");
@@ -117,9 +117,9 @@ async fn until_one_waits(server: &TestServer) -> Result<(), Failure> {
 }
 
 /// A repository with one commit of many small files.
-fn many_files() -> Result<TempDir, Failure> {
+pub(crate) fn many_files(count: usize) -> Result<TempDir, Failure> {
     let dir = tempfile::Builder::new().prefix("patchyard-bench-many-").tempdir()?;
-    for number in 0..FILES {
+    for number in 0..count {
         let folder = dir.path().join(format!("part-{}", number / 100));
         if number % 100 == 0 {
             std::fs::create_dir(&folder)?;

@@ -532,6 +532,43 @@ describe("the list", () => {
   });
 });
 
+describe("a checkpoint", () => {
+  const checkpoint = () => page.getByRole("group", { name: "Checkpoint" }).last();
+
+  test("is gone back to, the files alone or both, and what came after is shown as void", async () => {
+    await open("done");
+    await checkpoint().getByRole("button", { name: "Rewind…" }).click();
+    await page.getByRole("radio", { name: "Files only" }).check();
+    await axe(page);
+    await page.click("dialog >> text=Rewind");
+    await page.locator(".item:has-text('The files went back to a checkpoint')").waitFor();
+    assert.equal(await page.locator(".item.void").count(), 0);
+    const { kind, body } = mock.scenes.done.events.at(-1);
+    assert.deepEqual([kind, body.files, body.conversation], ["session.rewound", true, false]);
+
+    await checkpoint().getByRole("button", { name: "Rewind…" }).click();
+    await page.click("dialog >> text=Rewind");
+    await page.locator(".item:has-text('Files and conversation went back')").waitFor();
+    // The first way back is void now; the checkpoint and what came before stand.
+    assert.match(await page.locator(".item.void").textContent(), /The files went back/);
+  });
+
+  test("is where a fork goes on, once however often it is clicked", async () => {
+    await open("done");
+    const before = mock.world.sessions.size;
+    await checkpoint().getByRole("button", { name: "Fork" }).dblclick();
+    await page.waitForURL((url) => url.pathname.startsWith("/s/") && !url.pathname.endsWith(mock.scenes.done.id));
+    assert.equal(mock.world.sessions.size, before + 1);
+  });
+
+  test("cannot be gone back to while the session is at work", async () => {
+    await open("done");
+    const { done } = mock.scenes;
+    mock.world.status(done, "ready", "running");
+    await page.waitForFunction(() => document.querySelector("[aria-label=Checkpoint] button")?.disabled);
+  });
+});
+
 test("a question is answered once", async () => {
   await open("question");
   await page.click("button:has-text('Keep the old file')");

@@ -185,6 +185,18 @@ class Mock {
       case "POST stop":
         player.stopped.add(session.id);
         return send(response, 202, {});
+      case "POST rewind":
+        if (!["idle", "suspended"].includes(session.view.status)) throw new Refused(409, "busy", `session ${session.id} is at work; stop it first`, "stop it, or wait for the turn's end");
+        if (session.events[body.to - 1]?.kind !== "checkpoint") throw new Refused(404, "no_checkpoint", `event ${body.to} is no checkpoint of this session`, "choose one from the list");
+        world.append(session, "session.rewound", body);
+        return send(response, 200, session.view);
+      case "POST fork":
+        return this.#once(request, response, 201, () => {
+          const { id, title, repository, agent, image, environment } = session.view;
+          const made = world.create({ title, repository, agent, image, environment, fork: { session: id, checkpoint: body.at } });
+          world.status(made, "none", "idle");
+          return made.view;
+        });
       case "POST archive":
         world.append(session, "session.archived", body);
         return send(response, 204);

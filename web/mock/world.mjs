@@ -42,7 +42,7 @@ export class World extends EventEmitter {
   }
 
   /** A new session with its first event. `at`: its creation in unix milliseconds. */
-  create({ title, repository, at = Date.now(), agent = "patchyard", image = "slim", environment = this.environment, dirty = false }) {
+  create({ title, repository, at = Date.now(), agent = "patchyard", image = "slim", environment = this.environment, dirty = false, fork }) {
     const id = `ses_${ulid(at)}`;
     const head = createHash("sha1").update(id).digest("hex");
     const slug = title.toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 24).replace(/-$/, "");
@@ -55,6 +55,7 @@ export class World extends EventEmitter {
       head,
       base: dirty ? createHash("sha1").update(head).digest("hex") : head,
       branch: `patchyard/${slug}-${id.slice(-8).toLowerCase()}`,
+      ...(fork ? { fork } : {}),
     };
     const session = {
       id,

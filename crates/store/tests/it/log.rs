@@ -131,6 +131,7 @@ async fn a_deleted_session_leaves_nothing_to_read() {
     assert!(matches!(fixture.store.blob(id, blob.blob).await, Err(StoreError::NoSession(_))));
     let late = fixture.store.append(id, epoch, None, None, vec![error("late")]).await;
     assert!(matches!(late, Err(StoreError::NoSession(_))), "{late:?}");
+    fixture.store.erase(id).await.unwrap();
     assert!(!fixture.dir.path().join("blobs").join(id.to_string()).exists());
 }
 
