@@ -54,7 +54,7 @@ fn print(told: &SessionPullRequest) {
 }
 
 /// `open; checks: 2 passed, 1 failed (lint)`.
-fn words(pull: &PullRequestState) -> String {
+pub(super) fn words(pull: &PullRequestState) -> String {
     let phase = match pull.phase {
         PullRequestPhase::Open => "open",
         PullRequestPhase::Draft => "draft",

@@ -163,6 +163,12 @@ async fn show(client: &Client, session: SessionId, as_json: bool) -> Result<(), 
         "change   +{} −{} in {} files",
         outcome.additions, outcome.deletions, outcome.files_changed
     ));
+    if let Some(pull) = &view.pull_request {
+        line(&in_line(
+            &format!("pull     #{} {}, {}", pull.number, pull.url, pull_requests::words(pull)),
+            SENTENCE,
+        ));
+    }
     line(&format!("turns    {}", view.turns));
     line(&format!(
         "tokens   {} in, {} out, {} from cache",

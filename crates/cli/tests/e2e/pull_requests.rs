@@ -157,6 +157,8 @@ async fn a_session_opens_one_pull_request_and_tells_of_its_checks() {
     };
     world.fake.set_check(THING, check("build", "success"));
     world.fake.set_check(THING, check("lint", "failure"));
+    let whole = world.server.cli(&["sessions", "show", &session.to_string()]).await.exits(0).text();
+    assert!(whole.contains("pull     #1 https://") && whole.contains("/pull/1, draft; no checks"), "{whole}");
     let shown = world.pr(session, &["--show"]).await.exits(0).text();
     assert!(shown.contains("draft; checks: 1 passed, 1 failed (lint)"), "{shown}");
     world.fake.fault("GET /api/v3/repos/team/thing/pulls/1", Fault::Status(503), 9);

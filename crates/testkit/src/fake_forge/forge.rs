@@ -379,6 +379,7 @@ async fn of_api(state: &Mutex<State>, below: &str, request: Request) -> Response
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
     let token = shown(&parts.headers);
+    note(below, &parts, &body);
     let mut state = lock(state);
     let grant = token.as_ref().and_then(|token| state.tokens.get(token).cloned());
     let query = query(parts.uri.query());
@@ -404,6 +405,23 @@ async fn of_api(state: &Mutex<State>, below: &str, request: Request) -> Response
         grant,
     };
     api::answer(&mut state, &call).response(&address, &query, &parts.headers)
+}
+
+/// Writes a request down for `scripts/forge-contract`, where that asks for it.
+fn note(below: &str, parts: &axum::http::request::Parts, body: &[u8]) {
+    let Some(file) = std::env::var_os("PATCHYARD_FORGE_REQUESTS") else { return };
+    // Where a redirect led to is the forge's own choice.
+    if below.starts_with("repositories/") {
+        return;
+    }
+    let request = serde_json::json!({
+        "method": parts.method.as_str(), "path": below, "query": parts.uri.query().unwrap_or_default(),
+        "body": serde_json::from_slice::<Value>(body).ok(),
+    });
+    let mut file =
+        std::fs::OpenOptions::new().append(true).create(true).open(file).must("a file for requests");
+    // One write: other tests write there, too.
+    std::io::Write::write_all(&mut file, format!("{request}\n").as_bytes()).must("a request to note");
 }
 
 /// What a signed address leads to. Whoever shows a token there has leaked it.
