@@ -41,7 +41,7 @@ async fn measure(bench: &Bench, repository: &Path) -> Result<Samples, Failure> {
     let url = format!("file://{}", repository.display());
     let body = CreateSession {
         prompt: "Measure.".into(),
-        repository: RepositorySource::Url { url, branch: None },
+        repository: RepositorySource::Url { url, branch: None, on_branch: false },
         agent: None,
         environment: None,
         image: None,
