@@ -93,7 +93,8 @@ async fn a_crash_after_any_append_leaves_a_sound_conversation() {
             - known.iter().filter(|event| matches!(event.body, EventBody::ToolResult(_))).count();
         assert_eq!(stage.port.results().len(), open, "open calls are closed in the log, cut at {cut}");
         // And again from the log of both processes.
-        let log: Vec<Event> = known.into_iter().chain(stage.port.events()).collect();
+        let both = known.into_iter().chain(stage.port.events());
+        let log: Vec<Event> = (1..).zip(both).map(|(seq, event)| Event { seq, ..event }).collect();
         let mut third = Stage::new([Turn::text("ok")]).await;
         third.restart(&log).await;
         third.turn("third").await;
