@@ -4,13 +4,14 @@
 use protocol::event::{Event, EventBody, NetworkAllowed, NetworkDenied};
 use protocol::ids::SessionId;
 use protocol::network::{DenyReason, NetworkScope};
-use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::harness::{Answer, Part, Repo, TestServer};
+use testkit::harness::{Part, Repo, TestServer};
 use testkit::internet::{Internet, Names, Origin, alone};
 use testkit::model::{Script, ScriptedModel, Turn};
 
-use crate::world::{bash, check_log, completed, results, serve};
+use crate::world::{
+    bash, check_log, completed, default_environment, edit_default_environment, results, serve,
+};
 
 /// An internet with a host that no rule names, and a server beside it.
 struct World {
@@ -37,19 +38,8 @@ impl World {
         this
     }
 
-    /// The default environment.
-    async fn environment(&self) -> Value {
-        let all: Value = self.server.get("/environments").await.is(200).json();
-        all["environments"][0].clone()
-    }
-
     async fn level(&self, network: Value) {
-        let usual = self.environment().await;
-        let mut settings = usual["settings"].clone();
-        settings["network"] = network;
-        let edit = json!({ "revision": usual["revision"], "settings": settings });
-        let path = format!("/environments/{}", usual["id"].as_str().unwrap());
-        Answer::to(self.server.request(Method::PUT, &path).json(&edit)).await.is(200);
+        edit_default_environment(&self.server, json!({ "network": network })).await.is(200);
     }
 
     /// A session with a sandbox that waits.
@@ -199,7 +189,7 @@ fn what_joins_the_environment_holds_for_all_its_sessions() {
         let said = world.decide(session, "allow", &["evil.test:80", "--environment", "--json"]).await;
         let now: Value = serde_json::from_str(&said).unwrap();
         assert_eq!((&now["allowed"], &now["rule"]), (&json!(true), &json!("environment: evil.test")));
-        let network = world.environment().await["settings"]["network"].clone();
+        let network = default_environment(&world.server).await["settings"]["network"].clone();
         assert_eq!(network, json!({ "level": "custom", "domains": ["evil.test"], "include_default": true }));
         assert!(world.reaches(session, "evil.test").await);
         assert!(world.reaches(other, "evil.test").await);

@@ -11,11 +11,11 @@ use protocol::event::{Event, EventBody};
 use protocol::ids::SessionId;
 use protocol::usage::Usage;
 use serde_json::{Value, json};
-use testkit::harness::{Answer, DEADLINE, Part, Repo, TestServer};
+use testkit::harness::{DEADLINE, Part, Repo, TestServer};
 use testkit::model::{Gate, Upstream};
 
 use crate::packages;
-use crate::world::{check_log, serve};
+use crate::world::{check_log, edit_default_environment, serve};
 
 /// The server's key, as long as they are.
 const KEY: &str = "sk-test-0123456789abcdef-the-real-one";
@@ -101,15 +101,8 @@ impl World {
     }
 
     /// Changes settings of the default environment.
-    async fn edit(&self, changes: &[(&str, Value)]) {
-        let all: Value = self.server.get("/environments").await.is(200).json();
-        let (usual, mut settings) = (&all["environments"][0], all["environments"][0]["settings"].clone());
-        for (name, value) in changes {
-            settings[*name] = value.clone();
-        }
-        let edit = json!({ "revision": usual["revision"], "settings": settings });
-        let path = format!("/environments/{}", usual["id"].as_str().unwrap());
-        Answer::to(self.server.request(reqwest::Method::PUT, &path).json(&edit)).await.is(200);
+    async fn edit(&self, changes: Value) {
+        edit_default_environment(&self.server, changes).await.is(200);
     }
 
     async fn ask(&self, session: SessionId, args: &[&str]) -> Told {
@@ -370,7 +363,7 @@ async fn a_budget_ends_and_what_the_operator_allows_passes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn level_none_leaves_these_two_doors_and_each_session_its_own() {
     let world = World::start().await;
-    world.edit(&[("network", json!({ "level": "none" }))]).await;
+    world.edit(json!({ "network": { "level": "none" } })).await;
     let (one, two) = (world.session().await, world.session().await);
 
     // 0A is the kernel's word for a listener; the ports in hex are 3130 and 3131.
@@ -394,7 +387,7 @@ async fn level_none_leaves_these_two_doors_and_each_session_its_own() {
 async fn the_doors_of_a_stack_of_its_own_are_each_sessions_own_and_come_again_with_the_server() {
     let world = World::start().await;
     let gvisor = json!({ "at_least": "gvisor" });
-    world.edit(&[("network", json!({ "level": "none" })), ("tier", gvisor)]).await;
+    world.edit(json!({ "network": { "level": "none" }, "tier": gvisor })).await;
     let (one, two) = (world.session().await, world.session().await);
     assert!(world.ask_at(one, "3131", &["GET", "/"]).await.status() >= 400, "git has no repository here");
     world.server.kill_child(Part::Server);

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use protocol::event::{Event, EventBody};
 use protocol::ids::SessionId;
 use protocol::network::DenyReason;
-use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::harness::{Answer, Part, Repo, TestServer};
+use testkit::harness::{Part, Repo, TestServer};
 use testkit::internet::{Authority, Internet, Names, OWN, Origin, Sink, alone};
 use testkit::model::{Script, ScriptedModel, Turn};
 
-use crate::world::{check_log, completed, results, serve};
+use crate::world::{check_log, completed, edit_default_environment, results, serve};
 
 /// An internet with hosts that are allowed, one that is not, and a server beside it.
 pub(crate) struct World {
@@ -64,13 +63,7 @@ impl World {
 
     /// Changes one setting of the default environment.
     async fn edit(&self, setting: &str, to: Value) {
-        let all: Value = self.server.get("/environments").await.is(200).json();
-        let usual = &all["environments"][0];
-        let mut settings = usual["settings"].clone();
-        settings[setting] = to;
-        let edit = json!({ "revision": usual["revision"], "settings": settings });
-        let path = format!("/environments/{}", usual["id"].as_str().unwrap());
-        Answer::to(self.server.request(Method::PUT, &path).json(&edit)).await.is(200);
+        edit_default_environment(&self.server, json!({ setting: to })).await.is(200);
     }
 
     /// From now on sandboxes have a kernel, and with it a network stack, of their own.

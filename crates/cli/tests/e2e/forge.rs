@@ -10,14 +10,13 @@ use std::process::Stdio;
 use protocol::event::{Event, EventBody};
 use protocol::git::{GitPush, PushOutcome, PushRecord, PushedBy};
 use protocol::ids::SessionId;
-use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::harness::{Answer, Finished, GitHost, Repo, TestServer};
+use testkit::harness::{Finished, GitHost, Repo, TestServer};
 use testkit::internet::Authority;
 use testkit::model::{Script, ScriptedModel, Turn};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::world::{bash, check_log, last_result, serve};
+use crate::world::{bash, check_log, edit_default_environment, last_result, serve};
 
 /// What must be seen by nobody but the host.
 const TOKEN: &str = "canary-token-0123456789";
@@ -147,12 +146,8 @@ async fn a_private_repository_comes_in_and_its_branch_goes_out_and_no_credential
 async fn a_private_repository_comes_in_and_goes_out_by_the_door_of_a_kernel_of_its_own() {
     let script = |name: &str| Script::by_depth([bash(&work(name)), Turn::text("done")]);
     let world = World::start(script, "").await;
-    let all: Value = world.server.get("/environments").await.is(200).json();
-    let (usual, mut settings) = (&all["environments"][0], all["environments"][0]["settings"].clone());
-    settings["tier"] = json!({ "at_least": "gvisor" });
-    let edit = json!({ "revision": usual["revision"], "settings": settings });
-    let path = format!("/environments/{}", usual["id"].as_str().unwrap());
-    Answer::to(world.server.request(Method::PUT, &path).json(&edit)).await.is(200);
+    let own_kernel = json!({ "tier": { "at_least": "gvisor" } });
+    edit_default_environment(&world.server, own_kernel).await.is(200);
     world.web_setup(&["--user", "me", "--token-stdin"], TOKEN).await.exits(0);
     in_and_out(&world).await;
 }

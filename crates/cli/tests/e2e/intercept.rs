@@ -10,7 +10,7 @@ use testkit::harness::{Answer, Repo, TestServer};
 use testkit::internet::{Authority, Internet, Names, Origin, alone};
 use testkit::model::{Script, ScriptedModel, Turn};
 
-use crate::world::{check_log, completed, results, serve};
+use crate::world::{check_log, completed, default_environment, edit_default_environment, results, serve};
 
 /// What only the server, `egress` and the host may ever see.
 const VALUE: &str = "s3cret-value/of+the=host";
@@ -65,20 +65,8 @@ impl World {
         Self { server, secure, plain, readable, _others, _authorities: folder }
     }
 
-    async fn environment(&self) -> Value {
-        let all: Value = self.server.get("/environments").await.is(200).json();
-        all["environments"][0].clone()
-    }
-
-    async fn edit(&self, change: Value) -> Answer {
-        let usual = self.environment().await;
-        let mut settings = usual["settings"].clone();
-        for (name, value) in change.as_object().unwrap() {
-            settings[name] = value.clone();
-        }
-        let edit = json!({ "revision": usual["revision"], "settings": settings });
-        let path = format!("/environments/{}", usual["id"].as_str().unwrap());
-        Answer::to(self.server.request(Method::PUT, &path).json(&edit)).await
+    async fn edit(&self, changes: Value) -> Answer {
+        edit_default_environment(&self.server, changes).await
     }
 
     async fn run(&self) -> (SessionId, Vec<String>) {
@@ -264,7 +252,7 @@ fn a_secret_is_used_where_it_belongs_and_known_nowhere() {
         std::fs::write(file.path(), format!("{VALUE}\n")).unwrap();
         command.args(given).args(hosts).arg("--value-file").arg(file.path());
         assert!(command.output().await.unwrap().status.success());
-        let shown = world.environment().await;
+        let shown = default_environment(&world.server).await;
         assert_eq!(shown["warnings"], json!([]), "{shown}");
         assert!(!shown.to_string().contains(VALUE));
 
@@ -411,7 +399,7 @@ fn secrets_that_cannot_be_used_are_refused() {
         let twice = world.edit(json!({ "secrets": [usual(), usual()] })).await.is(400).text().to_owned();
         assert!(twice.contains("another secret or variable"), "{twice}");
         world.edit(json!({ "secrets": [usual()] })).await.is(200);
-        let environment = world.environment().await;
+        let environment = default_environment(&world.server).await;
         let warned = environment["warnings"].to_string();
         assert!(warned.contains("TOKEN") && warned.contains("no value yet"), "{warned}");
         let id = environment["id"].as_str().unwrap();
@@ -424,10 +412,10 @@ fn secrets_that_cannot_be_used_are_refused() {
             put("TOKEN", value).await.is(400);
         }
         put("TOKEN", VALUE).await.is(204);
-        assert_eq!(world.environment().await["warnings"], json!([]));
+        assert_eq!(default_environment(&world.server).await["warnings"], json!([]));
         let listed = world.server.cli(&["environments", "show", "Default"]).await.exits(0).text();
         assert!(listed.contains("TOKEN for api.allowed.test (sealed)"), "{listed}");
         world.server.cli(&["environments", "secret", "remove", "Default", "TOKEN"]).await.exits(0);
-        assert_eq!(world.environment().await["settings"]["secrets"], json!([]));
+        assert_eq!(default_environment(&world.server).await["settings"]["secrets"], json!([]));
     });
 }

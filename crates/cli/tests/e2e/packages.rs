@@ -10,11 +10,11 @@
 use std::net::{IpAddr, ToSocketAddrs as _};
 
 use policy::address::AddressRules;
-use serde_json::{Value, json};
-use testkit::harness::{Answer, Repo, TestServer};
+use serde_json::json;
+use testkit::harness::{Repo, TestServer};
 use testkit::model::{Script, ScriptedModel, Turn};
 
-use crate::world::{completed, results, serve};
+use crate::world::{completed, edit_default_environment, results, serve};
 
 /// The registries, by their labels in reverse as the included list has them.
 const REGISTRIES: [&str; 8] = [
@@ -113,15 +113,13 @@ pub(crate) fn private() -> String {
 /// Puts the default environment at level trusted, and this machine's authorities, `authorities.pem` of the
 /// repository, where every program finds them.
 pub(crate) async fn trusted(server: &TestServer) {
-    let all: Value = server.get("/environments").await.is(200).json();
-    let (usual, mut settings) = (&all["environments"][0], all["environments"][0]["settings"].clone());
-    settings["network"] = json!({ "level": "trusted" });
-    settings["setup_script"] = json!(format!("cp authorities.pem {AUTHORITIES}"));
     let known_by = ["SSL_CERT_FILE", "PIP_CERT", "NODE_EXTRA_CA_CERTS", "CARGO_HTTP_CAINFO"];
-    settings["variables"] = json!(known_by.map(|name| format!("{name}={AUTHORITIES}\n")).concat());
-    let edit = json!({ "revision": usual["revision"], "settings": settings });
-    let path = format!("/environments/{}", usual["id"].as_str().unwrap());
-    Answer::to(server.request(reqwest::Method::PUT, &path).json(&edit)).await.is(200);
+    let changes = json!({
+        "network": { "level": "trusted" },
+        "setup_script": format!("cp authorities.pem {AUTHORITIES}"),
+        "variables": known_by.map(|name| format!("{name}={AUTHORITIES}\n")).concat(),
+    });
+    edit_default_environment(server, changes).await.is(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

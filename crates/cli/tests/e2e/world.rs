@@ -7,8 +7,9 @@ use protocol::event::{Event, EventBody, ToolResult, TurnEnded};
 use protocol::ids::SessionId;
 use protocol::status::TurnStatus;
 use protocol::view::SessionView;
+use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::harness::{Repo, Serve, TestServer};
+use testkit::harness::{Answer, Repo, Serve, TestServer};
 use testkit::model::Turn;
 
 /// A server to be, of the binary under test.
@@ -68,6 +69,24 @@ pub(crate) fn ends(events: &[Event]) -> Vec<&TurnEnded> {
 pub(crate) fn completed(events: &[Event]) {
     let end = ends(events).last().copied().unwrap();
     assert_eq!(end.status, TurnStatus::Completed, "{end:?}");
+}
+
+/// The default environment.
+pub(crate) async fn default_environment(server: &TestServer) -> Value {
+    let all: Value = server.get("/environments").await.is(200).json();
+    all["environments"][0].clone()
+}
+
+/// Changes those settings of the default environment that `changes`, an object, names.
+pub(crate) async fn edit_default_environment(server: &TestServer, changes: Value) -> Answer {
+    let usual = default_environment(server).await;
+    let mut settings = usual["settings"].clone();
+    for (name, value) in changes.as_object().unwrap() {
+        settings[name] = value.clone();
+    }
+    let edit = json!({ "revision": usual["revision"], "settings": settings });
+    let path = format!("/environments/{}", usual["id"].as_str().unwrap());
+    Answer::to(server.request(Method::PUT, &path).json(&edit)).await
 }
 
 /// Everything that holds for every log at rest: dense from 1, every call has its one result, every turn
