@@ -130,7 +130,7 @@ pub struct CreatePullRequest {
 }
 
 /// Answer of `GET` and `POST /sessions/{id}/pull-request`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionPullRequest {
     /// The pull request of the session, once there is one.

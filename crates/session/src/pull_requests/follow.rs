@@ -4,8 +4,8 @@ use forge::{Checks, ForgeError, GitHub, Pull, RepoName};
 use protocol::event::EventBody;
 use protocol::ids::SessionId;
 use protocol::pull_request::{
-    CheckCounts, CreatePullRequest, PullRequestOutcome, PullRequestPhase, PullRequestState,
-    SessionPullRequest,
+    CheckCounts, CreatePullRequest, PullRequestOutcome, PullRequestPhase, PullRequestProposal,
+    PullRequestState, SessionPullRequest,
 };
 use protocol::view::SessionView;
 
@@ -26,24 +26,20 @@ impl Sessions {
         if let Some(known) = view.pull_request.clone() {
             return Ok(self.look(&view, known).await);
         }
-        let mut told = SessionPullRequest {
-            pull_request: None,
-            reason: None,
-            proposal: None,
-            compose: None,
-            stale: None,
-        };
-        match self.would_be(&view).await {
-            Ok(proposal) => told.proposal = Some(proposal),
-            Err(error) => told.reason = Some(error.to_string()),
-        }
+        let mut told = SessionPullRequest::default();
+        self.propose(&view, &mut told).await;
         Ok(told)
     }
 
-    async fn would_be(
-        &self,
-        view: &SessionView,
-    ) -> Result<protocol::pull_request::PullRequestProposal, PullRequestError> {
+    /// What a new one would say, or why there can be none.
+    async fn propose(&self, view: &SessionView, told: &mut SessionPullRequest) {
+        match self.would_be(view).await {
+            Ok(proposal) => told.proposal = Some(proposal),
+            Err(error) => told.reason = Some(error.to_string()),
+        }
+    }
+
+    async fn would_be(&self, view: &SessionView) -> Result<PullRequestProposal, PullRequestError> {
         if view.pull_request_create.as_ref().is_some_and(|create| create.is_open()) {
             return Err(PullRequestError::Busy);
         }
@@ -54,13 +50,8 @@ impl Sessions {
 
     /// Asks the forge, and writes down what is not as it was.
     async fn look(&self, view: &SessionView, known: PullRequestState) -> SessionPullRequest {
-        let mut told = SessionPullRequest {
-            pull_request: Some(known.clone()),
-            reason: None,
-            proposal: None,
-            compose: None,
-            stale: None,
-        };
+        let mut told =
+            SessionPullRequest { pull_request: Some(known.clone()), ..SessionPullRequest::default() };
         match self.ask(view, known.number).await {
             Ok(now) => {
                 if now != known
@@ -76,10 +67,7 @@ impl Sessions {
         // Another one can be made when this one is over.
         let is_over = told.pull_request.as_ref().is_some_and(|now| !is_open(now.phase));
         if is_over {
-            match self.would_be(view).await {
-                Ok(proposal) => told.proposal = Some(proposal),
-                Err(error) => told.reason = Some(error.to_string()),
-            }
+            self.propose(view, &mut told).await;
         }
         told
     }
@@ -106,7 +94,11 @@ pub(super) async fn state(
     pull: Pull,
 ) -> Result<PullRequestState, ForgeError> {
     let checks = github.checks(name, &pull.head.sha).await?;
-    Ok(PullRequestState {
+    Ok(with_checks(pull, &checks))
+}
+
+pub(super) fn with_checks(pull: Pull, checks: &Checks) -> PullRequestState {
+    PullRequestState {
         number: pull.number,
         url: pull.html_url,
         title: pull.title,
@@ -118,8 +110,8 @@ pub(super) async fn state(
         },
         base: pull.base.branch,
         commit: pull.head.sha,
-        checks: counts(&checks),
-    })
+        checks: counts(checks),
+    }
 }
 
 fn counts(checks: &Checks) -> CheckCounts {

@@ -15,7 +15,7 @@ use protocol::view::SessionView;
 use ulid::Ulid;
 
 use super::PullRequestError;
-use super::follow::{is_open, state};
+use super::follow::{is_open, state, with_checks};
 use super::propose::{possible, proposal, tip};
 use crate::error::SessionError;
 use crate::forges::At;
@@ -66,13 +66,7 @@ impl Sessions {
     ) -> Result<SessionPullRequest, PullRequestError> {
         let _turn = self.shared.opening.begin(view.id)?;
         let At { github, name } = possible(&self.shared, view).await?;
-        let mut told = SessionPullRequest {
-            pull_request: None,
-            reason: None,
-            proposal: None,
-            compose: None,
-            stale: None,
-        };
+        let mut told = SessionPullRequest::default();
         if let Some(known) = view.pull_request.as_ref().filter(|known| is_open(known.phase)) {
             let now = state(&github, &name, github.pull(&name, known.number).await?).await?;
             if is_open(now.phase) {
@@ -119,9 +113,9 @@ impl Sessions {
             Ok(pull) => {
                 create.outcome = PullRequestOutcome::Done;
                 (create.number, create.url) = (Some(pull.number), Some(pull.html_url.clone()));
-                let unchecked = unchecked(&pull);
                 // The checks are a remark: without them it is there all the same.
-                let now = state(github, name, pull).await.unwrap_or(unchecked);
+                let checks = github.checks(name, &pull.head.sha).await.unwrap_or_default();
+                let now = with_checks(pull, &checks);
                 self.note(view.id, EventBody::PullRequestCreate(create)).await?;
                 self.note(view.id, EventBody::PullRequestState(now.clone())).await?;
                 Ok(now)
@@ -205,19 +199,6 @@ fn new_pull(create: &PullRequestCreate) -> NewPull {
         base: create.base.clone(),
         draft: create.draft,
         mark,
-    }
-}
-
-fn unchecked(pull: &forge::Pull) -> PullRequestState {
-    use protocol::pull_request::PullRequestPhase;
-    PullRequestState {
-        number: pull.number,
-        url: pull.html_url.clone(),
-        title: pull.title.clone(),
-        phase: if pull.draft { PullRequestPhase::Draft } else { PullRequestPhase::Open },
-        base: pull.base.branch.clone(),
-        commit: pull.head.sha.clone(),
-        checks: Default::default(),
     }
 }
 
