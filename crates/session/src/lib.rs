@@ -9,7 +9,8 @@
 //! ```
 //!
 //! `environments` is in what sessions work, and what their setups leave for later ones; `network` what
-//! they may reach; `forges` are what pull requests go to; `gateways` are the doors that each sandbox has whatever it may reach.
+//! they may reach; `gateways` are the doors that each sandbox has whatever it may reach; `forges` are what
+//! pull requests go to.
 //!
 //! The driver keeps nothing that the log does not hold: after a restart `recover` folds the log and
 //! re-attaches to the sandboxes that still live.

@@ -1,12 +1,12 @@
 //! What a repository keeps for agents besides settings and instructions.
 //!
 //! ```text
-//!  .claude/commands/**/*.md        ─┐
-//!  .claude/skills/<name>/SKILL.md   │
-//!  .claude/agents/**/*.md          ─┼─ wanted ─▶ the caller reads them ─ Library::read ─▶ Library + remarks
-//!                                  ─┘                                      │
-//!      the tool Agent ── Subagent           │
-//!      `/name words`, or the tool Skill ── Command::fill ──▶ Piece: text · command · file
+//!  .claude/commands/**/*.md       ─┐
+//!  .claude/skills/<name>/SKILL.md ─┼─ wanted ─▶ the caller reads them ─ Library::read ─▶ Library + remarks
+//!  .claude/agents/**/*.md         ─┘                                                       │
+//!            the tool Agent ──────────────────── Subagent ◀────────────────────────────────┤
+//!            `/name words`, or the tool Skill ── Command::fill ◀───────────────────────────┘
+//!                                                     └─▶ Piece: text · command · file
 //! ```
 //!
 //! Pure: the caller reads the files, from the base commit. Fields that are not known are passed over, a
