@@ -56,7 +56,7 @@ test-churn: setup guest web
 	PATCHYARD_CHURN=1000 $(AS_ROOT) cargo test --package sandbox --test matrix churn -- --nocapture
 	PATCHYARD_CHURN=1000 $(AS_ROOT) cargo test --package cli --test e2e churn -- --nocapture
 
-# Real package managers in a sandbox at level trusted, with the real registries: some 200 MB.
+# Real package managers in a sandbox at level trusted, with the real registries: some 350 MB.
 test-packages: setup guest
 	$(AS_ROOT) cargo test --package cli --test e2e -- --ignored packages --nocapture
 

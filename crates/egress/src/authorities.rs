@@ -3,7 +3,7 @@
 //! ```text
 //!   of_system ─┐
 //!   read ──────┴─▶ Authorities ─▶ whom egress believes    (certificates)
-//!                              └▶ whom sandboxes believe  (PEM)
+//!                              └▶ whom sandboxes believe  (PEM, and a key store of Java)
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -43,6 +43,12 @@ impl Authorities {
     pub fn read(files: &[PathBuf]) -> Result<Self, AuthoritiesError> {
         let all = files.iter().map(|path| in_file(path)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self(all.concat()))
+    }
+
+    /// Those in a text; what is none, or cannot be read, is left out.
+    #[must_use]
+    pub fn in_pem(text: &str) -> Self {
+        Self(CertificateDer::pem_slice_iter(text.as_bytes()).filter_map(Result::ok).collect())
     }
 
     /// All of both.

@@ -38,6 +38,7 @@ mod host_tls;
 mod http;
 mod intercept;
 mod judge;
+mod key_store;
 pub mod listener;
 pub mod local;
 mod names;

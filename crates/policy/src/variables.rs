@@ -57,6 +57,18 @@ pub fn of_the_proxy() -> Vec<(String, String)> {
         .collect()
 }
 
+/// The same for Java, which knows neither those variables nor the image's authorities: one variable, that
+/// every JVM looks at when it starts, and says so on its standard error.
+#[must_use]
+pub fn of_java(key_store: &str) -> (String, String) {
+    let proxy = ["http", "https"]
+        .map(|scheme| format!("-D{scheme}.proxyHost=127.0.0.1 -D{scheme}.proxyPort={PROXY_PORT}"))
+        .join(" ");
+    let options =
+        format!("{proxy} -Dhttp.nonProxyHosts=localhost|127.*|[::1] -Djavax.net.ssl.trustStore={key_store}");
+    ("JAVA_TOOL_OPTIONS".to_owned(), options)
+}
+
 /// Variables in order, and what their author should look at again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Variables {

@@ -1,6 +1,4 @@
 . /run/recipe/lib.sh
-# The documentation folders that packages of Java link to are left out of this image.
-mkdir -p /usr/share/man/man1
 if has_package openjdk-21-jdk-headless; then
     install openjdk-21-jdk-headless
 else

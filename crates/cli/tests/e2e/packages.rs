@@ -5,11 +5,14 @@
 //!   each installs something small, with the proxy's variables and, as `bare`, without any
 //! ```
 //!
-//! Run by `make test-packages`: it fetches some 200 MB.
+//! Run by `make test-packages`: it fetches some 350 MB.
 
 use std::net::{IpAddr, ToSocketAddrs as _};
+use std::time::{Duration, Instant};
 
 use policy::address::AddressRules;
+use protocol::event::{Event, EventBody};
+use protocol::ids::SessionId;
 use serde_json::json;
 use testkit::harness::{Repo, TestServer};
 use testkit::model::{Script, ScriptedModel, Turn};
@@ -136,18 +139,7 @@ async fn c4_package_managers_work_at_level_trusted() {
     let pem = std::fs::read_to_string(AUTHORITIES).unwrap();
     let repo = Repo::with("packages", &[("authorities.pem", pem.as_str())]);
     let session = server.create(&repo, "install things").await;
-    let ended = |events: &[protocol::event::Event]| {
-        events.iter().any(|event| matches!(event.body, protocol::event::EventBody::TurnEnded(_)))
-    };
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(1500);
-    let events = loop {
-        let events = server.events(session).await;
-        if ended(&events) {
-            break events;
-        }
-        assert!(std::time::Instant::now() < until, "it takes too long");
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    };
+    let events = turn_ended(&server, session).await;
     completed(&events);
     let mut failed = Vec::new();
     for ((name, _), result) in TRIED.iter().zip(results(&events)) {
@@ -157,4 +149,63 @@ async fn c4_package_managers_work_at_level_trusted() {
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// Makes a program of Java's that fetches an address, and says the status and whether by the proxy.
+const GET: &str = r#"mkdir -p /tmp/j && cat >/tmp/j/Get.java <<'END'
+import java.net.*;
+public class Get {
+    public static void main(String[] words) throws Exception {
+        var connection = (HttpURLConnection) new URL(words[0]).openConnection();
+        System.out.println(connection.getResponseCode() + " " + connection.usingProxy());
+    }
+}
+END
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq && apt-get install -y -qq --no-install-recommends openjdk-17-jdk-headless >/dev/null && javac -d /tmp/j /tmp/j/Get.java"#;
+
+/// Java, which knows nothing of the image's authorities nor of the usual variables, reaches a host whose
+/// connections are opened: by the proxy and captured.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "fetches some 150 MB; run by `make test-packages`"]
+async fn java_finds_the_proxy_and_trusts_the_sessions_authority() {
+    let address = format!("https://{}/simple/six/", host("org.pypi"));
+    let get = format!("java -cp /tmp/j Get {address}");
+    let only_trust =
+        "env -i PATH=$PATH JAVA_TOOL_OPTIONS=-Djavax.net.ssl.trustStore=/etc/ssl/patchyard/authorities.jks";
+    let commands = [
+        GET.to_owned(),
+        get.clone(),
+        format!("{only_trust} {get}"),
+        // Without what we give it, Java believes nobody here: so the two above were opened, and trusted ours.
+        format!("env -i PATH=$PATH {get}"),
+    ];
+    let turn = commands.iter().fold(Turn::empty(), |turn, command| {
+        let command = format!("({command}\n) 2>&1 | tail -c 3000");
+        turn.and_tool("Bash", json!({ "command": command, "timeout": 600_000 }))
+    });
+    let model = ScriptedModel::start(Script::turns([turn, Turn::text("seen")])).await;
+    let server = serve().model(&model).config(&private()).start().await;
+    let strict = json!({ "network": { "level": "trusted" }, "rendering": "strict" });
+    edit_default_environment(&server, strict).await.is(200);
+    let session = server.create(&Repo::with("java", &[("a", "a")]), "fetch by Java").await;
+    let events = turn_ended(&server, session).await;
+    completed(&events);
+    let said: Vec<_> = results(&events).iter().map(|result| result.content.clone()).collect();
+    assert!(said[1].contains("200 true"), "{}\n{}", said[0], said[1]);
+    assert!(said[2].contains("200 false"), "{}", said[2]);
+    assert!(said[3].contains("PKIX path building failed"), "{}", said[3]);
+}
+
+/// The events of a session once its turn is over; some take longer than a test usually waits.
+async fn turn_ended(server: &TestServer, session: SessionId) -> Vec<Event> {
+    let until = Instant::now() + Duration::from_secs(1500);
+    loop {
+        let events = server.events(session).await;
+        if events.iter().any(|event| matches!(event.body, EventBody::TurnEnded(_))) {
+            return events;
+        }
+        assert!(Instant::now() < until, "it takes too long");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }

@@ -112,6 +112,7 @@ fn proxy_variables(settings: &EnvironmentSettings) -> Vec<(String, String)> {
     all.extend(
         policy::variables::OF_AUTHORITIES.map(|name| (name.to_owned(), trust::AUTHORITIES.to_owned())),
     );
+    all.push(variables::of_java(trust::KEY_STORE));
     all
 }
 

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   the image's authorities (the machine's, where it has none) ─┐
-//!   the operator's ─────────────────────────────────────────────┼─▶ AUTHORITIES, named by variables
-//!   the session's ──────────────────────────────────────────────┘
+//!   the operator's ─────────────────────────────────────────────┼─▶ AUTHORITIES, named by variables;
+//!   the session's ──────────────────────────────────────────────┘   KEY_STORE, the same for Java
 //!   the operator's, the session's ─▶ the image's own files, for programs without variables
 //! ```
 //!
@@ -11,10 +11,14 @@
 
 use std::sync::Arc;
 
+use egress::Authorities;
 use protocol::hands::{Hands, HandsError};
 
 /// All that programs shall trust.
 pub(crate) const AUTHORITIES: &str = "/etc/ssl/patchyard/authorities.pem";
+
+/// The same as Java reads it.
+pub(crate) const KEY_STORE: &str = "/etc/ssl/patchyard/authorities.jks";
 
 /// What of it is ours. `update-ca-certificates` looks into this folder, too.
 const OURS: &str = "/usr/local/share/ca-certificates/patchyard.crt";
@@ -54,7 +58,9 @@ pub(crate) async fn install(
         of_image.get_or_insert(found);
     }
     let base = of_image.unwrap_or_else(|| trusted.system.to_string());
-    hands.write_file(AUTHORITIES, joined(&base, &ours).as_bytes()).await?;
+    let all = joined(&base, &ours);
+    hands.write_file(AUTHORITIES, all.as_bytes()).await?;
+    hands.write_file(KEY_STORE, &Authorities::in_pem(&all).key_store()).await?;
     hands.write_file(OURS, ours.as_bytes()).await
 }
 
