@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Both sides speak HTTP/1.1, parsed and written anew by `hyper`: no byte of one side's framing reaches
-//! the other. A connection inside has at most one outside at a time.
+//! the other. A connection inside has at most one outside at a time. Where both agree on a WebSocket, all
+//! that follows is its own.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self as client, SendRequest};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use policy::access::overrides_method;
 use policy::host::{Authority, Host};
@@ -35,6 +36,7 @@ use crate::judge::{Judged, Permit, Refused};
 use crate::relay;
 use crate::secrets::{Asked, Look, Secrets, Way};
 use crate::stream::Begun;
+use crate::websocket::{self, Agreed, WebSocket};
 
 /// How long a greeting may take, on either side.
 const GREETING: Duration = Duration::from_secs(10);
@@ -63,8 +65,13 @@ pub(crate) async fn open(judged: Judged, begun: Begun, name: Option<&[u8]>) {
         // Programs that do not trust the session's authority end here.
         return permit.close(None, &counts, None);
     };
-    let opened = Opened { host, permit, outside: tokio::sync::Mutex::default(), reached: Mutex::default() };
-    let opened = Arc::new(opened);
+    let opened = Arc::new(Opened {
+        host,
+        permit,
+        outside: tokio::sync::Mutex::default(),
+        reached: Mutex::default(),
+        agreed: Agreed::default(),
+    });
     let service = service_fn(|request| {
         let opened = Arc::clone(&opened);
         async move { Ok::<_, Infallible>(opened.answer(request).await) }
@@ -76,11 +83,20 @@ pub(crate) async fn open(judged: Judged, begun: Begun, name: Option<&[u8]>) {
         .max_buf_size(MAX_HEAD)
         .preserve_header_case(true)
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(inside), service);
+        .serve_connection(TokioIo::new(inside), service)
+        .with_upgrades();
     let end = opened.permit.end.clone();
-    tokio::select! {
+    let served = async {
         // However it ended: what was asked for is on record.
-        _ = connection => {}
+        let _ = connection.await;
+        if let Some(socket) = opened.agreed.take()
+            && let Some(reason) = socket.relay().await
+        {
+            opened.cut(reason);
+        }
+    };
+    tokio::select! {
+        () = served => {}
         () = end.cancelled() => {}
         () = relay::idle(&counts) => {}
     }
@@ -97,6 +113,7 @@ struct Opened {
     permit: Permit,
     outside: tokio::sync::Mutex<Option<Outside>>,
     reached: Mutex<Reached>,
+    agreed: Agreed,
 }
 
 /// What is told at the end.
@@ -143,7 +160,7 @@ impl Opened {
             Err(Failed::Refused(refused)) => refused.response(),
             Err(Failed::Host(why)) => {
                 let mut response = Response::new(Body::text(format!("patchyard: {why}.\n")));
-                *response.status_mut() = hyper::StatusCode::BAD_GATEWAY;
+                *response.status_mut() = StatusCode::BAD_GATEWAY;
                 response
             }
         }
@@ -166,8 +183,12 @@ impl Opened {
 
         let concerned = secrets.concern(&self.host, self.permit.port());
         let look = Look::new(Arc::clone(&secrets), Way::Up);
+        let inside = websocket::is_meant(request.headers()).then(|| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
         strip(&mut parts.headers);
+        if inside.is_some() {
+            websocket::say(&mut parts.headers);
+        }
         parts.version = Version::HTTP_11;
         parts.uri = target.parse().map_err(|_| Failed::Host("the address cannot be sent on"))?;
         if concerned {
@@ -187,6 +208,12 @@ impl Opened {
             return Err(refuse(DenyReason::Dlp).into());
         }
         let look = Look::new(secrets, Way::Down);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let inside = inside.ok_or(Failed::Host("the host changes to another protocol unasked"))?;
+            websocket::say(response.headers_mut());
+            self.agreed.put(WebSocket { inside, outside: hyper::upgrade::on(&mut response), look });
+            return Ok(response.map(|_| Body::text(String::new())));
+        }
         Ok(response.map(|body| Body::looked_at(body, look, self.cutting())))
     }
 
@@ -211,9 +238,8 @@ impl Opened {
                 return Err(DenyReason::HostMismatch);
             }
         }
-        // What follows an upgrade could not be seen any more.
-        let upgrades = headers.get_all(header::UPGRADE).iter();
-        if upgrades.into_iter().any(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"websocket")) {
+        // What follows could not be judged any more.
+        if websocket::is_meant(headers) && (self.permit.is_read() || request.method() != Method::GET) {
             return Err(DenyReason::Websocket);
         }
         Ok(())
@@ -266,7 +292,7 @@ impl Opened {
             .map_err(|_| Failed::Host("the host broke off"))?;
         let task = tokio::spawn(async move {
             // Its requests tell whoever asked.
-            let _ = connection.await;
+            let _ = connection.with_upgrades().await;
         });
         Ok(Outside { sender, task: task.abort_handle() })
     }

@@ -56,6 +56,7 @@ mod socks;
 mod stream;
 mod tally;
 mod upstream;
+mod websocket;
 
 pub use audit::digest_of;
 pub use authorities::{Authorities, AuthoritiesError};

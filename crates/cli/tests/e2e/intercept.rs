@@ -147,6 +147,25 @@ print("both", shake(["h2", "http/1.1"]), end=", ")
 print("unknown", shake(["spdy/9", "http/1.1"]))
 E"#;
 
+/// A WebSocket: a message and its answer, then one whose answer holds the secret of the handshake.
+const SOCKET: &str = r#"python3 - <<'E'
+import os, socket, ssl
+raw = socket.create_connection(("api.allowed.test", 443), timeout=10)
+tls = ssl.create_default_context().wrap_socket(raw, server_hostname="api.allowed.test")
+tls.sendall(b"GET /v1/socket HTTP/1.1\r\nHost: api.allowed.test\r\nConnection: keep-alive, Upgrade\r\n"
+            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            b"Sec-WebSocket-Extensions: permessage-deflate\r\nX-Token: " + os.environ["TOKEN"].encode() + b"\r\n\r\n")
+stream = tls.makefile("rb")
+assert b" 101 " in stream.readline()
+while stream.readline().strip(): pass
+def say(text):
+    mask = os.urandom(4)
+    tls.sendall(bytes([0x81, 0x80 | len(text)]) + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(text)))
+    head = stream.read(2)
+    return stream.read(head[1]).decode() if head else "nothing"
+print(say(b"hello") + ", then " + say(b"token"))
+E"#;
+
 /// What is tried inside, and what each of it has to say.
 fn commands() -> Vec<(String, &'static str)> {
     let smuggle = r#"python3 - <<'E'
@@ -219,8 +238,9 @@ print(urllib.request.urlopen(request).read().decode())'"#;
             "response 403",
         ),
         (HANDSHAKES, "old refused, h2 refused, both http/1.1, unknown http/1.1"),
+        (SOCKET, "hello back, then nothing"),
         (
-            "curl -sS -H 'Connection: Upgrade' -H 'Upgrade: websocket' https://api.allowed.test/v1",
+            "curl -sS -d x -H 'Connection: Upgrade' -H 'Upgrade: websocket' https://api.allowed.test/v1",
             "WebSockets",
         ),
         ("curl -sS -X TRACE https://api.allowed.test/v1", "was refused"),
@@ -265,7 +285,9 @@ fn a_secret_is_used_where_it_belongs_and_known_nowhere() {
             }
         }
         let arrived = world.secure.requests();
-        assert_eq!(arrived.iter().filter(|request| request.contains(VALUE)).count(), 11, "{arrived:#?}");
+        assert_eq!(arrived.iter().filter(|request| request.contains(VALUE)).count(), 12, "{arrived:#?}");
+        let sockets: Vec<_> = arrived.iter().filter(|request| request.contains("/v1/socket")).collect();
+        assert!(sockets.len() == 1 && !sockets[0].contains("deflate"), "{sockets:#?}");
         let basic = "Basic bWU6czNjcmV0LXZhbHVlL29mK3RoZT1ob3N0";
         assert!(arrived.iter().any(|request| request.contains(basic)), "{arrived:#?}");
         assert!(
@@ -316,6 +338,7 @@ fn a_host_that_may_only_be_read_is_only_read() {
             at("curl -sS -X get https://HOST/lower"),
             at("curl -sS https://HOST/overridden -H 'x-http-method-override: DELETE'"),
             at("curl -sS http://HOST/overridden -H 'X-Method-Override: DELETE'"),
+            at("curl -sS -H 'Connection: Upgrade' -H 'Upgrade: websocket' https://HOST/socket"),
             at("curl -sS --http2 https://HOST/two"),
         ];
         let world = World::start(internet, &commands.each_ref().map(String::as_str)).await;
@@ -323,7 +346,7 @@ fn a_host_that_may_only_be_read_is_only_read() {
         let (session, said) = world.run().await;
         let hello = "hello from ";
         let only = "may be read only";
-        let wanted = [hello, hello, "200 OK", only, only, only, only, only, hello];
+        let wanted = [hello, hello, "200 OK", only, only, only, only, only, "WebSockets", hello];
         for ((command, said), wanted) in commands.iter().zip(&said).zip(wanted) {
             assert!(said.contains(wanted), "{command}: {said}");
         }
@@ -341,8 +364,11 @@ fn a_host_that_may_only_be_read_is_only_read() {
             _ => None,
         };
         let events = world.server.events(session).await;
-        assert!(events.iter().filter_map(told).all(|told| told == (DenyReason::Method, false)));
-        assert!(events.iter().any(|event| told(event).is_some()));
+        let told: Vec<_> = events.iter().filter_map(told).collect();
+        assert!(told.iter().all(|(_, askable)| !askable), "{told:?}");
+        for reason in [DenyReason::Method, DenyReason::Websocket] {
+            assert!(told.iter().any(|told| told.0 == reason), "{reason} {told:?}");
+        }
     });
 }
 

@@ -12,6 +12,7 @@
 mod names;
 mod namespaces;
 mod origin;
+mod websocket;
 
 pub use names::Names;
 pub use namespaces::{Internet, OWN, alone};

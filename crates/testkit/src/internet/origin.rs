@@ -10,6 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use super::websocket;
 use crate::harness::Must as _;
 
 /// An authority that signs the certificates of a test.
@@ -51,7 +52,8 @@ impl Authority {
 }
 
 /// A host that answers every request with `hello from NAME`, or with the request itself where its path has
-/// `echo` in it, or sends elsewhere, to what follows `away=` in it; and remembers what came.
+/// `echo` in it, or sends elsewhere, to what follows `away=` in it, or by a WebSocket where one is asked for;
+/// and remembers what came.
 #[derive(Debug, Clone)]
 pub struct Origin {
     requests: Arc<Mutex<Vec<String>>>,
@@ -118,6 +120,9 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, name: &str, req
     };
     remember(&request);
     let text = text_of(&request);
+    if websocket::is_asked_for(&text) {
+        return websocket::serve(stream, &text).await;
+    }
     let echo = text.lines().next().is_some_and(|line| line.contains("/echo"));
     let body = if echo { text } else { format!("hello from {name}\n") };
     let away = text_of(&request).split_once("away=").map(|(_, rest)| rest.to_owned());
