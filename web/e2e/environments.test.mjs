@@ -27,7 +27,8 @@ beforeEach(async () => {
 const BODIES = [
   [/^POST \/sessions$/, "CreateSession"],
   [/^POST \/environments$/, "EnvironmentSettings"],
-  [/^PUT \/environments\//, "EditEnvironment"],
+  [/^PUT \/environments\/[^/]+$/, "EditEnvironment"],
+  [/^PUT \/environments\/[^/]+\/secrets\//, "SetSecret"],
   [/\/test-setup$/, "TestSetup"],
   [/\/network-test$/, "TestNetwork"],
   [/^POST \/environments\/[^/]+\/archive$/, "ArchiveEnvironment"],
@@ -226,14 +227,60 @@ describe("the dialog", () => {
     assert.deepEqual([now.settings.variables, now.revision], ["MINE=1", 3]);
   });
 
+  const secret = (name) => page.locator(`#env-secrets details:has(summary:has-text("${name}"))`);
+  const label = (name, text) => secret(name).getByLabel(text, { exact: true });
+
   test("secrets are shown without their values, and kept", async () => {
     await edit("Rust, with protobuf");
-    await page.locator("dialog li >> text=DEPLOY_TOKEN for deploy.example.org, only POST").waitFor();
+    await page.locator("#env-secrets summary >> text=DEPLOY_TOKEN for deploy.example.org, only POST").click();
+    assert.equal(await label("DEPLOY_TOKEN", "A new value").inputValue(), "");
     await page.fill("#env-variables", "MINE=1");
     await page.click("dialog >> button[type=submit]");
     await dialog().waitFor({ state: "detached" });
-    const { secrets } = mock.environments.resolve(mock.environments.rust.id).settings;
-    assert.deepEqual(secrets.map((secret) => secret.name), ["DEPLOY_TOKEN"]);
+    assert.deepEqual(mock.environments.resolve(mock.environments.rust.id).settings.secrets, mock.environments.rust.settings.secrets);
+    assert.equal(mock.environments.values.size, 0);
+  });
+
+  test("a secret is bound where it is typed, and its value goes on its own", async () => {
+    await edit("Rust, with protobuf");
+    await page.click("text=Add a secret");
+    await page.keyboard.type("API_TOKEN");
+    await page.click("dialog >> button[type=submit]");
+    await page.locator("#env-secrets-wrong >> text=API_TOKEN: name each host that may get it").waitFor();
+    await label("API_TOKEN", "Hosts that may get it").fill("*.example.org");
+    await page.locator("#env-secrets-wrong >> text=has to be one host").waitFor();
+    await label("API_TOKEN", "Hosts that may get it").fill("api.example.org");
+    await label("API_TOKEN", "Only these methods").fill("get post");
+    await label("API_TOKEN", "Only at or below these paths").fill("/v1");
+    await label("API_TOKEN", "Value").fill("s3cret-value");
+    await secret("DEPLOY_TOKEN").locator("summary").click();
+    await page.click("text=Remove DEPLOY_TOKEN");
+    await page.click("dialog >> button[type=submit]");
+    await dialog().waitFor({ state: "detached" });
+    const { id } = mock.environments.rust;
+    assert.deepEqual(mock.environments.resolve(id).settings.secrets, [
+      { name: "API_TOKEN", hosts: ["api.example.org"], methods: ["GET", "POST"], paths: ["/v1"], source: "sealed" },
+    ]);
+    assert.equal(mock.environments.values.get(`${id} API_TOKEN`), "s3cret-value");
+    await edit("Rust, with protobuf");
+    assert.ok(!(await page.content()).includes("s3cret-value"));
+  });
+
+  test("a value that cannot be set stays typed, and what was saved stays saved", async () => {
+    await edit("Default");
+    await page.click("text=Add a secret");
+    await page.keyboard.type("API_TOKEN");
+    await label("API_TOKEN", "Hosts that may get it").fill("api.example.org");
+    await label("API_TOKEN", "Value").fill("s3cret-value");
+    mock.failNext("/secrets/API_TOKEN", { status: 500, code: "internal", title: "the database is locked", next: "try again" });
+    await page.click("dialog >> button[type=submit]");
+    await page.locator("dialog [role=alert]:has-text('The database is locked')").waitFor();
+    const { id } = mock.environments.usual;
+    assert.equal(mock.environments.resolve(id).settings.secrets.length, 1);
+    assert.equal(await label("API_TOKEN", "Value").inputValue(), "s3cret-value");
+    await page.click("dialog >> button[type=submit]");
+    await dialog().waitFor({ state: "detached" });
+    assert.equal(mock.environments.values.get(`${id} API_TOKEN`), "s3cret-value");
   });
 
   test("warnings that nobody has seen keep it open", async () => {

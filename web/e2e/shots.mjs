@@ -29,6 +29,12 @@ const screens = [
   }],
   ["environment", "/new", editRust],
   ["environment-script", "/new", tryOut],
+  ["environment-secrets", "/new", async (page) => {
+    await editRust(page);
+    await page.click("text=Add a secret");
+    await page.keyboard.type("API_TOKEN");
+    await page.click("dialog >> button[type=submit]");
+  }],
   ["environment-sandbox", "/new", async (page) => {
     await editRust(page);
     await page.locator("#env-tier-wrong").scrollIntoViewIfNeeded();

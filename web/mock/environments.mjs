@@ -36,6 +36,8 @@ const RUST = {
 export class Environments {
   #all = new Map();
   #tests = new Map();
+  /** Values of secrets, by environment and name. */
+  values = new Map();
   /** Milliseconds between two lines of a test run. */
   pace;
 
@@ -131,7 +133,7 @@ export class Environments {
   }
 
   /** Status and body of a call below `/environments`; `once` keeps to the idempotency key. */
-  answer({ method, id, what, query, body, once }) {
+  answer({ method, id, what, which, query, body, once }) {
     if (id === undefined && method === "GET") {
       const archived = query.get("archived") === "true";
       const shown = [...this.#all.values()].filter((one) => one.archived === archived);
@@ -162,6 +164,12 @@ export class Environments {
       case "POST default":
         for (const other of this.#all.values()) this.#set(other.id, { default: other.id === id });
         return [200, this.#all.get(id)];
+      case "PUT secrets":
+        if (!known.settings.secrets.some(({ name }) => name === which)) {
+          throw new Refused(409, "secret_not_bound", `the environment binds no secret \`${which}\``, "bind it first");
+        }
+        this.values.set(`${id} ${which}`, body.value);
+        return [204];
       case "POST cache":
         return [200, this.#set(id, { caches: [] })];
       case "POST network-test":

@@ -91,7 +91,7 @@ class Mock {
     if (area === "stream") return this.#stream(url, request, response);
     if (area === "environments") {
       const once = (run) => this.#remembered(request, run);
-      return send(response, ...this.environments.answer({ method: request.method, id, what, query: url.searchParams, body, once }));
+      return send(response, ...this.environments.answer({ method: request.method, id, what, which, query: url.searchParams, body, once }));
     }
     if (area === "setup-tests") {
       const after = Number(url.searchParams.get("after") ?? 0);

@@ -213,6 +213,8 @@ export const api = {
   archiveEnvironment: (id: EnvironmentId, archived: boolean) =>
     json<Environment>("POST", ["environments", id, "archive"], { body: { archived } }),
   makeDefaultEnvironment: (id: EnvironmentId) => json<Environment>("POST", ["environments", id, "default"]),
+  setSecret: (id: EnvironmentId, name: string, value: string) =>
+    done("PUT", ["environments", id, "secrets", name], { body: { value } }),
   refreshSetup: (id: EnvironmentId) => json<Environment>("POST", ["environments", id, "cache", "refresh"]),
   testNetwork: (id: EnvironmentId, body: TestNetwork) =>
     json<NetworkTest>("POST", ["environments", id, "network-test"], { body }),

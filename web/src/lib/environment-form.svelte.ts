@@ -4,8 +4,9 @@
  *   settings ──► fields ──read()──► settings      wrong: what stands in the way, by field
  */
 
-import type { EnvironmentSettings, NetworkLevel, Rendering, SecretBinding, Tier, TierRequest, Unenforced } from "./api-types.ts";
+import type { EnvironmentSettings, NetworkLevel, Rendering, Tier, TierRequest, Unenforced } from "./api-types.ts";
 import { checkName, type Field, type LimitName, LIMITS, readDomains, readLimit, readVariables, wrongDomains } from "./environment.ts";
+import { bindingOf, rowOf, type SecretRow, valuesOf, wrongSecrets } from "./secrets.ts";
 
 export type Wrong = Partial<Record<Field, string[]>>;
 
@@ -24,8 +25,7 @@ export class EnvironmentForm {
   unenforced = $state<Unenforced>("tell");
   nested = $state(false);
   cache = $state(true);
-  /** Bound and set in a terminal; kept as they are. */
-  readonly secrets: SecretBinding[];
+  secrets = $state<SecretRow[]>([]);
   readonly #before: string;
 
   constructor(settings: EnvironmentSettings) {
@@ -45,7 +45,7 @@ export class EnvironmentForm {
     this.unenforced = settings.unenforced;
     this.nested = settings.nested_containers;
     this.cache = settings.cache_setup;
-    this.secrets = settings.secrets;
+    this.secrets = settings.secrets.map(rowOf);
     this.#before = JSON.stringify(this.#fields());
   }
 
@@ -61,6 +61,8 @@ export class EnvironmentForm {
     if (domains.length > 0) wrong.network = domains;
     const { errors } = readVariables(this.variables);
     if (errors.length > 0) wrong.variables = errors;
+    const secrets = wrongSecrets(this.secrets, this.variables);
+    if (secrets.length > 0) wrong.secrets = secrets;
     for (const limit of LIMITS) {
       const read = readLimit(limit, this.limits[limit.name]);
       if ("wrong" in read) wrong[limit.name] = [read.wrong];
@@ -74,6 +76,11 @@ export class EnvironmentForm {
       : { level: this.level };
   }
 
+  /** Values of secrets that were typed; they are sent on their own. */
+  get values(): { name: string; value: string }[] {
+    return valuesOf(this.secrets);
+  }
+
   /** Only where nothing is wrong. */
   read(): EnvironmentSettings {
     const limits = {} as EnvironmentSettings["limits"];
@@ -85,7 +92,7 @@ export class EnvironmentForm {
       network: this.network,
       rendering: this.rendering,
       variables: this.variables,
-      secrets: this.secrets,
+      secrets: this.secrets.map(bindingOf),
       setup_script: this.script,
       limits,
       tier,
@@ -98,6 +105,7 @@ export class EnvironmentForm {
   #fields(): unknown[] {
     const { name, level, domains, includeDefault, variables, script, image, limits, strictness, tier } = this;
     const network = level === "custom" ? [domains, includeDefault] : [];
-    return [name, level, network, this.rendering, variables, script, image, limits, strictness, tier, this.unenforced, this.nested, this.cache];
+    const secrets = [this.secrets.map(bindingOf), this.values];
+    return [name, level, network, this.rendering, variables, secrets, script, image, limits, strictness, tier, this.unenforced, this.nested, this.cache];
   }
 }

@@ -161,6 +161,14 @@ const SET_BY_US = /^(CLAUDECODE|CLAUDE_CODE_REMOTE|CLAUDE_CODE_REMOTE_SESSION_ID
 const POWERFUL = /^(BASH_ENV|ENV|GCONV_PATH|IFS|NODE_OPTIONS|PATH|PERL5OPT|PYTHONSTARTUP|SHELLOPTS|LD_.*|GIT_CONFIG.*|BASH_FUNC_.*)$/;
 const SECRET = /TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|PRIVATE_KEY/;
 
+export function isVariableName(name: string): boolean {
+  return /^[A-Za-z_][A-Za-z0-9_]{0,255}$/.test(name);
+}
+
+export function isSetByUs(name: string): boolean {
+  return SET_BY_US.test(name);
+}
+
 /** `.env` lines: the value is everything after the first `=`, literally; the last of a name counts. */
 export function readVariables(text: string): VariablesRead {
   const pairs = new Map<string, string>();
@@ -174,7 +182,7 @@ export function readVariables(text: string): VariablesRead {
     if (equals < 0) return errors.push(`${at} has no “=”: write KEY=value`);
     const name = line.slice(0, equals).trim();
     const value = line.slice(equals + 1);
-    if (!/^[A-Za-z_][A-Za-z0-9_]{0,255}$/.test(name)) {
+    if (!isVariableName(name)) {
       return errors.push(
         /^export\s/.test(name)
           ? `${at} begins with “export”: leave the word out`
@@ -184,7 +192,7 @@ export function readVariables(text: string): VariablesRead {
     const trimmed = value.trim();
     if (/^["']|["']$/.test(trimmed)) warnings.push(`${at}: the quotes are part of the value of ${name}`);
     if (trimmed.length !== value.length) warnings.push(`${at}: the spaces around it are part of the value of ${name}`);
-    if (SET_BY_US.test(name)) warnings.push(`${at}: ${name} is set by patchyard, and this value is not used`);
+    if (isSetByUs(name)) warnings.push(`${at}: ${name} is set by patchyard, and this value is not used`);
     else if (POWERFUL.test(name)) warnings.push(`${at}: ${name} changes what every program of the sandbox does`);
     if (SECRET.test(name.toUpperCase())) {
       warnings.push(
@@ -244,16 +252,18 @@ export function wrongDomains(text: string): string[] {
   return domains.length > 1000 ? [...wrong, `${domains.length} domains are too many; 1,000 are allowed`] : wrong;
 }
 
-export type Field = "name" | "network" | "variables" | "setup_script" | "image" | "tier" | LimitName;
+export type Field = "name" | "network" | "variables" | "secrets" | "setup_script" | "image" | "tier" | LimitName;
 
 /** Which field a refusal is about, where it says so. */
 export function fieldOf({ code, title }: Problem): Field | null {
   if (code === "name_taken") return "name";
   if (code === "image_not_found") return "image";
   if (code === "tier_not_available") return "tier";
+  if (code === "bad_secret" || code === "secret_not_bound") return "secrets";
   if (code !== "bad_environment") return null;
   const limit = LIMITS.find(({ name }) => title.includes(`\`${name}\``));
   if (limit) return limit.name;
+  if (/^the secret |secrets are too many/.test(title)) return "secrets";
   if (/variables/.test(title)) return "variables";
   if (/setup script/.test(title)) return "setup_script";
   if (/domain/.test(title)) return "network";
