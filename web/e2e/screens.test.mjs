@@ -70,6 +70,13 @@ const SCREENS = [
     await page.fill("#env-variables", 'A\nQ="x"');
     await page.fill("#env-pids", "many");
   }],
+  ["environment with a secret to be", () => "/new", "button.env:has-text('Default')", async (page) => {
+    await editRust(page);
+    await page.click("#env-secrets summary");
+    await page.click("text=Add a secret");
+    await page.click("dialog >> button[type=submit]");
+    await page.locator("text=A secret without a name: give it the name of a variable.").waitFor();
+  }],
   ["environment changed in between", () => "/new", "button.env:has-text('Default')", async (page) => {
     await editRust(page);
     await page.fill("#env-variables", "MINE=1");
