@@ -85,7 +85,7 @@ impl Rules {
         let policy = NetworkPolicy::compile(&ground.rules).map_err(|error| error.to_string())?;
         Ok(Self {
             policy: Arc::new(policy),
-            secrets: Arc::new(Secrets::of(ground.secrets)?),
+            secrets: Arc::new(Secrets::of(ground.secrets, &ground.canaries)?),
             budgets: ground.budgets,
         })
     }
@@ -274,7 +274,7 @@ mod tests {
             session_deny: deny.iter().map(ToString::to_string).collect(),
             ..NetworkRules::of(level, Rendering::Compatible)
         };
-        Rules::of(Ground { rules, secrets: Vec::new(), budgets: Budgets::default() }).unwrap()
+        Rules::of(Ground { rules, secrets: vec![], canaries: vec![], budgets: Budgets::default() }).unwrap()
     }
 
     fn binding() -> Binding {
@@ -292,7 +292,8 @@ mod tests {
         let (binding, host) = (binding(), Host::parse(READ_ONLY.as_bytes()).unwrap());
         let rendered = |rendering| {
             let rules = NetworkRules::of(NetworkLevel::Trusted {}, rendering);
-            Rules::of(Ground { rules, secrets: Vec::new(), budgets: Budgets::default() }).unwrap()
+            Rules::of(Ground { rules, secrets: vec![], canaries: vec![], budgets: Budgets::default() })
+                .unwrap()
         };
         let unseen = binding.begin(1, (&host, 443), Access::Opaque).unwrap();
         assert_eq!(binding.change(rendered(Rendering::Strict)), 1);

@@ -3,7 +3,7 @@
 //! ```text
 //!   header of a request ─ holds a placeholder? ─ host, port, method, path in its scope ─▶ the value
 //!                                             └ else ─▶ refused: secret_scope
-//!   request as it came ─ holds a value, plain or encoded? ─▶ refused: dlp
+//!   request as it came ─ holds a value or a canary, plain or encoded? ─▶ refused: dlp
 //!   answer ─ holds a value? ─▶ cut off: dlp
 //! ```
 //!
@@ -23,11 +23,11 @@ const USUAL_PORT: u16 = 443;
 /// How much of a request's body is looked at.
 pub(crate) const LOOKED_AT: usize = 64 * 1024;
 
-/// The secrets of one sandbox.
+/// The secrets of one sandbox, and what it may send nowhere.
 #[derive(Debug, Default)]
 pub(crate) struct Secrets {
     uses: Vec<Use>,
-    /// The values in every form of [`encodings`].
+    /// The values and the canaries in every form of [`encodings`].
     sent: Option<AhoCorasick>,
     /// The values.
     answered: Option<AhoCorasick>,
@@ -78,9 +78,10 @@ fn is_plain(path: &str) -> bool {
 
 impl Secrets {
     /// Reads what the server hands over.
-    pub(crate) fn of(uses: Vec<SecretUse>) -> Result<Self, String> {
+    pub(crate) fn of(uses: Vec<SecretUse>, canaries: &[String]) -> Result<Self, String> {
         let mut all = Self::default();
-        let (mut sent, mut answered) = (Vec::new(), Vec::new());
+        let mut sent: Vec<_> = canaries.iter().flat_map(|canary| encodings(canary.as_bytes())).collect();
+        let mut answered = Vec::new();
         for secret in uses {
             let hosts = secret.binding.hosts.iter().map(|host| {
                 let Authority { host, port } = Authority::parse(host.as_bytes()).map_err(|error| {
@@ -94,7 +95,8 @@ impl Secrets {
             all.uses.push(Use { secret, hosts });
         }
         // Three characters for a byte is the longest encoding.
-        all.overlap = all.uses.iter().map(|one| one.secret.value.len() * 3).max().unwrap_or(0);
+        let values = all.uses.iter().map(|one| &one.secret.value);
+        all.overlap = values.chain(canaries).map(|value| value.len() * 3).max().unwrap_or(0);
         let build = |patterns: Vec<Vec<u8>>| match patterns.is_empty() {
             true => Ok(None),
             false => AhoCorasick::new(patterns).map(Some).map_err(|error| error.to_string()),
@@ -149,7 +151,9 @@ impl Secrets {
     /// Whether something that a sandbox sends holds a value.
     pub(crate) fn leak_in(&self, sent: &[u8]) -> bool {
         self.sent.as_ref().is_some_and(|values| {
-            values.is_match(sent) || (sent.contains(&b'%') && values.is_match(&percent_decoded(sent)))
+            values.is_match(sent)
+                || (sent.contains(&b'%') && values.is_match(&percent_decoded(sent)))
+                || (sent.contains(&b'+') && values.is_match(&percent_decoded(&spaced(sent))))
         })
     }
 
@@ -160,7 +164,7 @@ impl Secrets {
 
     /// Whether there is nothing to look for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.uses.is_empty()
+        self.sent.is_none()
     }
 }
 
@@ -220,6 +224,11 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
+/// Every `+` as the space that it is in a form.
+fn spaced(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect()
+}
+
 /// Every `%` with two digits behind it as the byte that they mean.
 fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -267,6 +276,7 @@ mod tests {
     use super::*;
 
     const VALUE: &str = "real-s3cret/+value=0123";
+    const CANARY: &str = "canary of 2026";
     const PLACEHOLDER: &str = "patchyard_secret_0123456789abcdef";
 
     fn secrets() -> Arc<Secrets> {
@@ -278,7 +288,7 @@ mod tests {
             source: SecretSource::Sealed,
         };
         let secret = SecretUse { binding, placeholder: PLACEHOLDER.into(), value: VALUE.into() };
-        Arc::new(Secrets::of(vec![secret]).unwrap())
+        Arc::new(Secrets::of(vec![secret], &[CANARY.into()]).unwrap())
     }
 
     fn asked<'a>(host: &'a Host, port: u16, method: &'a str, path: &'a str) -> Asked<'a> {
@@ -348,5 +358,18 @@ mod tests {
         assert!(!secrets.leak_in(b"nothing of that"));
         let mut look = Look::new(secrets, Way::Down);
         assert!(!look.finds(b"real-s3cret/") && !look.finds(b"+value") && look.finds(b"=0123"));
+    }
+
+    #[test]
+    fn a_canary_is_found_on_its_way_out_alone_and_where_no_secret_is_bound() {
+        for secrets in [secrets(), Arc::new(Secrets::of(Vec::new(), &[CANARY.into()]).unwrap())] {
+            let in_a_form = CANARY.replace(' ', "+").replace('f', "%66");
+            let encoded = STANDARD.encode(format!("x{CANARY}."));
+            for sent in [CANARY.to_owned(), CANARY.replace(' ', "%20"), in_a_form, encoded] {
+                assert!(secrets.leak_in(format!("q={sent}").as_bytes()), "{sent}");
+                assert!(Look::new(Arc::clone(&secrets), Way::Up).finds(sent.as_bytes()), "{sent}");
+            }
+            assert!(!secrets.told_in(CANARY.as_bytes()));
+        }
     }
 }

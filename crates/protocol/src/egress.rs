@@ -104,6 +104,8 @@ pub struct Ground {
     pub rules: NetworkRules,
     /// What it may use there.
     pub secrets: Vec<SecretUse>,
+    /// What it may send nowhere.
+    pub canaries: Vec<String>,
     /// How much it may send.
     pub budgets: Budgets,
 }

@@ -263,7 +263,7 @@ deny_reasons! {
     /// Too often.
     Rate = "rate", "too many connections in a short time; wait a moment and try again";
     /// A secret on its way out.
-    Dlp = "dlp", "what was sent holds one of the session's secrets";
+    Dlp = "dlp", "what was sent holds one of the session's secrets, or a canary of the operator's";
     /// A secret out of its scope.
     SecretScope = "secret_scope", "the secret may not be used for this host, port, method or path";
     /// A git ref that may not be pushed.

@@ -19,6 +19,12 @@ pub const MAX_SECRET_BYTES: usize = 16 * 1024;
 /// The shortest value, in bytes: a shorter one could not be told from what is sent anyway.
 pub const MIN_SECRET_BYTES: usize = 8;
 
+/// Whether a text can be a secret's value, or anything else that is looked for in what is sent.
+#[must_use]
+pub fn can_be_looked_for(text: &str) -> bool {
+    (MIN_SECRET_BYTES..=MAX_SECRET_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
 /// Where a secret may be used.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -45,6 +45,7 @@
 //! private = [{ host = "registry.corp.example.org", cidr = "10.2.0.0/16" }]
 //! name_servers = ["10.0.0.53"]            # else those of the system
 //! authorities = ["/etc/patchyard/corp.pem"]   # besides those of the system
+//! canaries = ["INTERNAL-7f3a9c"]          # texts that may be sent nowhere, where it is seen
 //!
 //! [network.budgets]                       # of one sandbox, from its binding on
 //! read_host_bytes = 10000000              # to a host that may only be read
@@ -71,19 +72,19 @@
 //! command = ["/usr/bin/agent", "--acp"]
 //! ```
 
+mod network;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use policy::address::AddressException;
 use policy::network::PolicyError;
-use protocol::egress::Budgets;
-use protocol::network::PrivateException;
 use protocol::sandbox_spec::Limits;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use session::{CacheLimits, Caps, Deadlines, OperatorNetwork, OperatorSecret};
+
+pub use network::NetworkConfig;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -292,53 +293,6 @@ pub struct ForgeConfig {
     pub api: Option<String>,
 }
 
-/// `[network]`: what holds for every session, above its environment.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct NetworkConfig {
-    /// Hosts that every level but none allows, as patterns.
-    pub allow: Vec<String>,
-    /// Hosts that no level allows, as patterns.
-    pub deny: Vec<String>,
-    /// Hosts that may have an address in a private or reserved block.
-    pub private: Vec<PrivateException>,
-    /// Name servers to ask for hosts that sandboxes may reach, with or without a port; those of the system
-    /// where there are none.
-    #[serde(deserialize_with = "name_servers")]
-    pub name_servers: Vec<SocketAddr>,
-    /// Files of certificates, PEM: authorities that hosts may be signed by, besides those that the machine
-    /// trusts. Sandboxes trust them, too.
-    pub authorities: Vec<PathBuf>,
-    /// How much one sandbox may send.
-    pub budgets: Budgets,
-    /// How many days the record of a session's network stays when the session is deleted or archived.
-    pub audit_days: u32,
-}
-
-impl Default for NetworkConfig {
-    fn default() -> Self {
-        Self {
-            allow: Vec::new(),
-            deny: Vec::new(),
-            private: Vec::new(),
-            name_servers: Vec::new(),
-            authorities: Vec::new(),
-            budgets: Budgets::default(),
-            audit_days: 90,
-        }
-    }
-}
-
-fn name_servers<'de, D: Deserializer<'de>>(given: D) -> Result<Vec<SocketAddr>, D::Error> {
-    let address = |text: String| {
-        let address =
-            text.parse().or_else(|_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53)));
-        address
-            .map_err(|_| D::Error::custom(format!("`{text}` is no address of a name server, like 10.0.0.53")))
-    };
-    Vec::<String>::deserialize(given)?.into_iter().map(address).collect()
-}
-
 /// `[secrets.NAME]`: where a value comes from that no sandbox gets to see.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
@@ -425,11 +379,12 @@ impl Config {
     /// What the operator decides about every session's network.
     #[must_use]
     pub fn operator_network(&self) -> OperatorNetwork {
-        let NetworkConfig { allow, deny, private, budgets, .. } = &self.network;
+        let NetworkConfig { allow, deny, private, canaries, budgets, .. } = &self.network;
         OperatorNetwork {
             allow: allow.clone(),
             deny: deny.clone(),
             private: private.clone(),
+            canaries: canaries.clone(),
             budgets: *budgets,
         }
     }
@@ -509,6 +464,9 @@ mod tests {
             ("private = [{ host = \"localhost\", cidr = \"127.0.0.0/8\" }]", "cannot be opened"),
             ("private = [{ host = \"a.corp\", cidr = \"10.0.0.0/64\" }]", "no address block"),
             ("private = [{ host = \"a.corp\" }]", "cidr"),
+            ("name_servers = [\"ns.corp\"]", "is no address of a name server"),
+            ("canaries = [\"short\"]", "\"short\" is no canary: it has 8 to 16384 bytes"),
+            ("canaries = [\"two\\nlines of it\"]", "without line ends"),
             ("alow = []", "alow"),
         ] {
             std::fs::write(&file, format!("[network]\n{line}\n")).unwrap();

@@ -28,6 +28,8 @@ pub struct OperatorNetwork {
     pub deny: Vec<String>,
     /// Private addresses that are open, by host and block.
     pub private: Vec<PrivateException>,
+    /// Texts that may be sent nowhere.
+    pub canaries: Vec<String>,
     /// How much a sandbox may send.
     pub budgets: Budgets,
 }

@@ -233,7 +233,8 @@ impl Networks {
         // At level none nobody can use one.
         let secrets = if offline { Vec::new() } else { self.secrets(&ground).await? };
         let rules = Decisions::read(&self.store, session).await?.over(rules);
-        let rules = Rules { rules, secrets, budgets: self.operator.budgets };
+        let OperatorNetwork { canaries, budgets, .. } = &self.operator;
+        let rules = Rules { rules, secrets, canaries: canaries.clone(), budgets: *budgets };
         if held {
             self.egress.rules(sandbox, rules).await?;
             return Ok(());

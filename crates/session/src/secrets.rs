@@ -16,7 +16,7 @@ use std::time::Duration;
 use protocol::environment::EnvironmentSettings;
 use protocol::ids::EnvironmentId;
 use protocol::secret::{
-    MAX_SECRET_BYTES, MIN_SECRET_BYTES, SecretBinding, SecretSource, SecretUse, SetSecret,
+    MAX_SECRET_BYTES, MIN_SECRET_BYTES, SecretBinding, SecretSource, SecretUse, SetSecret, can_be_looked_for,
 };
 use sha2::{Digest as _, Sha256};
 use store::Store;
@@ -130,8 +130,7 @@ async fn value(
 }
 
 fn checked(value: &str) -> Result<String, SecretError> {
-    let fits = (MIN_SECRET_BYTES..=MAX_SECRET_BYTES).contains(&value.len());
-    if fits && !value.chars().any(char::is_control) { Ok(value.to_owned()) } else { Err(SecretError::Value) }
+    if can_be_looked_for(value) { Ok(value.to_owned()) } else { Err(SecretError::Value) }
 }
 
 impl OperatorSecret {

@@ -43,7 +43,8 @@ impl Running {
         let segment = tempfile::tempfile().unwrap().into();
         let listeners = Listeners { doors, sockets, segment, chain: Chain::default() };
         let session = SessionId::from_parts(1, 2);
-        let ground = Ground { rules: rules.clone(), secrets: Vec::new(), budgets: Budgets::default() };
+        let (secrets, canaries) = (Vec::new(), Vec::new());
+        let ground = Ground { rules: rules.clone(), secrets, canaries, budgets: Budgets::default() };
         self.egress.bind(sandbox, session, (ground, make_authority(session).unwrap()), listeners).await
     }
 }
