@@ -248,7 +248,7 @@ async fn state_of(repository: &Path, name: &str) -> Result<Checkpoint, GitError>
 }
 
 /// Gives a new repository all that a mirror has.
-async fn take_from(mirror: &Mirror, repository: &Path) -> Result<(), GitError> {
+pub(crate) async fn take_from(mirror: &Mirror, repository: &Path) -> Result<(), GitError> {
     if let Err(error) = link_objects(mirror.path.clone(), repository.to_owned()).await {
         // On another file system, for one.
         tracing::debug!(mirror = %mirror.path.display(), %error, "the packs of a mirror could not be linked");

@@ -5,6 +5,7 @@
 //!  mirror of a URL ────┼─▶ repos/<session>.git ────────────┼─▶ diff, patch, memory files
 //!  bundle of a guest ──┘   refs/heads/patchyard/<slug>-<id>└─▶ git fetch of the result, over HTTP
 //!                          refs/patchyard/checkpoints/<n>
+//!                          modules/<key>.git      submodules
 //! ```
 //!
 //! git itself works on them, always in a repository that we created, with no configuration but
@@ -22,6 +23,7 @@ mod front;
 pub mod fuzzing;
 mod import;
 mod mirror;
+mod modules;
 mod object;
 mod publish;
 mod remote;
@@ -34,6 +36,7 @@ pub use error::GitError;
 pub use front::{Attached, GitDoor, GitGateway, UpstreamError, root};
 pub use import::{IDENTITY, Imported};
 pub use mirror::FetchRules;
+pub use modules::{AttachedModule, Credentials, Module, Modules};
 pub use remote::{Remote, RemoteError};
 pub use repositories::Repositories;
 pub use serve::UploadPack;

@@ -34,6 +34,7 @@
 //! allow = [{ host = "git.corp", cidr = "10.1.0.0/16" }]
 //! personal_tokens = true                  # whether `patchyard web-setup` may give the server tokens
 //! push_branches = true                    # whether the session's branch is pushed when a turn ends
+//! submodules = ["https://git.corp/shared/"]   # fetched with a token, whichever repository names them
 //!
 //! [[forges]]                              # besides github.com and *.ghe.com: GitHub Enterprise Server
 //! host = "ghe.corp.example.org"
@@ -273,11 +274,20 @@ pub struct RepositoriesConfig {
     /// Whether the branch of a session is pushed to where the session came from when a turn ends, where
     /// there is a token for that host.
     pub push_branches: bool,
+    /// Beginnings of addresses whose submodules are fetched with the token for their host; those of the
+    /// repository's own owner are anyway.
+    pub submodules: Vec<String>,
 }
 
 impl Default for RepositoriesConfig {
     fn default() -> Self {
-        Self { file_roots: Vec::new(), allow: Vec::new(), personal_tokens: true, push_branches: true }
+        Self {
+            file_roots: Vec::new(),
+            allow: Vec::new(),
+            personal_tokens: true,
+            push_branches: true,
+            submodules: Vec::new(),
+        }
     }
 }
 

@@ -176,6 +176,7 @@ fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> Result<S
         fetch: FetchRules {
             addresses: AddressRules { exceptions: config.repositories.allow.clone() },
             file_roots: config.repositories.file_roots.clone(),
+            submodules: config.repositories.submodules.clone(),
             authorities: None,
         },
         personal_tokens: config.repositories.personal_tokens,

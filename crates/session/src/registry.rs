@@ -112,7 +112,10 @@ impl Sessions {
         let has_model_gateway = model.has_model();
         let records = PushRecords::new(config.audit.clone(), store.clock().clone());
         let kept = (records.clone(), config.personal_tokens);
-        let gateways = Gateways::new(host.clone(), store.clone(), (model, git), kept, record);
+        let gateways = {
+            let kept_in = (store.clone(), repositories.clone());
+            Gateways::new(host.clone(), kept_in, (model, git), kept, record)
+        };
         let networks = Arc::new(Networks::new(egress, host.clone(), store.clone(), gateways, &config));
         let (orphans, mut orphaned) = mpsc::unbounded_channel();
         let this = Self {

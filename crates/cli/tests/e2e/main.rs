@@ -48,6 +48,7 @@ mod security;
 mod setup;
 mod shown;
 mod stop;
+mod submodules;
 mod together;
 mod warm;
 mod way_in;

@@ -241,7 +241,12 @@ async fn try_out(
             let started = shared.repositories.start_branch(session, BRANCH, &imported.base).await;
             started.map_err(|error| error.to_string())?;
             let path = format!("/workspace/{}", origin.name);
-            Some(Wanted { path, branch: BRANCH.into(), commit: imported.base })
+            let modules =
+                provision::modules::bring(shared, session, origin.url.as_deref(), &imported.base).await;
+            for remark in &modules.remarks {
+                test.prints(format!("{remark}\n").as_bytes());
+            }
+            Some(Wanted { path, branch: BRANCH.into(), commit: imported.base, modules })
         }
     };
     test.says("starting the sandbox");

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use git_proxy::IDENTITY;
+use git_proxy::{IDENTITY, Modules};
 use protocol::event::Step;
 use protocol::hands::ExecSpec;
 use protocol::ids::{Epoch, SessionId};
@@ -21,7 +21,7 @@ use sandbox::guest_link::GuestLink;
 use sha2::{Digest as _, Sha256};
 
 use super::exec::{StepLog, ask, command, script};
-use super::workspace_path;
+use super::{modules, workspace_path};
 use crate::registry::Shared;
 
 /// How long git may take inside; the step's own deadline is a little longer.
@@ -38,9 +38,6 @@ mkdir -p "$(dirname "$WORKSPACE")"
 git clone --quiet --shared --branch "$BRANCH" "$REPOSITORY" "$WORKSPACE"
 git -C "$WORKSPACE" config user.name "$GIT_AUTHOR_NAME"
 git -C "$WORKSPACE" config user.email "$GIT_AUTHOR_EMAIL"
-if [ -f "$WORKSPACE/.gitmodules" ]; then
-    echo "This repository has submodules. They are not checked out in this version; their folders are empty."
-fi
 if grep -qs 'filter=lfs' "$WORKSPACE/.gitattributes"; then
     echo "This repository uses Git LFS. Its large files are pointers in this version."
 fi"#;
@@ -79,12 +76,19 @@ pub(crate) struct Wanted {
     pub(crate) path: String,
     pub(crate) branch: String,
     pub(crate) commit: String,
+    /// Its submodules, and those that it has to do without.
+    pub(crate) modules: Modules,
 }
 
 impl Wanted {
     /// That of a session whose branch is at `tip`.
     pub(crate) fn of(facts: &SessionView, tip: &str) -> Self {
-        Self { path: workspace_path(facts), branch: facts.branch.clone(), commit: tip.to_owned() }
+        Self {
+            path: workspace_path(facts),
+            branch: facts.branch.clone(),
+            commit: tip.to_owned(),
+            modules: Modules::default(),
+        }
     }
 
     fn env(&self) -> Vec<(String, String)> {
@@ -93,6 +97,7 @@ impl Wanted {
             ("BRANCH", &self.branch),
             ("COMMIT", &self.commit),
             ("REPOSITORY", REPOSITORY_MOUNT),
+            ("MODULES", &modules::lines(&self.modules.found)),
         ]
         .into_iter()
         .chain(IDENTITY)
@@ -103,18 +108,26 @@ impl Wanted {
 
 /// The command that clones the session repository.
 pub(crate) fn clone_command(wanted: &Wanted) -> ExecSpec {
-    command(script(CLONE), "/", wanted.env(), GIT)
+    command(script(&format!("{CLONE}{}", modules::CHECK_OUT)), "/", wanted.env(), GIT)
 }
 
 /// Clones the session repository.
 pub(crate) async fn clone(log: &mut StepLog<'_>, link: &GuestLink, wanted: &Wanted) -> Result<(), String> {
     let end = log.run(link, clone_command(wanted)).await?;
     if end.is_success() {
-        return Ok(());
+        return tell(log, wanted).await;
     }
     let last = log.last_lines(1);
     let last = if last.is_empty() { "it gave no reason" } else { &last };
     Err(format!("the workspace could not be cloned from the session repository: {last}"))
+}
+
+/// Says which submodules the workspace has to do without.
+pub(crate) async fn tell(log: &mut StepLog<'_>, wanted: &Wanted) -> Result<(), String> {
+    for remark in &wanted.modules.remarks {
+        log.note(remark).await?;
+    }
+    Ok(())
 }
 
 /// Takes over the workspace that a layer holds. The inner error says why it is of no use.
@@ -126,7 +139,8 @@ pub(crate) async fn take_over(
 ) -> Result<Result<(), String>, String> {
     let mut env = wanted.env();
     env.push(("WAS".into(), was.to_owned()));
-    let (end, _) = ask(link, command(script(TAKE_OVER), "/", env, GIT), 0).await?;
+    let text = format!("{TAKE_OVER}{}", modules::CHECK_OUT);
+    let (end, _) = ask(link, command(script(&text), "/", env, GIT), 0).await?;
     if !end.is_success() {
         return Ok(Err("its git repository could not be taken over".into()));
     }

@@ -93,9 +93,14 @@ impl GitHost {
 
     /// Serves a copy of a repository, and gives its address.
     pub fn publish(&self, repo: &Repo) -> String {
-        let bare = self.bare(&repo.name());
+        self.publish_as(repo, &repo.name())
+    }
+
+    /// The same under another name, such as `team/thing`.
+    pub fn publish_as(&self, repo: &Repo, name: &str) -> String {
+        let bare = self.bare(name);
         repo.git(&["clone", "--quiet", "--bare", &repo.arg(), &bare.display().to_string()]);
-        format!("{}/{}.git", self.address, repo.name())
+        format!("{}/{name}.git", self.address)
     }
 
     /// Where a repository of this name is.
