@@ -22,6 +22,7 @@ mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod import;
+mod lfs;
 mod mirror;
 mod modules;
 mod object;
@@ -35,6 +36,7 @@ pub use diff::MAX_DIFF_ROWS;
 pub use error::GitError;
 pub use front::{Attached, GitDoor, GitGateway, UpstreamError, root};
 pub use import::{IDENTITY, Imported};
+pub use lfs::{IncomingFile, LargeFiles, LfsLimits, WantedFile};
 pub use mirror::FetchRules;
 pub use modules::{AttachedModule, Credentials, Module, Modules};
 pub use remote::{Remote, RemoteError};

@@ -34,6 +34,8 @@
 //! allow = [{ host = "git.corp", cidr = "10.1.0.0/16" }]
 //! personal_tokens = true                  # whether `patchyard web-setup` may give the server tokens
 //! push_branches = true                    # whether the session's branch is pushed when a turn ends
+//! lfs_bytes = 4000000000                  # of large files (git LFS) that a session begins with
+//! lfs_objects = 10000
 //! submodules = ["https://git.corp/shared/"]   # fetched with a token, whichever repository names them
 //!
 //! [[forges]]                              # besides github.com and *.ghe.com: GitHub Enterprise Server
@@ -84,7 +86,7 @@ use protocol::network::PrivateException;
 use protocol::sandbox_spec::Limits;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use session::{CacheLimits, Caps, Deadlines, OperatorNetwork, OperatorSecret};
+use session::{CacheLimits, Caps, Deadlines, LfsLimits, OperatorNetwork, OperatorSecret};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -277,6 +279,10 @@ pub struct RepositoriesConfig {
     /// Beginnings of addresses whose submodules are fetched with the token for their host; those of the
     /// repository's own owner are anyway.
     pub submodules: Vec<String>,
+    /// Bytes of large files (git LFS) that a session begins with; the others stay pointers.
+    pub lfs_bytes: u64,
+    /// How many.
+    pub lfs_objects: usize,
 }
 
 impl Default for RepositoriesConfig {
@@ -287,6 +293,8 @@ impl Default for RepositoriesConfig {
             personal_tokens: true,
             push_branches: true,
             submodules: Vec::new(),
+            lfs_bytes: LfsLimits::default().bytes,
+            lfs_objects: LfsLimits::default().objects,
         }
     }
 }

@@ -26,6 +26,7 @@ use tokio::io::AsyncWriteExt as _;
 use ulid::Ulid;
 
 use crate::driver::LiveSandbox;
+use crate::large_files;
 use crate::provision::workspace_path;
 use crate::registry::Shared;
 
@@ -69,6 +70,8 @@ pub(crate) struct Taken {
     pub(crate) stat: DiffStat,
     /// What submodules hold that no commit has.
     pub(crate) left: Vec<Left>,
+    /// Why the content of large files is in the sandbox alone.
+    pub(crate) lost: Vec<String>,
 }
 
 impl Taken {
@@ -76,6 +79,7 @@ impl Taken {
     pub(crate) fn events(self) -> Vec<EventBody> {
         let mut events = vec![EventBody::Checkpoint(self.checkpoint), EventBody::DiffStat(self.stat)];
         events.extend(left_in_submodules(&self.left));
+        events.extend(lost_content(&self.lost));
         events
     }
 }
@@ -157,6 +161,20 @@ fn left_in_submodules(left: &[Left]) -> Option<EventBody> {
     }))
 }
 
+/// Says that the content of large files is not recorded, where their pointers are.
+fn lost_content(lost: &[String]) -> Option<EventBody> {
+    let first = lost.first()?;
+    Some(EventBody::Error(SessionError {
+        code: "large_files".into(),
+        message: format!(
+            "The content of {} large files (LFS) could not be recorded: {first}. It is in this session's sandbox \
+             alone: take it home with `patchyard sessions cp`.",
+            lost.len()
+        ),
+        retry_in_ms: None,
+    }))
+}
+
 /// Reads `files PATH` and `commits PATH`.
 fn read_left(said: &str) -> Vec<Left> {
     let lines = said.lines().skip(1).filter_map(|line| {
@@ -190,11 +208,12 @@ pub(crate) async fn take(
             repositories.import_checkpoint(facts.id, &facts.branch, number, bundle.path()).await?
         }
     };
+    let lost = large_files::bring_home(shared, facts, sandbox, (&checkpoint.commit, tip)).await;
     if moment == Moment::Rest {
         repositories.move_branch(facts.id, &facts.branch, &checkpoint.commit).await?;
     }
     let diff = repositories.diff(facts.id, &facts.base, &checkpoint.commit).await?;
-    Ok(Some(Taken { checkpoint, stat: diff.stat, left }))
+    Ok(Some(Taken { checkpoint, stat: diff.stat, left, lost }))
 }
 
 /// Lets the files of the workspace be those of a checkpoint; what git ignores stays. The workspace has to be

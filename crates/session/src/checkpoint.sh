@@ -32,6 +32,10 @@ printf '%s\n' "$objects" > "$own/objects/info/alternates"
 
 export GIT_DIR="$own" GIT_WORK_TREE="$WORKSPACE" GIT_INDEX_FILE="$own/index.next"
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+# Large files become pointers, whatever the image has: their content is fetched from LFS_OBJECTS.
+export LFS_OBJECTS="$own/lfs/objects"
+[ ! -d "$WORKSPACE/.git" ] || LFS_OBJECTS="$WORKSPACE/.git/lfs/objects"
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=filter.lfs.clean GIT_CONFIG_VALUE_0='/var/lib/patchyard/lfs clean'
 cd "$WORKSPACE"
 quiet="-c advice.addEmbeddedRepo=false -c core.fsmonitor=false -c core.safecrlf=false -c gc.auto=0"
 # The first time the workspace's index saves reading every file, unless it says not to look at some.

@@ -11,6 +11,7 @@
 
 pub(crate) mod exec;
 pub(crate) mod hooks;
+pub(crate) mod large_files;
 pub(crate) mod modules;
 pub(crate) mod plan;
 pub(crate) mod remote;
@@ -63,7 +64,7 @@ pub(crate) async fn sandbox(
     } else {
         // Before the sandbox: without root it sees the repository as it is now.
         let url = facts.repository.url.as_deref();
-        plan.workspace.modules = modules::bring(shared, facts.id, url, tip).await;
+        plan.workspace.bring(shared, facts.id, url).await;
     }
     let ground = Ground::Environment(plan.environment.id);
     if let Some(live) = warm::take(shared, &plan.spec, facts.id).await {
@@ -76,9 +77,9 @@ pub(crate) async fn sandbox(
             if let Some(layer) = plan.spec.layer.filter(|_| !plan.saved) {
                 caches::forget(shared, layer).await;
             }
-            let modules = std::mem::take(&mut plan.workspace.modules);
+            let workspace = plan.workspace;
             plan = plan::of_session(shared, facts, tip, !plan.saved).await?;
-            plan.workspace.modules = modules;
+            plan.workspace = workspace;
             shared.host.create(sandbox, Some(facts.id), plan.spec.clone()).await
         }
         made => made,

@@ -9,6 +9,9 @@ set -eu
 own=/var/lib/patchyard/checkpoint.git
 export GIT_DIR="$own" GIT_WORK_TREE="$WORKSPACE" GIT_INDEX_FILE="$own/index"
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+export LFS_OBJECTS="$own/lfs/objects"
+[ ! -d "$WORKSPACE/.git" ] || LFS_OBJECTS="$WORKSPACE/.git/lfs/objects"
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=filter.lfs.smudge GIT_CONFIG_VALUE_0='/var/lib/patchyard/lfs smudge'
 cd "$WORKSPACE"
 rm -f "$own/index.lock"
 git -c core.hooksPath=/dev/null -c core.fsmonitor=false read-tree -u --reset "$COMMIT"

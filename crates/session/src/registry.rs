@@ -36,6 +36,8 @@ use crate::warm::Warm;
 pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) repositories: Repositories,
+    /// The way to large files.
+    pub(crate) git: GitGateway,
     pub(crate) host: SandboxHost,
     pub(crate) networks: Arc<Networks>,
     pub(crate) agents: Agents,
@@ -114,7 +116,7 @@ impl Sessions {
         let kept = (records.clone(), config.personal_tokens);
         let gateways = {
             let kept_in = (store.clone(), repositories.clone());
-            Gateways::new(host.clone(), kept_in, (model, git), kept, record)
+            Gateways::new(host.clone(), kept_in, (model, git.clone()), kept, record)
         };
         let networks = Arc::new(Networks::new(egress, host.clone(), store.clone(), gateways, &config));
         let (orphans, mut orphaned) = mpsc::unbounded_channel();
@@ -122,6 +124,7 @@ impl Sessions {
             shared: Arc::new(Shared {
                 store,
                 repositories,
+                git,
                 host,
                 networks,
                 agents,

@@ -31,6 +31,7 @@ mod inside;
 mod intercept;
 mod job;
 mod kept;
+mod large_files;
 mod lifecycle;
 mod log;
 mod manners;

@@ -43,7 +43,7 @@ fn publish(host: &GitHost) -> String {
 }
 
 /// What the step of the workspace printed.
-fn of_workspace(events: &[Event]) -> String {
+pub(crate) fn of_workspace(events: &[Event]) -> String {
     let said = events.iter().filter_map(|event| match &event.body {
         EventBody::StepOutput { step: Step::Workspace, text } => Some(text.as_str()),
         _ => None,

@@ -26,9 +26,11 @@ use reqwest::Url;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::advertisement::Advertisement;
+use super::lfs;
 use super::pace::Pace;
 use super::pkt;
 use super::route::{Asked, Route, Service};
+use super::tickets::Tickets;
 use super::upstream::{GIT_PROTOCOL, Sent, Upstream, UpstreamError, base};
 use crate::remote::{Remote, RemoteError};
 
@@ -59,7 +61,7 @@ pub trait Attached: Send + Sync + 'static {
 /// The way from all sandboxes to the servers of repositories. Cheap to clone.
 #[derive(Clone)]
 pub struct GitGateway {
-    pub(super) upstream: Upstream,
+    pub(crate) upstream: Upstream,
 }
 
 impl GitGateway {
@@ -80,6 +82,7 @@ impl GitGateway {
             attached,
             slots: Arc::new(Semaphore::new(AT_ONCE)),
             pace: Pace::default(),
+            tickets: Tickets::default(),
             moved: Mutex::default(),
         }
     }
@@ -91,6 +94,7 @@ pub struct GitDoor {
     pub(super) attached: Arc<dyn Attached>,
     slots: Arc<Semaphore>,
     pub(super) pace: Pace,
+    pub(super) tickets: Tickets,
     /// Where repositories have moved to, by their stored addresses.
     moved: Mutex<HashMap<String, Url>>,
 }
@@ -108,6 +112,11 @@ impl GitDoor {
     pub async fn answer(&self, request: Request) -> Response {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return busy() };
         let (parts, body) = request.into_parts();
+        // A repository has a host and a path at least.
+        let name = parts.uri.path().strip_prefix(lfs::OBJECTS).filter(|name| !name.contains('/'));
+        if let Some(name) = name {
+            return self.object(&parts.method, name, &parts.headers, body, slot).await;
+        }
         let Some(route) = Route::of(&parts.method, &parts.uri) else {
             return none_of_gits();
         };
@@ -120,6 +129,9 @@ impl GitDoor {
             (Asked::Serve(Service::ReceivePack), remote) => {
                 self.push(remote, &parts.headers, body, slot).await
             }
+            (Asked::Locks, Ok(_)) => lfs::no(404, "large files are not locked from a session"),
+            (Asked::Batch | Asked::Locks, Err(reason)) => lfs::no(403, &reason),
+            (Asked::Batch, Ok(remote)) => self.batch(&remote, &parts.headers, body).await,
             (asked, Err(reason)) => told(asked, &reason),
             (Asked::Refs(service), Ok(remote)) => {
                 let answer = self.refs(&remote, service, &parts.headers, slot).await;
@@ -151,7 +163,7 @@ impl GitDoor {
             }
             return Ok(Reached::This(module.clone()));
         }
-        if route.asked == Asked::Refs(Service::UploadPack) {
+        if matches!(route.asked, Asked::Refs(Service::UploadPack) | Asked::Batch) {
             let mut known = own.iter().chain(&modules);
             if let Some(to) = known.find_map(|remote| route.elsewhere(&remote.url)) {
                 return Ok(Reached::Elsewhere(to));
@@ -254,6 +266,7 @@ fn told(asked: Asked, reason: &str) -> Response {
     let (service, what) = match asked {
         Asked::Refs(service) => (service, "advertisement"),
         Asked::Serve(service) => (service, "result"),
+        Asked::Batch | Asked::Locks => return lfs::no(403, reason),
     };
     of_git(service, what, packet.into())
 }

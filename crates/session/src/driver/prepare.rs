@@ -78,7 +78,8 @@ impl Driver {
             provision::sandbox(&shared, &facts, &tip, sandbox, fresh).await
         }));
         self.job = Some(Job::Sandbox { sandbox, started: Instant::now(), task });
-        let limit = self.shared.config.deadlines.sandbox + provision::modules::LIMIT;
+        let limit =
+            self.shared.config.deadlines.sandbox + provision::modules::LIMIT + self.shared.config.lfs.time;
         self.deadline = Some(Instant::now() + limit);
     }
 

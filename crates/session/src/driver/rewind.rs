@@ -109,7 +109,7 @@ impl Driver {
             let (repositories, branch) = (&shared.repositories, (facts.id, facts.branch.as_str()));
             let checkpoint = repositories.put_back(branch, number, (&target.commit, &tip), &message).await?;
             let stat = repositories.diff(facts.id, &facts.base, &checkpoint.commit).await?.stat;
-            Ok(Some(Taken { checkpoint, stat, left: Vec::new() }))
+            Ok(Some(Taken { checkpoint, stat, left: Vec::new(), lost: Vec::new() }))
         };
         let taken = tokio::time::timeout(shared.config.deadlines.checkpoint, work).await;
         let taken = taken.unwrap_or(Err(CheckpointError::Deadline))?;

@@ -21,7 +21,7 @@ use sandbox::guest_link::GuestLink;
 use sha2::{Digest as _, Sha256};
 
 use super::exec::{StepLog, ask, command, script};
-use super::{modules, workspace_path};
+use super::{large_files, modules, workspace_path};
 use crate::registry::Shared;
 
 /// How long git may take inside; the step's own deadline is a little longer.
@@ -32,19 +32,16 @@ const MAX_STATE: usize = 1024 * 1024;
 
 // A shared clone borrows the objects of the mount, which lasts as long as the sandbox: nothing is
 // copied, however long the history.
-const CLONE: &str = r#"set -eu
+const CLONE: &str = r#"
 rm -rf "$WORKSPACE"
 mkdir -p "$(dirname "$WORKSPACE")"
 git clone --quiet --shared --branch "$BRANCH" "$REPOSITORY" "$WORKSPACE"
 git -C "$WORKSPACE" config user.name "$GIT_AUTHOR_NAME"
-git -C "$WORKSPACE" config user.email "$GIT_AUTHOR_EMAIL"
-if grep -qs 'filter=lfs' "$WORKSPACE/.gitattributes"; then
-    echo "This repository uses Git LFS. Its large files are pointers in this version."
-fi"#;
+git -C "$WORKSPACE" config user.email "$GIT_AUTHOR_EMAIL""#;
 
 // Refs of the session that made the layer may name objects that this session's repository has not: all
 // of them go, and this session's come. Then only what differs between the two commits is written.
-const TAKE_OVER: &str = r#"set -eu
+const TAKE_OVER: &str = r#"
 cd "$WORKSPACE"
 [ -d .git ] && [ ! -L .git ]
 rm -rf .git/refs .git/packed-refs .git/logs .git/FETCH_HEAD .git/ORIG_HEAD .git/index.lock
@@ -78,6 +75,8 @@ pub(crate) struct Wanted {
     pub(crate) commit: String,
     /// Its submodules, and those that it has to do without.
     pub(crate) modules: Modules,
+    /// Which large files stay pointers, and why.
+    pub(crate) pointers: Vec<String>,
 }
 
 impl Wanted {
@@ -88,7 +87,19 @@ impl Wanted {
             branch: facts.branch.clone(),
             commit: tip.to_owned(),
             modules: Modules::default(),
+            pointers: Vec::new(),
         }
+    }
+
+    /// Fetches what belongs to it besides its repository, for a session that came from `url`.
+    pub(crate) async fn bring(&mut self, shared: &Shared, session: SessionId, url: Option<&str>) {
+        self.modules = modules::bring(shared, session, url, &self.commit).await;
+        self.pointers = large_files::bring(shared, session, url, &self.commit).await;
+    }
+
+    /// Which submodules and large files it has to do without, and why.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = &String> {
+        self.modules.remarks.iter().chain(&self.pointers)
     }
 
     fn env(&self) -> Vec<(String, String)> {
@@ -98,6 +109,7 @@ impl Wanted {
             ("COMMIT", &self.commit),
             ("REPOSITORY", REPOSITORY_MOUNT),
             ("MODULES", &modules::lines(&self.modules.found)),
+            ("LFS_FILTER", large_files::FILTER),
         ]
         .into_iter()
         .chain(IDENTITY)
@@ -106,9 +118,14 @@ impl Wanted {
     }
 }
 
+/// A script that makes the workspace, with what belongs to it.
+fn whole(text: &str) -> String {
+    format!("set -eu{}{text}{}", large_files::INSTALL, modules::CHECK_OUT)
+}
+
 /// The command that clones the session repository.
 pub(crate) fn clone_command(wanted: &Wanted) -> ExecSpec {
-    command(script(&format!("{CLONE}{}", modules::CHECK_OUT)), "/", wanted.env(), GIT)
+    command(script(&whole(CLONE)), "/", wanted.env(), GIT)
 }
 
 /// Clones the session repository.
@@ -122,9 +139,9 @@ pub(crate) async fn clone(log: &mut StepLog<'_>, link: &GuestLink, wanted: &Want
     Err(format!("the workspace could not be cloned from the session repository: {last}"))
 }
 
-/// Says which submodules the workspace has to do without.
+/// Says which submodules and large files the workspace has to do without.
 pub(crate) async fn tell(log: &mut StepLog<'_>, wanted: &Wanted) -> Result<(), String> {
-    for remark in &wanted.modules.remarks {
+    for remark in wanted.missing() {
         log.note(remark).await?;
     }
     Ok(())
@@ -139,8 +156,7 @@ pub(crate) async fn take_over(
 ) -> Result<Result<(), String>, String> {
     let mut env = wanted.env();
     env.push(("WAS".into(), was.to_owned()));
-    let text = format!("{TAKE_OVER}{}", modules::CHECK_OUT);
-    let (end, _) = ask(link, command(script(&text), "/", env, GIT), 0).await?;
+    let (end, _) = ask(link, command(script(&whole(TAKE_OVER)), "/", env, GIT), 0).await?;
     if !end.is_success() {
         return Ok(Err("its git repository could not be taken over".into()));
     }
