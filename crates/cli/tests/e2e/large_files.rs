@@ -79,6 +79,10 @@ async fn large_files_come_in_and_new_ones_go_out_before_their_branch() {
             world.host.has_large(&oid_of(content)) && world.host.verified_large().contains(&oid_of(content))
         );
     }
+    // The next sandbox has it from here, whatever becomes of this one.
+    let oid = oid_of(b"other content");
+    let kept = format!("repos/{id}.git/lfs/objects/{}/{}/{oid}", &oid[..2], &oid[2..4]);
+    assert_eq!(std::fs::read(world.server.data().join(kept)).unwrap(), b"other content");
     world.is_nowhere(id).await;
     let events = world.server.get(&format!("/sessions/{id}/events")).await.is(200).text();
     assert!(!events.contains(LFS_SECRET) && !world.server.log().contains(LFS_SECRET));

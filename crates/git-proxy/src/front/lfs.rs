@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use super::door::GitDoor;
 use super::tickets::{Ticket, Use};
-use crate::lfs::batch::{Action, BatchAnswer, BatchRequest, MAX_REQUEST, Operation, Said};
+use crate::lfs::batch::{Action, BatchAnswer, BatchRequest, MAX_REQUEST, Operation, Said, Todo};
 use crate::lfs::hashed::Hashed;
 use crate::lfs::transfer::{LFS_JSON, Sent, TransferError};
 use crate::remote::Remote;
@@ -104,7 +104,8 @@ impl GitDoor {
             match said {
                 Said::Nothing => {}
                 Said::Refused { code, words } => told["error"] = json!({ "code": code, "message": words }),
-                Said::Do { action, verify, authenticated } => {
+                Said::Do(todo) => {
+                    let Todo { action, verify, authenticated } = *todo;
                     let (word, for_what) = match operation {
                         Operation::Download => ("download", Use::Download),
                         Operation::Upload => ("upload", Use::Upload),

@@ -15,8 +15,9 @@ use crate::lfs::pointer::Pointer;
 /// How long a name holds.
 const LIFE: Duration = Duration::from_secs(3600);
 
-/// How many a sandbox may have; the oldest go first.
+/// How many a sandbox may have, and the bytes of what they stand for; the oldest go first.
 const MOST: usize = 8192;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// What a name is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,14 @@ pub(super) struct Ticket {
     pub(super) for_what: Use,
 }
 
+impl Ticket {
+    /// About what it takes.
+    fn weight(&self) -> usize {
+        let fields = self.action.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        self.repository.len() + self.action.href.as_str().len() + fields.sum::<usize>()
+    }
+}
+
 /// The tickets of a door.
 #[derive(Default)]
 pub(super) struct Tickets(Mutex<All>);
@@ -45,6 +54,7 @@ pub(super) struct Tickets(Mutex<All>);
 struct All {
     by_name: HashMap<String, Arc<Ticket>>,
     in_order: VecDeque<(Instant, String)>,
+    bytes: usize,
 }
 
 impl Tickets {
@@ -54,6 +64,7 @@ impl Tickets {
         aws_lc_rs::rand::fill(&mut secret).ok()?;
         let name: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.bytes += ticket.weight();
         all.tidy(now, MOST - 1);
         all.in_order.push_back((now, name.clone()));
         all.by_name.insert(name.clone(), Arc::new(ticket));
@@ -71,10 +82,10 @@ impl Tickets {
 impl All {
     fn tidy(&mut self, now: Instant, most: usize) {
         let old = |(at, _): &(Instant, String)| now.duration_since(*at) >= LIFE;
-        while self.in_order.len() > most || self.in_order.front().is_some_and(old) {
-            if let Some((_, name)) = self.in_order.pop_front() {
-                self.by_name.remove(&name);
-            }
+        while self.in_order.len() > most || self.bytes > MAX_BYTES || self.in_order.front().is_some_and(old) {
+            // One alone may be more than all should be.
+            let Some((_, name)) = self.in_order.pop_front() else { return };
+            self.bytes -= self.by_name.remove(&name).map_or(0, |ticket| ticket.weight());
         }
     }
 }
@@ -107,5 +118,13 @@ mod tests {
         }
         assert!(tickets.find(&name, start).is_none() && tickets.find(&other, start).is_some());
         assert!(tickets.find(&other, start + LIFE).is_none());
+        // Large ones are fewer.
+        let mut large = ticket;
+        let field = "x".repeat(MAX_BYTES / 4).parse().unwrap();
+        large.action.headers.insert("authorization", field);
+        let names: Vec<String> =
+            (0..5).map(|_| tickets.issue(large.clone(), start + LIFE).unwrap()).collect();
+        let kept = names.iter().filter(|name| tickets.find(name, start + LIFE).is_some());
+        assert_eq!(kept.count(), 3);
     }
 }

@@ -166,14 +166,14 @@ impl Way<'_> {
 
     async fn one(&self, pointer: Pointer, said: Said, to: &Objects) -> Result<(), String> {
         let words = |error: TransferError| error.to_string();
-        let (action, authenticated) = match said {
-            Said::Do { action, authenticated, .. } => (action, authenticated),
+        let todo = match said {
+            Said::Do(todo) => todo,
             Said::Refused { words, .. } => return Err(words),
             Said::Nothing => return Err("its server has it not".into()),
         };
         let mut response = self
             .upstream
-            .get_object(self.remote, &self.base, (&action, authenticated))
+            .get_object(self.remote, &self.base, (&todo.action, todo.authenticated))
             .await
             .map_err(words)?;
         let mut incoming = to.begin(pointer).await.map_err(|error| error.to_string())?;

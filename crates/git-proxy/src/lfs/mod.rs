@@ -14,7 +14,7 @@ pub(crate) mod hashed;
 pub(crate) mod pointer;
 mod publish;
 mod scan;
-mod store;
+pub(crate) mod store;
 pub(crate) mod transfer;
 
 pub use fetch::{LargeFiles, LfsLimits};

@@ -14,7 +14,7 @@ use futures::{StreamExt as _, stream};
 use protocol::ids::SessionId;
 use tokio_util::io::ReaderStream;
 
-use super::batch::{BatchRequest, Operation, Said};
+use super::batch::{BatchRequest, Operation, Said, Todo};
 use super::pointer::Pointer;
 use super::scan;
 use super::store::{Incoming, Objects};
@@ -160,10 +160,10 @@ async fn send(
     pointer: Pointer,
     said: Said,
 ) -> Result<(), String> {
-    let (action, verify, authenticated) = match said {
+    let Todo { action, verify, authenticated } = match said {
         Said::Nothing => return Ok(()),
         Said::Refused { words, .. } => return Err(words),
-        Said::Do { action, verify, authenticated } => (action, verify, authenticated),
+        Said::Do(todo) => *todo,
     };
     let file = match tokio::fs::File::open(objects.place(&pointer)).await {
         Ok(file) => file,

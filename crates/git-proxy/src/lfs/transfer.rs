@@ -12,7 +12,7 @@ use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LO
 use axum::http::{HeaderMap, HeaderValue};
 use reqwest::{Method, Response, Url};
 
-use super::batch::{Action, BatchAnswer, BatchError, BatchRequest, MAX_ANSWER};
+use super::batch::{Action, BatchAnswer, BatchError, BatchRequest, MAX_ANSWER, Operation};
 use super::hashed::Mismatch;
 use super::pointer::Pointer;
 use crate::front::upstream::{Upstream, below, why};
@@ -66,7 +66,10 @@ impl Upstream {
         match response.status().as_u16() {
             200..=299 => {}
             404 | 410 | 501 => return Err(TransferError::NoLfs(remote.host())),
-            status => return Err(RemoteError::of_status(remote, status, "read large files of").into()),
+            status => {
+                let wanted = if request.operation == Operation::Upload { "write to" } else { "read" };
+                return Err(RemoteError::of_status(remote, status, wanted).into());
+            }
         }
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(|error| why(remote, &error))? {
