@@ -152,7 +152,7 @@ async fn ours(patchyard: &Path, folder: &Path) -> Result<Proxy, Failure> {
         let (sandbox, session) = (SandboxId::from(Ulid::generate()), SessionId::from(Ulid::generate()));
         let rules = NetworkRules::of(level.clone(), Rendering::default());
         let authority = egress::make_authority(session)?;
-        let ground = Ground { rules, secrets: Vec::new(), budgets: Budgets::default() };
+        let ground = Ground { rules, secrets: vec![], canaries: vec![], budgets: Budgets::default() };
         egress.bind(sandbox, session, (ground, authority), listeners).await?;
     }
     Ok(Proxy { name: "egress", child, doors, target: "echo.wild.test:8443", refused: Some("evil.test:8443") })

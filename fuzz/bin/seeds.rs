@@ -18,10 +18,11 @@ mod seeds {
     pub mod archives;
     pub mod commands;
     pub mod documents;
+    pub mod lfs;
     pub mod network;
     pub mod pushes;
 }
-use seeds::{archives, commands, documents, network, pushes};
+use seeds::{archives, commands, documents, lfs, network, pushes};
 
 fn main() -> io::Result<()> {
     let corpus = env::args().nth(1).map_or_else(|| PathBuf::from("fuzz/corpus"), PathBuf::from);
@@ -62,6 +63,10 @@ fn main() -> io::Result<()> {
     for (name, form, texts) in documents::all() {
         let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
         write(&corpus, "documents", name, &[vec![form], framed(&texts)].concat())?;
+    }
+    for (number, [request, answer]) in lfs::all().iter().enumerate() {
+        let texts = framed(&[request.as_bytes(), answer.as_bytes()]);
+        write(&corpus, "lfs", &format!("one-{number}"), &[vec![0], texts].concat())?;
     }
     of_the_network(&corpus)
 }

@@ -18,6 +18,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::command::Git;
 use crate::error::GitError;
+use crate::lfs::store;
 use crate::mirror::{FetchRules, Mirror};
 use crate::remote::Remote;
 use crate::repositories::Repositories;
@@ -113,7 +114,7 @@ impl Repositories {
             .arg(format!("+{commit}:refs/patchyard/base"))
             .run()
             .await?;
-        Ok(())
+        store::link_all(&source, &repository).await
     }
 
     /// Makes a repository with what another session's had at some of its checkpoints: the branches and
@@ -140,7 +141,7 @@ impl Repositories {
             .input(specs)
             .run()
             .await?;
-        Ok(())
+        store::link_all(&source, &repository).await
     }
 
     /// Puts the files of an earlier commit on top of a newer one, and lets the session's branch be there.
@@ -248,7 +249,7 @@ async fn state_of(repository: &Path, name: &str) -> Result<Checkpoint, GitError>
 }
 
 /// Gives a new repository all that a mirror has.
-async fn take_from(mirror: &Mirror, repository: &Path) -> Result<(), GitError> {
+pub(crate) async fn take_from(mirror: &Mirror, repository: &Path) -> Result<(), GitError> {
     if let Err(error) = link_objects(mirror.path.clone(), repository.to_owned()).await {
         // On another file system, for one.
         tracing::debug!(mirror = %mirror.path.display(), %error, "the packs of a mirror could not be linked");

@@ -5,6 +5,7 @@
 //!  mirror of a URL ────┼─▶ repos/<session>.git ────────────┼─▶ diff, patch, memory files
 //!  bundle of a guest ──┘   refs/heads/patchyard/<slug>-<id>└─▶ git fetch of the result, over HTTP
 //!                          refs/patchyard/checkpoints/<n>
+//!                          modules/<key>.git      submodules
 //! ```
 //!
 //! git itself works on them, always in a repository that we created, with no configuration but
@@ -21,7 +22,9 @@ mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod import;
+mod lfs;
 mod mirror;
+mod modules;
 mod object;
 mod publish;
 mod remote;
@@ -33,7 +36,9 @@ pub use diff::MAX_DIFF_ROWS;
 pub use error::GitError;
 pub use front::{Attached, GitDoor, GitGateway, UpstreamError, root};
 pub use import::{IDENTITY, Imported};
+pub use lfs::{IncomingFile, LargeFiles, LfsLimits, WantedFile};
 pub use mirror::FetchRules;
+pub use modules::{AttachedModule, Credentials, Module, Modules};
 pub use remote::{Remote, RemoteError};
 pub use repositories::Repositories;
 pub use serve::UploadPack;

@@ -36,6 +36,9 @@ pub struct FetchRules {
     pub addresses: AddressRules,
     /// Folders that `file:` may name.
     pub file_roots: Vec<PathBuf>,
+    /// Beginnings of addresses whose submodules are fetched with the server's credential, whoever's repository
+    /// names them.
+    pub submodules: Vec<String>,
     /// A file of authorities that hosts may be signed by, PEM; those of the machine where there is none.
     pub authorities: Option<PathBuf>,
 }
@@ -252,7 +255,7 @@ fn default_branch(advertised: &str) -> Option<String> {
         .map(ToOwned::to_owned)
 }
 
-fn short_hash(text: &str) -> String {
+pub(crate) fn short_hash(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -43,6 +43,15 @@ pub(crate) fn host_of(url: &RepositoryUrl) -> String {
     }
 }
 
+/// A host of something else than a repository, as errors name it.
+pub(crate) fn at_host(url: &reqwest::Url) -> RepositoryUrl {
+    RepositoryUrl::Http {
+        url: url.origin().ascii_serialization(),
+        host: url.host_str().unwrap_or_default().to_owned(),
+        port: url.port_or_known_default().unwrap_or_default(),
+    }
+}
+
 /// Why a repository cannot be reached or used, a sentence each with what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RemoteError {

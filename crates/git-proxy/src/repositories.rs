@@ -8,6 +8,7 @@ use tokio::fs;
 
 use crate::command::Git;
 use crate::error::GitError;
+use crate::lfs::store;
 use crate::mirror::MirrorTurns;
 
 /// All session repositories and mirrors of a data directory. Cheap to clone.
@@ -26,6 +27,7 @@ impl Repositories {
         for dir in [&this.repos, &this.mirrors] {
             fs::create_dir_all(dir).await.map_err(|source| GitError::io("create", dir, source))?;
         }
+        store::sweep(&this.repos, &this.mirrors).await;
         Ok(this)
     }
 

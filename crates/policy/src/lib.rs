@@ -5,6 +5,7 @@
 //!  bytes ─ Host::parse ──▶ a destination in its one form     (or why not)
 //!  NetworkRules ── NetworkPolicy::compile ──▶ decide, may_dial: where a session may connect to
 //!  text ── Pattern::parse · variables::parse ──▶ what an environment may hold
+//!  .gitmodules ── submodule::resolve, may_show ──▶ what else is fetched, and with whose credential (or why not)
 //!  host ── resolved elsewhere ────▶ AddressRules::check ──▶ may be dialled (or why not)
 //!  commands of a push ── PushRules::judge ──▶ refs that a session may push to (or why not)
 //!  settings ── local::Layer, local::LocalPolicy ──▶ what a command on one's own machine may touch
@@ -25,6 +26,7 @@ pub mod permissions;
 pub mod push;
 pub mod repository;
 mod special;
+pub mod submodule;
 mod table;
 mod trusted;
 pub mod variables;

@@ -104,6 +104,12 @@ impl PushRules {
         }
     }
 
+    /// Whether this is the full name of a branch that one may push to.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
+        self.branches.contains(name)
+    }
+
     /// Whether all of it may be pushed; a reason for each command where not.
     pub fn judge(&self, commands: &[PushCommand]) -> Result<(), Vec<String>> {
         let mut seen = BTreeSet::new();

@@ -34,6 +34,9 @@
 //! allow = [{ host = "git.corp", cidr = "10.1.0.0/16" }]
 //! personal_tokens = true                  # whether `patchyard web-setup` may give the server tokens
 //! push_branches = true                    # whether the session's branch is pushed when a turn ends
+//! lfs_bytes = 4000000000                  # of large files (git LFS) that a session begins with
+//! lfs_objects = 10000
+//! submodules = ["https://git.corp/shared/"]   # fetched with a token, whichever repository names them
 //!
 //! [[forges]]                              # besides github.com and *.ghe.com: GitHub Enterprise Server
 //! host = "ghe.corp.example.org"
@@ -82,7 +85,7 @@ use policy::address::AddressException;
 use policy::network::PolicyError;
 use protocol::sandbox_spec::Limits;
 use serde::Deserialize;
-use session::{CacheLimits, Caps, Deadlines, OperatorNetwork, OperatorSecret};
+use session::{CacheLimits, Caps, Deadlines, LfsLimits, OperatorNetwork, OperatorSecret};
 
 pub use network::NetworkConfig;
 
@@ -274,11 +277,26 @@ pub struct RepositoriesConfig {
     /// Whether the branch of a session is pushed to where the session came from when a turn ends, where
     /// there is a token for that host.
     pub push_branches: bool,
+    /// Beginnings of addresses whose submodules are fetched with the token for their host; those of the
+    /// repository's own owner are anyway.
+    pub submodules: Vec<String>,
+    /// Bytes of large files (git LFS) that a session begins with; the others stay pointers.
+    pub lfs_bytes: u64,
+    /// How many.
+    pub lfs_objects: usize,
 }
 
 impl Default for RepositoriesConfig {
     fn default() -> Self {
-        Self { file_roots: Vec::new(), allow: Vec::new(), personal_tokens: true, push_branches: true }
+        Self {
+            file_roots: Vec::new(),
+            allow: Vec::new(),
+            personal_tokens: true,
+            push_branches: true,
+            submodules: Vec::new(),
+            lfs_bytes: LfsLimits::default().bytes,
+            lfs_objects: LfsLimits::default().objects,
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use model_gateway::{Auth, ModelClient, ModelConfig, Secret};
 use policy::address::AddressRules;
 use sandbox::client::SandboxHost;
 use session::{
-    AgentSpec, Agents, CacheLimits, Deadlines, ModelSource, SessionConfig, Sessions, TrustedAuthorities,
+    AgentSpec, Agents, CacheLimits, Deadlines, LfsLimits, ModelSource, SessionConfig, Sessions,
+    TrustedAuthorities,
 };
 use store::{Clock, Store, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -176,7 +177,13 @@ fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> Result<S
         fetch: FetchRules {
             addresses: AddressRules { exceptions: config.repositories.allow.clone() },
             file_roots: config.repositories.file_roots.clone(),
+            submodules: config.repositories.submodules.clone(),
             authorities: None,
+        },
+        lfs: LfsLimits {
+            bytes: config.repositories.lfs_bytes,
+            objects: config.repositories.lfs_objects,
+            ..LfsLimits::default()
         },
         personal_tokens: config.repositories.personal_tokens,
         push_branches: config.repositories.push_branches,

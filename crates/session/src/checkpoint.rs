@@ -26,6 +26,7 @@ use tokio::io::AsyncWriteExt as _;
 use ulid::Ulid;
 
 use crate::driver::LiveSandbox;
+use crate::large_files;
 use crate::provision::workspace_path;
 use crate::registry::Shared;
 
@@ -67,7 +68,32 @@ pub(crate) enum Moment {
 pub(crate) struct Taken {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) stat: DiffStat,
+    /// What submodules hold that no commit has.
+    pub(crate) left: Vec<Left>,
+    /// Why the content of large files is in the sandbox alone.
+    pub(crate) lost: Vec<String>,
 }
+
+impl Taken {
+    /// The events that tell of it.
+    pub(crate) fn events(self) -> Vec<EventBody> {
+        let mut events = vec![EventBody::Checkpoint(self.checkpoint), EventBody::DiffStat(self.stat)];
+        events.extend(left_in_submodules(&self.left));
+        events.extend(lost_content(&self.lost));
+        events
+    }
+}
+
+/// A submodule with something that is in the sandbox alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Left {
+    path: String,
+    /// Commits, rather than changed files.
+    commits: bool,
+}
+
+/// The most submodules that are named.
+const MAX_LEFT: usize = 8;
 
 /// Why a state could not be recorded.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +129,62 @@ pub(crate) fn failure(error: &CheckpointError) -> EventBody {
     })
 }
 
+/// Says what of submodules is not recorded: a session has their repositories to read alone.
+fn left_in_submodules(left: &[Left]) -> Option<EventBody> {
+    if left.is_empty() {
+        return None;
+    }
+    let named = |commits: bool| {
+        let of = left.iter().filter(|one| one.commits == commits).take(MAX_LEFT);
+        of.map(|one| format!("`{}`", one.path)).collect::<Vec<_>>().join(", ")
+    };
+    let (files, commits) = (named(false), named(true));
+    let mut told = Vec::new();
+    if !files.is_empty() {
+        told.push(format!("Changed files in the submodules {files} are not recorded and not pushed."));
+    }
+    if !commits.is_empty() {
+        told.push(format!(
+            "New commits in the submodules {commits} are not recorded and not pushed; until they are, nobody else \
+             can check this branch out whole."
+        ));
+    }
+    told.push(
+        "They are in this session's sandbox alone: take them home with `patchyard sessions cp`, or begin a session \
+         with that repository."
+            .into(),
+    );
+    Some(EventBody::Error(SessionError {
+        code: "submodule_changes".into(),
+        message: told.join(" "),
+        retry_in_ms: None,
+    }))
+}
+
+/// Says that the content of large files is not recorded, where their pointers are.
+fn lost_content(lost: &[String]) -> Option<EventBody> {
+    let first = lost.first()?;
+    Some(EventBody::Error(SessionError {
+        code: "large_files".into(),
+        message: format!(
+            "The content of {} large files (LFS) could not be recorded: {first}. It is in this session's sandbox \
+             alone: take it home with `patchyard sessions cp`.",
+            lost.len()
+        ),
+        retry_in_ms: None,
+    }))
+}
+
+/// Reads `files PATH` and `commits PATH`.
+fn read_left(said: &str) -> Vec<Left> {
+    let lines = said.lines().skip(1).filter_map(|line| {
+        let (word, path) = line.split_once(' ')?;
+        let path = path.chars().filter(|c| !c.is_control()).take(200).collect();
+        matches!(word, "files" | "commits").then_some(Left { path, commits: word == "commits" })
+    });
+    lines.take(4 * MAX_LEFT).collect()
+}
+
 /// Records the workspace and brings it into the session repository. `tip` is the newest commit that
 /// the repository has. In the middle of a turn nothing is recorded where nothing changed.
 pub(crate) async fn take(
@@ -114,7 +196,7 @@ pub(crate) async fn take(
 ) -> Result<Option<Taken>, CheckpointError> {
     let repositories = &shared.repositories;
     let link = repositories.newest_link(facts.id).await?;
-    let commit = commit_inside(facts, sandbox, (tip, moment, link.as_deref()), prompt).await?;
+    let (commit, left) = commit_inside(facts, sandbox, (tip, moment, link.as_deref()), prompt).await?;
     if moment == Moment::Batch && commit == tip {
         return Ok(None);
     }
@@ -126,11 +208,12 @@ pub(crate) async fn take(
             repositories.import_checkpoint(facts.id, &facts.branch, number, bundle.path()).await?
         }
     };
+    let lost = large_files::bring_home(shared, facts, sandbox, (&checkpoint.commit, tip)).await;
     if moment == Moment::Rest {
         repositories.move_branch(facts.id, &facts.branch, &checkpoint.commit).await?;
     }
     let diff = repositories.diff(facts.id, &facts.base, &checkpoint.commit).await?;
-    Ok(Some(Taken { checkpoint, stat: diff.stat }))
+    Ok(Some(Taken { checkpoint, stat: diff.stat, left, lost }))
 }
 
 /// Lets the files of the workspace be those of a checkpoint; what git ignores stays. The workspace has to be
@@ -144,13 +227,14 @@ pub(crate) async fn put_back(
     run_inside(sandbox, include_str!("put_back.sh"), env.into()).await.map(drop)
 }
 
-/// Makes the commit in the sandbox; it is `tip` where nothing changed in the middle of a turn.
+/// Makes the commit in the sandbox; it is `tip` where nothing changed in the middle of a turn. Also what
+/// submodules hold beside it.
 async fn commit_inside(
     facts: &SessionView,
     sandbox: &LiveSandbox,
     (tip, moment, link): (&str, Moment, Option<&str>),
     prompt: &str,
-) -> Result<String, CheckpointError> {
+) -> Result<(String, Vec<Left>), CheckpointError> {
     let message = format!("{}\n\nPatchyard-Session: {}", crate::names::title(prompt), facts.id);
     let env = [
         ("WORKSPACE", workspace_path(facts)),
@@ -165,10 +249,11 @@ async fn commit_inside(
     let out =
         run_inside(sandbox, include_str!("checkpoint.sh"), env.into_iter().chain(identity).collect()).await?;
     let text = String::from_utf8_lossy(&out);
+    let left = read_left(&text);
     let text = text.split_ascii_whitespace().next().unwrap_or_default();
     let is_commit = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_commit {
-        Ok(text.to_owned())
+        Ok((text.to_owned(), left))
     } else {
         Err(CheckpointError::NoCommit(text.chars().take(80).collect()))
     }
@@ -252,4 +337,19 @@ async fn pull_bundle(
 fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
     let room = MAX_TEXT.saturating_sub(kept.len());
     kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_in_submodules_is_said_in_plain_words() {
+        let left = read_left("commit link\nfiles lib\ncommits a b\u{1b}[31m\nodd\n");
+        assert_eq!(left.len(), 2);
+        let Some(EventBody::Error(told)) = left_in_submodules(&left) else { panic!("{left:?}") };
+        assert!(told.message.contains("submodules `lib` are not recorded"), "{}", told.message);
+        assert!(told.message.contains("commits in the submodules `a b[31m`"), "{}", told.message);
+        assert_eq!(left_in_submodules(&read_left("commit link\n")), None);
+    }
 }

@@ -7,6 +7,9 @@
 #                              └──────▶ link ──▶ link   the same files after those of the checkpoint before,
 #                                                       so that only what changed since has to be sent
 #
+# A submodule is recorded as the commit that is checked out in it. At rest, what it holds beside that is told
+# in further lines: `files PATH` for changed files, `commits PATH` for commits that its remote has not.
+#
 # Runs inside the sandbox. It uses a git directory of its own, so that whatever the agent did to the
 # workspace's .git (removed it, broke it, changed its configuration, left it mid-merge) cannot keep
 # the files from being recorded. Expects: WORKSPACE, BRANCH, TIP, MESSAGE, REPOSITORY, MOMENT, and LINK,
@@ -29,6 +32,10 @@ printf '%s\n' "$objects" > "$own/objects/info/alternates"
 
 export GIT_DIR="$own" GIT_WORK_TREE="$WORKSPACE" GIT_INDEX_FILE="$own/index.next"
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+# Large files become pointers, whatever the image has: their content is fetched from LFS_OBJECTS.
+export LFS_OBJECTS="$own/lfs/objects"
+[ ! -d "$WORKSPACE/.git" ] || LFS_OBJECTS="$WORKSPACE/.git/lfs/objects"
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=filter.lfs.clean GIT_CONFIG_VALUE_0='/var/lib/patchyard/lfs clean'
 cd "$WORKSPACE"
 quiet="-c advice.addEmbeddedRepo=false -c core.fsmonitor=false -c core.safecrlf=false -c gc.auto=0"
 # The first time the workspace's index saves reading every file, unless it says not to look at some.
@@ -40,6 +47,28 @@ elif ! cp .git/index "$GIT_INDEX_FILE" 2>/dev/null || ! flags=$(git ls-files -v 
     git read-tree "$TIP"
 fi
 
+# git in a repository below the workspace.
+below() {
+    env -u GIT_DIR -u GIT_WORK_TREE -u GIT_INDEX_FILE git -c core.fsmonitor=false -C "$@" 2>/dev/null
+}
+
+# Paths of submodules: those of the base, and those that the agent added by its index and .gitmodules.
+submodules() {
+    { git -c core.quotePath=false ls-tree -r "$TIP" 2>/dev/null || :; } | sed -n 's/^160000 commit [0-9a-f]*\t//p'
+    { git config --file .gitmodules --get-regexp '^submodule\..*\.path$' 2>/dev/null || :; } | cut -d' ' -f2- |
+        while IFS= read -r dir; do
+            staged=$(GIT_INDEX_FILE="$WORKSPACE/.git/index" git ls-files --stage -- ":(literal)$dir" 2>/dev/null) || :
+            case $staged in 160000*) printf '%s\n' "$dir" ;; esac
+        done
+}
+
+in_submodule() {
+    while IFS= read -r module; do
+        case $1/ in "$module"/*) return 0 ;; esac
+    done < "$own/submodules"
+    return 1
+}
+
 # Takes every file into the index.
 fill() {
     # Repositories that the agent made inside the workspace. git itself would record no more of them than
@@ -47,11 +76,14 @@ fill() {
     { cat .git/info/exclude 2>/dev/null || true; echo; } > "$own/exclude"
     quiet="$quiet -c core.excludesFile=$own/exclude"
     # An outer one before those in it: its files are taken anew, and theirs with them.
-    find . -mindepth 2 -name .git -prune | sed 's|^\./||; s|/\.git$||' | LC_ALL=C sort | while IFS= read -r dir; do
-        # A submodule of the base stays what it is, and what is ignored stays out.
-        [ "$(git ls-tree "$TIP" -- "$dir" | cut -c1-6)" != 160000 ] || continue
+    find . -mindepth 2 -name .git -prune | sed 's|^\./||; s|/\.git$||' | LC_ALL=C sort > "$own/found"
+    : > "$own/submodules"
+    [ ! -s "$own/found" ] || submodules > "$own/submodules"
+    while IFS= read -r dir; do
+        # A submodule stays what it is, with those in it, and what is ignored stays out.
+        ! in_submodule "$dir" || continue
         git $quiet check-ignore --quiet -- "$dir" || printf '%s\n' "$dir"
-    done > "$own/nested"
+    done < "$own/found" > "$own/nested"
     sed 's/[][*?!#\\]/\\&/g; s|.*|/&/|' "$own/nested" >> "$own/exclude"
     git $quiet add --all .
     while IFS= read -r dir; do
@@ -116,3 +148,17 @@ if [ "$MOMENT" = rest ] && inside HEAD >/dev/null && [ "$commit" != "$(inside "r
     fi
 fi
 printf '%s %s\n' "$commit" "$link"
+
+# What of submodules is in no commit that others can have.
+[ "$MOMENT" = rest ] || exit 0
+while IFS= read -r dir; do
+    [ -e "$WORKSPACE/$dir/.git" ] || continue
+    [ -z "$(below "$WORKSPACE/$dir" status --porcelain --ignore-submodules=none | head -n 1)" ] ||
+        printf 'files %s\n' "$dir"
+    head=$(below "$WORKSPACE/$dir" rev-parse --verify HEAD) || continue
+    # What was fetched for the session is what it borrows objects from.
+    borrowed=$(cd "$WORKSPACE/$dir" && head -n 1 "$(below . rev-parse --git-path objects/info/alternates)" 2>/dev/null) || :
+    ! GIT_OBJECT_DIRECTORY=$borrowed git --git-dir="$own" cat-file -e "$head" 2>/dev/null || continue
+    [ -z "$(below "$WORKSPACE/$dir" rev-list -n 1 HEAD --not --remotes --tags)" ] ||
+        printf 'commits %s\n' "$dir"
+done < "$own/submodules"

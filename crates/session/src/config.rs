@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent::Caps;
 use forge::ForgeAddress;
-use git_proxy::FetchRules;
+use git_proxy::{FetchRules, LfsLimits};
 
 use crate::environments::caches::CacheLimits;
 use crate::network::OperatorNetwork;
@@ -23,6 +23,8 @@ pub struct SessionConfig {
     pub audit_days: u32,
     /// What the server may fetch.
     pub fetch: FetchRules,
+    /// What a session begins with of large files.
+    pub lfs: LfsLimits,
     /// Whether the server takes and uses tokens of people for hosts of repositories.
     pub personal_tokens: bool,
     /// Whether the branch of a session is pushed when a turn ends, where there is a credential for its host.

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use account::{Note, record};
 use axum::extract::Request;
 use axum::response::Response;
-use git_proxy::{GitDoor, GitGateway};
+use git_proxy::{GitDoor, GitGateway, Repositories};
 use model_gateway::front::{ModelDoor, ModelGateway};
 use protocol::egress::Gateway;
 use protocol::ids::{SandboxId, SessionId};
@@ -38,6 +38,7 @@ pub(crate) use pushes::PushRecords;
 pub(crate) struct Gateways {
     host: SandboxHost,
     store: Store,
+    repositories: Repositories,
     model: ModelGateway,
     git: GitGateway,
     personal_tokens: bool,
@@ -65,12 +66,13 @@ impl Gateways {
     /// Gateways to this model and to repositories; what happens there is told to `notes`.
     pub(crate) fn new(
         host: SandboxHost,
-        store: Store,
+        (store, repositories): (Store, Repositories),
         (model, git): (ModelGateway, GitGateway),
         (records, personal_tokens): (PushRecords, bool),
         notes: mpsc::UnboundedSender<Note>,
     ) -> Self {
-        Self { host, store, model, git, personal_tokens, records, notes, open: Mutex::default() }
+        let open = Mutex::default();
+        Self { host, store, repositories, model, git, personal_tokens, records, notes, open }
     }
 
     /// Opens the gateways of a sandbox in the name of a session. One that has no log, such as that of a
@@ -94,8 +96,9 @@ impl Gateways {
                 }
                 Gateway::Git => {
                     let records = self.records.clone();
-                    let personal_tokens = self.personal_tokens;
-                    let remote = SessionRemote { session, store, personal_tokens, records, notes };
+                    let (repositories, personal_tokens) = (self.repositories.clone(), self.personal_tokens);
+                    let remote =
+                        SessionRemote { session, store, repositories, personal_tokens, records, notes };
                     Answering::Git(self.git.door(Arc::new(remote)))
                 }
             };

@@ -11,6 +11,8 @@
 
 pub(crate) mod exec;
 pub(crate) mod hooks;
+pub(crate) mod large_files;
+pub(crate) mod modules;
 pub(crate) mod plan;
 pub(crate) mod remote;
 pub(crate) mod setup;
@@ -59,6 +61,10 @@ pub(crate) async fn sandbox(
     let mut plan = plan::of_session(shared, facts, tip, fresh || saved.is_some()).await?;
     if saved.is_some() {
         (plan.spec.layer, plan.saved) = (saved, true);
+    } else {
+        // Before the sandbox: without root it sees the repository as it is now.
+        let url = facts.repository.url.as_deref();
+        plan.workspace.bring(shared, facts.id, url).await;
     }
     let ground = Ground::Environment(plan.environment.id);
     if let Some(live) = warm::take(shared, &plan.spec, facts.id).await {
@@ -71,7 +77,9 @@ pub(crate) async fn sandbox(
             if let Some(layer) = plan.spec.layer.filter(|_| !plan.saved) {
                 caches::forget(shared, layer).await;
             }
+            let workspace = plan.workspace;
             plan = plan::of_session(shared, facts, tip, !plan.saved).await?;
+            plan.workspace = workspace;
             shared.host.create(sandbox, Some(facts.id), plan.spec.clone()).await
         }
         made => made,

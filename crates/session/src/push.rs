@@ -15,6 +15,7 @@ use protocol::ids::SessionId;
 use protocol::view::SessionView;
 
 use crate::gateways::remote_of;
+use crate::large_files;
 use crate::registry::{Sessions, Shared};
 
 /// How long a push may take before the turn ends without it.
@@ -52,7 +53,12 @@ pub(crate) async fn plan(shared: &Shared, session: SessionId, commit: &str, want
     }
     let view = shared.store.session(session).await.ok()?;
     // For a person it is looked there whether it still is what was pushed.
-    if !is_asked && (commit == view.base || view.pushed.as_deref() == Some(commit)) {
+    if !is_asked && commit == view.base {
+        return None;
+    }
+    // A git without git-lfs in the sandbox pushes pointers alone.
+    let is_there = view.pushed.as_deref() == Some(commit);
+    if !is_asked && is_there && !large_files::are_new(shared, &view, commit).await {
         return None;
     }
     let remote = remote_of(&shared.store, shared.config.personal_tokens, &view).await.ok()?;
@@ -83,11 +89,10 @@ pub(crate) async fn run(shared: &Shared, session: SessionId, branch: &str, plan:
     let push = match shared.pushes.write(session, planned.clone()).await {
         Err(error) => failed(format!("the push cannot be recorded: {error}")),
         Ok(()) => {
-            let way = (&remote, known.as_deref());
-            let work = shared.repositories.publish(session, branch, way, &shared.config.fetch);
+            let work = publish(shared, session, branch, (&remote, known.as_deref()), &planned);
             match tokio::time::timeout(LIMIT, work).await {
                 Ok(Ok(push)) => push,
-                Ok(Err(error)) => failed(error.to_string()),
+                Ok(Err(words)) => failed(words),
                 Err(_) => failed(format!("it took longer than {} s", LIMIT.as_secs())),
             }
         }
@@ -96,6 +101,21 @@ pub(crate) async fn run(shared: &Shared, session: SessionId, branch: &str, plan:
         tracing::warn!(%session, %error, "the end of a push could not be recorded");
     }
     EventBody::GitPush(push)
+}
+
+/// Sends the large files of a commit, and then the branch: one whose pointers lead nowhere is of use to nobody.
+async fn publish(
+    shared: &Shared,
+    session: SessionId,
+    branch: &str,
+    way: (&Remote, Option<&str>),
+    planned: &GitPush,
+) -> Result<GitPush, String> {
+    let view = shared.store.session(session).await.map_err(|error| error.to_string())?;
+    let commit = planned.refs.first().and_then(|one| one.new.as_deref()).unwrap_or(&view.base);
+    large_files::send(shared, &view, commit, way.0).await?;
+    let pushed = shared.repositories.publish(session, branch, way, &shared.config.fetch).await;
+    pushed.map_err(|error| error.to_string())
 }
 
 /// Whether a push was planned and nobody knows how it ended.

@@ -137,8 +137,7 @@ async fn take(context: &Context, turn: TurnId, prompt: &str) -> Result<(), Check
     let taken = timeout(shared.config.deadlines.checkpoint, work).await;
     let Some(taken) = taken.unwrap_or(Err(CheckpointError::Deadline))? else { return Ok(()) };
     let commit = taken.checkpoint.commit.clone();
-    let bodies = vec![EventBody::Checkpoint(taken.checkpoint), EventBody::DiffStat(taken.stat)];
-    if append(context, turn, bodies).await {
+    if append(context, turn, taken.events()).await {
         tip.set(commit);
     }
     Ok(())

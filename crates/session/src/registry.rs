@@ -36,6 +36,8 @@ use crate::warm::Warm;
 pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) repositories: Repositories,
+    /// The way to large files.
+    pub(crate) git: GitGateway,
     pub(crate) host: SandboxHost,
     pub(crate) networks: Arc<Networks>,
     pub(crate) agents: Agents,
@@ -112,13 +114,17 @@ impl Sessions {
         let has_model_gateway = model.has_model();
         let records = PushRecords::new(config.audit.clone(), store.clock().clone());
         let kept = (records.clone(), config.personal_tokens);
-        let gateways = Gateways::new(host.clone(), store.clone(), (model, git), kept, record);
+        let gateways = {
+            let kept_in = (store.clone(), repositories.clone());
+            Gateways::new(host.clone(), kept_in, (model, git.clone()), kept, record)
+        };
         let networks = Arc::new(Networks::new(egress, host.clone(), store.clone(), gateways, &config));
         let (orphans, mut orphaned) = mpsc::unbounded_channel();
         let this = Self {
             shared: Arc::new(Shared {
                 store,
                 repositories,
+                git,
                 host,
                 networks,
                 agents,

@@ -92,7 +92,7 @@ pub(crate) async fn record(
         Ok(Ok(None)) => (Some(tip.to_owned()), Vec::new()),
         Ok(Ok(Some(taken))) => {
             let tip = taken.checkpoint.commit.clone();
-            (Some(tip), vec![EventBody::Checkpoint(taken.checkpoint), EventBody::DiffStat(taken.stat)])
+            (Some(tip), taken.events())
         }
         Ok(Err(error)) => (None, vec![checkpoint::failure(&error)]),
         Err(_) => (None, vec![checkpoint::failure(&CheckpointError::Deadline)]),

@@ -19,16 +19,17 @@ use tokio::io::AsyncWriteExt as _;
 use crate::world::{bash, check_log, edit_default_environment, last_result, serve};
 
 /// What must be seen by nobody but the host.
-const TOKEN: &str = "canary-token-0123456789";
+pub(crate) const TOKEN: &str = "canary-token-0123456789";
 
 /// `me:` and the token in base64.
 const BASIC: &str = "bWU6Y2FuYXJ5LXRva2VuLTAxMjM0NTY3ODk=";
 
-struct World {
-    server: TestServer,
-    model: ScriptedModel,
-    host: GitHost,
-    url: String,
+/// A server that knows a private host.
+pub(crate) struct World {
+    pub(crate) server: TestServer,
+    pub(crate) model: ScriptedModel,
+    pub(crate) host: GitHost,
+    pub(crate) url: String,
     /// With its port.
     name: String,
     _authorities: tempfile::TempDir,
@@ -36,9 +37,19 @@ struct World {
 
 impl World {
     async fn start(script: impl FnOnce(&str) -> Script, more: &str) -> Self {
+        let thing = Repo::with("thing", &[("README.md", "# A thing\n")]);
+        Self::serving(|host| host.publish(&thing), script, more).await
+    }
+
+    /// One whose host has what `publish` puts there; sessions begin with what it returns.
+    pub(crate) async fn serving(
+        publish: impl FnOnce(&GitHost) -> String,
+        script: impl FnOnce(&str) -> Script,
+        more: &str,
+    ) -> Self {
         let authority = Authority::make();
         let host = GitHost::private(&authority, BASIC).await;
-        let url = host.publish(&Repo::with("thing", &[("README.md", "# A thing\n")]));
+        let url = publish(&host);
         let dir = tempfile::tempdir().unwrap();
         let pem = dir.path().join("authorities.pem");
         std::fs::write(&pem, &authority.pem).unwrap();
@@ -49,13 +60,14 @@ impl World {
              [network]\nauthorities = [\"{}\"]\n",
             pem.display()
         );
+        let config = config.replace("SITE", host.address());
         let name = host.address().split_once("://").unwrap().1.to_owned();
         let model = ScriptedModel::start(script(&name)).await;
         let server = serve().model(&model).config(&config).start().await;
         Self { server, model, host, url, name, _authorities: dir }
     }
 
-    async fn web_setup(&self, more: &[&str], token: &str) -> Finished {
+    pub(crate) async fn web_setup(&self, more: &[&str], token: &str) -> Finished {
         let mut command = self.server.cli_command();
         command.args(["web-setup", "--host", &self.name]).args(more);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -68,7 +80,7 @@ impl World {
         Finished { code: output.status.code(), stdout: output.stdout, stderr }
     }
 
-    async fn task(&self) -> Finished {
+    pub(crate) async fn task(&self) -> Finished {
         let args = ["--remote", "work", "--repo", &self.url, "--wait", "--output-format", "json"];
         self.server.cli(&args).await
     }
@@ -80,7 +92,7 @@ impl World {
     }
 
     /// Nothing of the credential is in what the server wrote, but for the sealed store.
-    async fn is_nowhere(&self, session: SessionId) {
+    pub(crate) async fn is_nowhere(&self, session: SessionId) {
         let words = format!("{TOKEN}|{BASIC}");
         let data = self.server.data();
         let found = std::process::Command::new("grep")

@@ -4,9 +4,11 @@
 //!   request ─ route ─▶ the session's repository? ─┬─ refs ──▶ its server ─▶ advertisement, rewritten
 //!                       │ no                      ├─ fetch ─▶ its server, streamed both ways
 //!                       ▼                         └─ push ──▶ super::push
+//!               a submodule of the session's: the same, but for pushes
 //!               ERR and the reason; another repository of the host: to its real address
 //! ```
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -24,9 +26,11 @@ use reqwest::Url;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::advertisement::Advertisement;
+use super::lfs;
 use super::pace::Pace;
 use super::pkt;
 use super::route::{Asked, Route, Service};
+use super::tickets::Tickets;
 use super::upstream::{GIT_PROTOCOL, Sent, Upstream, UpstreamError, base};
 use crate::remote::{Remote, RemoteError};
 
@@ -42,6 +46,11 @@ pub trait Attached: Send + Sync + 'static {
     /// What the session may reach now, with its credential; why there is nothing.
     async fn remote(&self) -> Result<Remote, String>;
 
+    /// The submodules that it has, to fetch from.
+    async fn modules(&self) -> Vec<Remote> {
+        Vec::new()
+    }
+
     /// Writes down that a push is about to go out; durable when this returns.
     async fn begins(&self, push: &GitPush) -> Result<(), String>;
 
@@ -52,7 +61,7 @@ pub trait Attached: Send + Sync + 'static {
 /// The way from all sandboxes to the servers of repositories. Cheap to clone.
 #[derive(Clone)]
 pub struct GitGateway {
-    pub(super) upstream: Upstream,
+    pub(crate) upstream: Upstream,
 }
 
 impl GitGateway {
@@ -73,6 +82,7 @@ impl GitGateway {
             attached,
             slots: Arc::new(Semaphore::new(AT_ONCE)),
             pace: Pace::default(),
+            tickets: Tickets::default(),
             moved: Mutex::default(),
         }
     }
@@ -84,8 +94,17 @@ pub struct GitDoor {
     pub(super) attached: Arc<dyn Attached>,
     slots: Arc<Semaphore>,
     pub(super) pace: Pace,
-    /// Where the repository has moved to.
-    moved: Mutex<Option<Url>>,
+    pub(super) tickets: Tickets,
+    /// Where repositories have moved to, by their stored addresses.
+    moved: Mutex<HashMap<String, Url>>,
+}
+
+/// What a request is about.
+enum Reached {
+    /// The session's repository, or a submodule of it.
+    This(Remote),
+    /// Another one of the same host, at its real address.
+    Elsewhere(String),
 }
 
 impl GitDoor {
@@ -93,29 +112,26 @@ impl GitDoor {
     pub async fn answer(&self, request: Request) -> Response {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return busy() };
         let (parts, body) = request.into_parts();
+        // A repository has a host and a path at least.
+        let name = parts.uri.path().strip_prefix(lfs::OBJECTS).filter(|name| !name.contains('/'));
+        if let Some(name) = name {
+            return self.object(&parts.method, name, &parts.headers, body, slot).await;
+        }
         let Some(route) = Route::of(&parts.method, &parts.uri) else {
             return none_of_gits();
         };
-        let remote = self.attached.remote().await;
-        let remote = match remote {
-            Ok(remote) if route.means(&remote.url) => Ok(remote),
-            Ok(remote) => {
-                if route.asked == Asked::Refs(Service::UploadPack)
-                    && let Some(to) = route.elsewhere(&remote.url)
-                {
-                    return turned_away(&to);
-                }
-                Err(format!(
-                    "this session may reach {} through its git proxy, and no other repository",
-                    remote.url
-                ))
-            }
+        let remote = match self.reached(&route).await {
+            Ok(Reached::Elsewhere(to)) => return turned_away(&to),
+            Ok(Reached::This(remote)) => Ok(remote),
             Err(reason) => Err(reason),
         };
         match (route.asked, remote) {
             (Asked::Serve(Service::ReceivePack), remote) => {
                 self.push(remote, &parts.headers, body, slot).await
             }
+            (Asked::Locks, Ok(_)) => lfs::no(404, "large files are not locked from a session"),
+            (Asked::Batch | Asked::Locks, Err(reason)) => lfs::no(403, &reason),
+            (Asked::Batch, Ok(remote)) => self.batch(&remote, &parts.headers, body).await,
             (asked, Err(reason)) => told(asked, &reason),
             (Asked::Refs(service), Ok(remote)) => {
                 let answer = self.refs(&remote, service, &parts.headers, slot).await;
@@ -126,6 +142,35 @@ impl GitDoor {
                 answer.unwrap_or_else(|error| told(route.asked, &error.to_string()))
             }
         }
+    }
+
+    /// What the client means; why it may not have it.
+    async fn reached(&self, route: &Route<'_>) -> Result<Reached, String> {
+        let own = self.attached.remote().await;
+        if let Ok(own) = &own
+            && route.means(&own.url)
+        {
+            return Ok(Reached::This(own.clone()));
+        }
+        let modules = self.attached.modules().await;
+        if let Some(module) = modules.iter().find(|module| route.means(&module.url)) {
+            if matches!(route.asked, Asked::Refs(Service::ReceivePack) | Asked::Serve(Service::ReceivePack)) {
+                return Err(format!(
+                    "{} is a submodule of this session's repository: it can be fetched, and not pushed to; begin a \
+                     session with that repository to change it",
+                    module.url
+                ));
+            }
+            return Ok(Reached::This(module.clone()));
+        }
+        if matches!(route.asked, Asked::Refs(Service::UploadPack) | Asked::Batch) {
+            let mut known = own.iter().chain(&modules);
+            if let Some(to) = known.find_map(|remote| route.elsewhere(&remote.url)) {
+                return Ok(Reached::Elsewhere(to));
+            }
+        }
+        let own = own?;
+        Err(format!("this session may reach {} through its git proxy, and no other repository", own.url))
     }
 
     async fn refs(
@@ -141,7 +186,8 @@ impl GitDoor {
         let (mut response, moved) =
             self.gateway.upstream.refs(remote, &self.base(remote)?, service, protocol).await?;
         if let Some(moved) = moved {
-            *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Some(moved);
+            let mut all = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(remote.url.to_string(), moved);
         }
         let odd = || RemoteError::NotGit { url: remote.url.to_string() };
         let mut advertisement = Advertisement::new(service);
@@ -180,8 +226,8 @@ impl GitDoor {
 
     /// Where the repository is now.
     pub(super) fn base(&self, remote: &Remote) -> Result<Url, RemoteError> {
-        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        moved.map_or_else(|| base(remote), Ok)
+        let all = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&remote.url.to_string()).cloned().map_or_else(|| base(remote), Ok)
     }
 }
 
@@ -220,6 +266,7 @@ fn told(asked: Asked, reason: &str) -> Response {
     let (service, what) = match asked {
         Asked::Refs(service) => (service, "advertisement"),
         Asked::Serve(service) => (service, "result"),
+        Asked::Batch | Asked::Locks => return lfs::no(403, reason),
     };
     of_git(service, what, packet.into())
 }

@@ -13,13 +13,15 @@ mod advertisement;
 mod body;
 mod door;
 mod hide;
+mod lfs;
 mod pace;
 pub(crate) mod pkt;
 mod push;
 pub(crate) mod push_head;
 pub(crate) mod report;
 mod route;
-mod upstream;
+mod tickets;
+pub(crate) mod upstream;
 
 pub use door::{Attached, GitDoor, GitGateway};
 pub use route::root;

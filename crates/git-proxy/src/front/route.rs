@@ -36,6 +36,10 @@ pub(crate) enum Asked {
     Refs(Service),
     /// The service itself.
     Serve(Service),
+    /// What is to be done with large files.
+    Batch,
+    /// Who keeps large files for himself.
+    Locks,
 }
 
 /// A request that is one of git's.
@@ -56,6 +60,14 @@ impl<'a> Route<'a> {
             let service = services.into_iter().find(named).filter(|_| *method == Method::GET)?;
             return Some(Self { asked: Asked::Refs(service), repository });
         }
+        if let Some(repository) = path.strip_suffix("/info/lfs/objects/batch") {
+            let fits = *method == Method::POST && uri.query().is_none();
+            return fits.then_some(Self { asked: Asked::Batch, repository });
+        }
+        if let Some((repository, rest)) = path.split_once("/info/lfs/locks") {
+            let fits = rest.is_empty() || rest.starts_with('/');
+            return fits.then_some(Self { asked: Asked::Locks, repository });
+        }
         let serves =
             |service: Service| Some((path.strip_suffix(service.name())?.strip_suffix('/')?, service));
         let (repository, service) = services.into_iter().find_map(serves)?;
@@ -74,8 +86,12 @@ impl<'a> Route<'a> {
         let (_, authority) = root.split_once("://")?;
         let path = self.repository.strip_prefix(authority)?.strip_prefix('/')?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~/+%@:".contains(&byte);
-        let (true, Asked::Refs(service)) = (path.bytes().all(plain), self.asked) else { return None };
-        Some(format!("{root}/{path}/info/refs?service={}", service.name()))
+        let what = match self.asked {
+            Asked::Refs(service) => format!("info/refs?service={}", service.name()),
+            Asked::Batch => "info/lfs/objects/batch".to_owned(),
+            Asked::Serve(_) | Asked::Locks => return None,
+        };
+        path.bytes().all(plain).then(|| format!("{root}/{path}/{what}"))
     }
 }
 
@@ -121,6 +137,10 @@ mod tests {
         assert_eq!(route("GET", &refs), Some((Asked::Refs(upload), place[1..].into())));
         let serve = route("POST", &format!("{place}/git-receive-pack"));
         assert_eq!(serve, Some((Asked::Serve(Service::ReceivePack), place[1..].into())));
+        let batch = route("POST", &format!("{place}/info/lfs/objects/batch"));
+        assert_eq!(batch, Some((Asked::Batch, place[1..].into())));
+        let locks = route("POST", &format!("{place}/info/lfs/locks/verify"));
+        assert_eq!(locks, Some((Asked::Locks, place[1..].into())));
         for (method, uri) in [
             ("GET", "/info/refs"),
             ("GET", "/HEAD"),
@@ -137,7 +157,10 @@ mod tests {
             ("POST", "/git-upload-archive"),
             ("PUT", "/git-receive-pack"),
             ("POST", "/xgit-receive-pack"),
-            ("POST", "/info/lfs/objects/batch"),
+            ("GET", "/info/lfs/objects/batch"),
+            ("POST", "/info/lfs/objects/batch?x"),
+            ("POST", "/info/lfs/objects"),
+            ("POST", "/info/lfs/locksmith"),
             ("PROPFIND", "/"),
             ("GET", "/settings"),
         ] {

@@ -39,7 +39,7 @@ pub(crate) const GIT_PROTOCOL: HeaderName = HeaderName::from_static("git-protoco
 /// A client that dials what the rules allow.
 #[derive(Clone)]
 pub(crate) struct Upstream {
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     rules: Arc<AddressRules>,
 }
 
@@ -134,7 +134,11 @@ impl Upstream {
         }
     }
 
-    async fn send(&self, remote: &Remote, request: reqwest::RequestBuilder) -> Result<Response, RemoteError> {
+    pub(crate) async fn send(
+        &self,
+        remote: &Remote,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Response, RemoteError> {
         self.check(remote)?;
         let shown = remote.shown().and_then(|credential| HeaderValue::from_str(&credential.header()).ok());
         let request = match shown {
@@ -150,9 +154,15 @@ impl Upstream {
     /// An address that is no name is not resolved, so it is checked here.
     fn check(&self, remote: &Remote) -> Result<(), RemoteError> {
         let RepositoryUrl::Http { host, .. } = &remote.url else { return Ok(()) };
-        let Ok(address) = host.parse::<IpAddr>() else { return Ok(()) };
-        let refused = |reason| RemoteError::Address { host: host.clone(), address, reason };
-        self.rules.check(host, address).map_err(refused)
+        self.check_host(host)
+    }
+
+    pub(crate) fn check_host(&self, host: &str) -> Result<(), RemoteError> {
+        // As it stands in an address.
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let Ok(address) = bare.parse::<IpAddr>() else { return Ok(()) };
+        let refused = |reason| RemoteError::Address { host: bare.to_owned(), address, reason };
+        self.rules.check(bare, address).map_err(refused)
     }
 }
 
@@ -172,7 +182,7 @@ pub(crate) fn base(remote: &Remote) -> Result<Url, RemoteError> {
     }
 }
 
-fn below(base: &Url, what: &str) -> Url {
+pub(crate) fn below(base: &Url, what: &str) -> Url {
     let mut url = base.clone();
     let path = format!("{}/{what}", base.path().trim_end_matches('/'));
     url.set_path(&path);

@@ -97,6 +97,7 @@ impl World {
             ])
             .args(args)
             .current_dir(dir)
+            .env("PATH", format!("{}:{}", tools().display(), std::env::var("PATH").unwrap_or_default()))
             .env_remove("http_proxy")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -144,6 +145,11 @@ impl World {
     pub(crate) fn set(&self, remote: Remote) {
         *self.session.remote.lock().unwrap() = Ok(remote);
     }
+}
+
+/// Where `scripts/setup` puts git-lfs.
+pub(crate) fn tools() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/git-lfs/usr/bin")
 }
 
 pub(crate) fn remote(url: &str, token: Option<&str>) -> Remote {

@@ -4,6 +4,7 @@
 
 mod door;
 mod front;
+mod large;
 mod publish;
 
 use std::os::unix::fs::MetadataExt as _;

@@ -78,7 +78,9 @@ impl Driver {
             provision::sandbox(&shared, &facts, &tip, sandbox, fresh).await
         }));
         self.job = Some(Job::Sandbox { sandbox, started: Instant::now(), task });
-        self.deadline = Some(Instant::now() + self.shared.config.deadlines.sandbox);
+        let limit =
+            self.shared.config.deadlines.sandbox + provision::modules::LIMIT + self.shared.config.lfs.time;
+        self.deadline = Some(Instant::now() + limit);
     }
 
     /// The sandbox runs: on with the workspace.

@@ -18,7 +18,7 @@ use store::StoreError;
 
 use super::{Driver, LiveSandbox};
 use crate::agents::OURS;
-use crate::checkpoint::{self, CheckpointError};
+use crate::checkpoint::{self, CheckpointError, Taken};
 use crate::error::SessionError;
 use crate::provision;
 
@@ -109,13 +109,11 @@ impl Driver {
             let (repositories, branch) = (&shared.repositories, (facts.id, facts.branch.as_str()));
             let checkpoint = repositories.put_back(branch, number, (&target.commit, &tip), &message).await?;
             let stat = repositories.diff(facts.id, &facts.base, &checkpoint.commit).await?.stat;
-            Ok(Some(checkpoint::Taken { checkpoint, stat }))
+            Ok(Some(Taken { checkpoint, stat, left: Vec::new(), lost: Vec::new() }))
         };
         let taken = tokio::time::timeout(shared.config.deadlines.checkpoint, work).await;
         let taken = taken.unwrap_or(Err(CheckpointError::Deadline))?;
-        Ok(taken.map_or_else(Vec::new, |taken| {
-            vec![EventBody::Checkpoint(taken.checkpoint), EventBody::DiffStat(taken.stat)]
-        }))
+        Ok(taken.map_or_else(Vec::new, Taken::events))
     }
 }
 

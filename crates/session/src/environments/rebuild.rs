@@ -85,11 +85,16 @@ async fn build(
     let words = |error: git_proxy::GitError| error.to_string();
     shared.repositories.copy(facts.id, session, &facts.base).await.map_err(words)?;
     shared.repositories.start_branch(session, BRANCH, &facts.base).await.map_err(words)?;
+    let mut wanted = Wanted {
+        path: plan.workspace.path.clone(),
+        branch: BRANCH.into(),
+        commit: facts.base.clone(),
+        ..plan.workspace.clone()
+    };
+    wanted.bring(shared, session, facts.repository.url.as_deref()).await;
     let spec = protocol::sandbox_spec::SandboxSpec { layer: None, ..plan.spec.clone() };
     let bound = (session, Ground::Environment(plan.environment.id));
     let live = provision::start(shared, sandbox, Some(session), spec, bound).await?;
-    let wanted =
-        Wanted { path: plan.workspace.path.clone(), branch: BRANCH.into(), commit: facts.base.clone() };
     let plan = Plan { workspace: wanted, reused: None, ..plan.clone() };
     let begun = Instant::now();
     well(&live, workspace::clone_command(&plan.workspace), "the clone").await?;

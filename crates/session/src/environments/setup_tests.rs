@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use git_proxy::Modules;
 use protocol::environment::{EnvironmentSettings, SetupTest, SetupTestState};
 use protocol::hands::{ExecEvent, Hands as _};
 use protocol::ids::{EnvironmentId, SandboxId, SessionId, SetupTestId};
@@ -241,7 +242,13 @@ async fn try_out(
             let started = shared.repositories.start_branch(session, BRANCH, &imported.base).await;
             started.map_err(|error| error.to_string())?;
             let path = format!("/workspace/{}", origin.name);
-            Some(Wanted { path, branch: BRANCH.into(), commit: imported.base })
+            let (modules, pointers) = (Modules::default(), Vec::new());
+            let mut wanted = Wanted { path, branch: BRANCH.into(), commit: imported.base, modules, pointers };
+            wanted.bring(shared, session, origin.url.as_deref()).await;
+            for remark in wanted.missing() {
+                test.prints(format!("{remark}\n").as_bytes());
+            }
+            Some(wanted)
         }
     };
     test.says("starting the sandbox");

@@ -6,7 +6,7 @@
 //! ```
 
 use async_trait::async_trait;
-use git_proxy::{Attached, Remote};
+use git_proxy::{Attached, Remote, Repositories};
 use policy::push::PushRules;
 use policy::repository::RepositoryUrl;
 use protocol::event::EventBody;
@@ -24,6 +24,7 @@ use crate::credentials::credential_for;
 pub(super) struct SessionRemote {
     pub(super) session: SessionId,
     pub(super) store: Store,
+    pub(super) repositories: Repositories,
     pub(super) personal_tokens: bool,
     pub(super) records: PushRecords,
     pub(super) notes: mpsc::UnboundedSender<Note>,
@@ -57,6 +58,18 @@ impl Attached for SessionRemote {
     async fn remote(&self) -> Result<Remote, String> {
         let view = self.store.session(self.session).await.map_err(|error| error.to_string())?;
         remote_of(&self.store, self.personal_tokens, &view).await
+    }
+
+    async fn modules(&self) -> Vec<Remote> {
+        let mut remotes = Vec::new();
+        for module in self.repositories.attached_modules(self.session).await {
+            let credential = match module.shown {
+                true => credential_for(&self.store, self.personal_tokens, &module.url).await.ok().flatten(),
+                false => None,
+            };
+            remotes.push(Remote { url: module.url, credential, push: PushRules::default() });
+        }
+        remotes
     }
 
     async fn begins(&self, push: &GitPush) -> Result<(), String> {

@@ -89,14 +89,15 @@ async fn make_workspace(bench: &Bench) -> Result<Option<String>, String> {
     let Some((cache, _)) = &plan.reused else {
         let mut log = workspace::log(shared, facts.id, bench.epoch);
         workspace::clone(&mut log, bench.link(), &plan.workspace).await?;
-        remote::attach(&mut log, bench.link(), facts).await?;
+        remote::attach(&mut log, bench.link(), facts, &plan.workspace.modules.found).await?;
         return Ok(None);
     };
     let (was, expected) = (&cache.facts.commit, &cache.facts.workspace_state);
     match workspace::take_over(bench.link(), &plan.workspace, was, expected).await? {
         Ok(()) => {
             let mut log = workspace::log(shared, facts.id, bench.epoch);
-            remote::attach(&mut log, bench.link(), facts).await?;
+            workspace::tell(&mut log, &plan.workspace).await?;
+            remote::attach(&mut log, bench.link(), facts, &plan.workspace.modules.found).await?;
             caches::used(shared, cache.layer).await;
             Ok(None)
         }

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use git_proxy::IDENTITY;
+use git_proxy::{IDENTITY, Modules};
 use protocol::event::Step;
 use protocol::hands::ExecSpec;
 use protocol::ids::{Epoch, SessionId};
@@ -21,7 +21,7 @@ use sandbox::guest_link::GuestLink;
 use sha2::{Digest as _, Sha256};
 
 use super::exec::{StepLog, ask, command, script};
-use super::workspace_path;
+use super::{large_files, modules, workspace_path};
 use crate::registry::Shared;
 
 /// How long git may take inside; the step's own deadline is a little longer.
@@ -32,22 +32,16 @@ const MAX_STATE: usize = 1024 * 1024;
 
 // A shared clone borrows the objects of the mount, which lasts as long as the sandbox: nothing is
 // copied, however long the history.
-const CLONE: &str = r#"set -eu
+const CLONE: &str = r#"
 rm -rf "$WORKSPACE"
 mkdir -p "$(dirname "$WORKSPACE")"
 git clone --quiet --shared --branch "$BRANCH" "$REPOSITORY" "$WORKSPACE"
 git -C "$WORKSPACE" config user.name "$GIT_AUTHOR_NAME"
-git -C "$WORKSPACE" config user.email "$GIT_AUTHOR_EMAIL"
-if [ -f "$WORKSPACE/.gitmodules" ]; then
-    echo "This repository has submodules. They are not checked out in this version; their folders are empty."
-fi
-if grep -qs 'filter=lfs' "$WORKSPACE/.gitattributes"; then
-    echo "This repository uses Git LFS. Its large files are pointers in this version."
-fi"#;
+git -C "$WORKSPACE" config user.email "$GIT_AUTHOR_EMAIL""#;
 
 // Refs of the session that made the layer may name objects that this session's repository has not: all
 // of them go, and this session's come. Then only what differs between the two commits is written.
-const TAKE_OVER: &str = r#"set -eu
+const TAKE_OVER: &str = r#"
 cd "$WORKSPACE"
 [ -d .git ] && [ ! -L .git ]
 rm -rf .git/refs .git/packed-refs .git/logs .git/FETCH_HEAD .git/ORIG_HEAD .git/index.lock
@@ -79,12 +73,33 @@ pub(crate) struct Wanted {
     pub(crate) path: String,
     pub(crate) branch: String,
     pub(crate) commit: String,
+    /// Its submodules, and those that it has to do without.
+    pub(crate) modules: Modules,
+    /// Which large files stay pointers, and why.
+    pub(crate) pointers: Vec<String>,
 }
 
 impl Wanted {
     /// That of a session whose branch is at `tip`.
     pub(crate) fn of(facts: &SessionView, tip: &str) -> Self {
-        Self { path: workspace_path(facts), branch: facts.branch.clone(), commit: tip.to_owned() }
+        Self {
+            path: workspace_path(facts),
+            branch: facts.branch.clone(),
+            commit: tip.to_owned(),
+            modules: Modules::default(),
+            pointers: Vec::new(),
+        }
+    }
+
+    /// Fetches what belongs to it besides its repository, for a session that came from `url`.
+    pub(crate) async fn bring(&mut self, shared: &Shared, session: SessionId, url: Option<&str>) {
+        self.modules = modules::bring(shared, session, url, &self.commit).await;
+        self.pointers = large_files::bring(shared, session, url, &self.commit).await;
+    }
+
+    /// Which submodules and large files it has to do without, and why.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = &String> {
+        self.modules.remarks.iter().chain(&self.pointers)
     }
 
     fn env(&self) -> Vec<(String, String)> {
@@ -93,6 +108,8 @@ impl Wanted {
             ("BRANCH", &self.branch),
             ("COMMIT", &self.commit),
             ("REPOSITORY", REPOSITORY_MOUNT),
+            ("MODULES", &modules::lines(&self.modules.found)),
+            ("LFS_FILTER", large_files::FILTER),
         ]
         .into_iter()
         .chain(IDENTITY)
@@ -101,20 +118,33 @@ impl Wanted {
     }
 }
 
+/// A script that makes the workspace, with what belongs to it.
+fn whole(text: &str) -> String {
+    format!("set -eu{}{text}{}", large_files::INSTALL, modules::CHECK_OUT)
+}
+
 /// The command that clones the session repository.
 pub(crate) fn clone_command(wanted: &Wanted) -> ExecSpec {
-    command(script(CLONE), "/", wanted.env(), GIT)
+    command(script(&whole(CLONE)), "/", wanted.env(), GIT)
 }
 
 /// Clones the session repository.
 pub(crate) async fn clone(log: &mut StepLog<'_>, link: &GuestLink, wanted: &Wanted) -> Result<(), String> {
     let end = log.run(link, clone_command(wanted)).await?;
     if end.is_success() {
-        return Ok(());
+        return tell(log, wanted).await;
     }
     let last = log.last_lines(1);
     let last = if last.is_empty() { "it gave no reason" } else { &last };
     Err(format!("the workspace could not be cloned from the session repository: {last}"))
+}
+
+/// Says which submodules and large files the workspace has to do without.
+pub(crate) async fn tell(log: &mut StepLog<'_>, wanted: &Wanted) -> Result<(), String> {
+    for remark in wanted.missing() {
+        log.note(remark).await?;
+    }
+    Ok(())
 }
 
 /// Takes over the workspace that a layer holds. The inner error says why it is of no use.
@@ -126,7 +156,7 @@ pub(crate) async fn take_over(
 ) -> Result<Result<(), String>, String> {
     let mut env = wanted.env();
     env.push(("WAS".into(), was.to_owned()));
-    let (end, _) = ask(link, command(script(TAKE_OVER), "/", env, GIT), 0).await?;
+    let (end, _) = ask(link, command(script(&whole(TAKE_OVER)), "/", env, GIT), 0).await?;
     if !end.is_success() {
         return Ok(Err("its git repository could not be taken over".into()));
     }

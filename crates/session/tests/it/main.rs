@@ -80,6 +80,7 @@ impl World {
             audit: dir.path().join("audit"),
             audit_days: 90,
             fetch: FetchRules::default(),
+            lfs: session::LfsLimits::default(),
             personal_tokens: true,
             push_branches: true,
             forges: Vec::new(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  git ── HTTP, or HTTPS with a password ──▶ axum ── CGI ──▶ git http-backend ──▶ <root>/<name>.git
+//!                                            └─ git_lfs ──▶ large files
 //! ```
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::git_backend::{Tls, cgi};
+use super::git_lfs::{Lfs, LfsFault};
 use super::must::Must as _;
 use super::repo::Repo;
 use crate::internet::Authority;
@@ -42,6 +44,8 @@ pub struct GitRequest {
 #[derive(Debug)]
 struct Site {
     root: PathBuf,
+    address: String,
+    lfs: Lfs,
     /// The value of `Authorization` without which nothing is served.
     wanted: Mutex<Option<String>>,
     asked: Mutex<Vec<GitRequest>>,
@@ -72,8 +76,11 @@ impl GitHost {
         let listener = TcpListener::bind("127.0.0.1:0").await.must("a port");
         let port = listener.local_addr().must("an address").port();
         let scheme = if tls.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://127.0.0.1:{port}");
         let site = Arc::new(Site {
             root: root.path().to_owned(),
+            address: address.clone(),
+            lfs: Lfs::default(),
             wanted: Mutex::new(wanted),
             asked: Mutex::default(),
             instead: Mutex::default(),
@@ -88,14 +95,41 @@ impl GitHost {
                 Some(tls) => axum::serve(Tls { listener, tls }, router).with_graceful_shutdown(ended).await,
             };
         });
-        Self { root, address: format!("{scheme}://127.0.0.1:{port}"), site, _stop: stop.drop_guard() }
+        Self { root, address, site, _stop: stop.drop_guard() }
     }
 
     /// Serves a copy of a repository, and gives its address.
     pub fn publish(&self, repo: &Repo) -> String {
-        let bare = self.bare(&repo.name());
+        self.publish_as(repo, &repo.name())
+    }
+
+    /// The same under another name, such as `team/thing`.
+    pub fn publish_as(&self, repo: &Repo, name: &str) -> String {
+        let bare = self.bare(name);
         repo.git(&["clone", "--quiet", "--bare", &repo.arg(), &bare.display().to_string()]);
-        format!("{}/{}.git", self.address, repo.name())
+        format!("{}/{name}.git", self.address)
+    }
+
+    /// Keeps a large file; its name.
+    pub fn keep_large(&self, content: &[u8]) -> String {
+        self.site.lfs.put(content)
+    }
+
+    /// Whether there is a large file of this name.
+    #[must_use]
+    pub fn has_large(&self, oid: &str) -> bool {
+        self.site.lfs.has(oid)
+    }
+
+    /// The large files that were said to be sent.
+    #[must_use]
+    pub fn verified_large(&self) -> Vec<String> {
+        self.site.lfs.verified()
+    }
+
+    /// What is wrong with large files from now on.
+    pub fn fail_large(&self, fault: LfsFault) {
+        self.site.lfs.fail(fault);
     }
 
     /// Where a repository of this name is.
@@ -139,6 +173,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 async fn answer(State(site): State<Arc<Site>>, request: Request) -> Response {
     let line = format!("{} {}", request.method(), request.uri());
     lock(&site.asked).push(GitRequest { line: line.clone(), headers: request.headers().clone() });
+    if let Some(path) = request.uri().path().strip_prefix("/_lfs/").map(ToOwned::to_owned) {
+        return site.lfs.object(&path, request).await;
+    }
     let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes().to_vec());
     let wanted = lock(&site.wanted).clone();
     if wanted.is_some_and(|wanted| given.as_deref() != Some(wanted.as_bytes())) {
@@ -149,6 +186,9 @@ async fn answer(State(site): State<Arc<Site>>, request: Request) -> Response {
     if let Some((_, status, place)) = instead.filter(|(part, ..)| line.contains(part)) {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         return (status, [(header::LOCATION, place)]).into_response();
+    }
+    if request.uri().path().ends_with("/info/lfs/objects/batch") {
+        return site.lfs.batch(&site.address, request).await;
     }
     match cgi(&site.root, given.is_some(), request).await {
         Ok(response) => response,
