@@ -34,6 +34,8 @@ mod kept;
 mod lifecycle;
 mod log;
 mod manners;
+mod mcp;
+mod mcp_reference;
 mod metrics;
 mod midturn;
 mod names;
