@@ -86,16 +86,16 @@ pub(crate) struct Connection {
 impl Connection {
     /// Starts a server and asks what it has; `way` has its variables filled in.
     pub(crate) async fn open(way: &Way, place: &Place) -> Result<Self, String> {
-        match Self::open_with(way, place, modes().0).await {
-            // Some end when they are asked something before `initialize`.
-            Err((why, true)) if matches!(way, Way::Stdio { .. }) => Self::open_with(way, place, modes().1)
-                .await
-                .map_err(|(again, _)| if again.is_empty() { why } else { again }),
+        let [both, older] = modes();
+        match Self::open_with(way, place, both).await {
+            // Some end, or say something else than that they do not know it, when they are asked anything before
+            // `initialize`.
+            Err((_, true)) => Self::open_with(way, place, older).await.map_err(|(why, _)| why),
             opened => opened.map_err(|(why, _)| why),
         }
     }
 
-    /// The error says whether the server went away by itself.
+    /// The error says whether another way of asking may do.
     async fn open_with(way: &Way, place: &Place, mode: ClientLifecycleMode) -> Result<Self, (String, bool)> {
         let wire = Wire::new();
         let ends = wire.guard();
@@ -112,7 +112,9 @@ impl Connection {
                 Some(words) => words,
                 None => of_start(&error),
             };
-            (why, gone)
+            // One that was ended, or is out of reach, would be so again.
+            let hopeless = wire.kill.is_cancelled() || (!is_program && wire.last_words().is_some());
+            (why, !hopeless)
         };
         let plain_failure = |why: String| (why, false);
         let (service, folder) = match way {
@@ -196,7 +198,7 @@ impl Connection {
         let mut meta = RequestMetaObject::default();
         meta.0.insert("claudecode/toolUseId".into(), call.into());
         let options = PeerRequestOptions::no_options().with_meta(meta);
-        let sent = self.service.peer().send_request_with_option(request, options);
+        let sent = self.service.peer().send_request_with_option(request, options).boxed();
         let mut handle = tokio::select! {
             sent = sent => sent.map_err(|error| self.error(error))?,
             () = stop.cancelled() => return Err(ServerError::Stopped),
@@ -244,13 +246,14 @@ impl Connection {
         let peer = self.service.peer();
         let listed =
             pages(|page| peer.list_resources(page).map_ok(|page| (page.resources, page.next_cursor)).boxed());
-        self.within(limit, listed).await
+        self.within(limit, listed.boxed()).await
     }
 
     /// Reads one of them.
     pub(crate) async fn read(&self, uri: &str, limit: Duration) -> Result<ReadResourceResult, ServerError> {
         self.wire.ask();
-        self.within(limit, self.service.peer().read_resource(ReadResourceRequestParams::new(uri))).await
+        let read = self.service.peer().read_resource(ReadResourceRequestParams::new(uri));
+        self.within(limit, read.boxed()).await
     }
 
     /// A prompt, filled in.
@@ -262,13 +265,13 @@ impl Connection {
     ) -> Result<GetPromptResult, ServerError> {
         self.wire.ask();
         let params = GetPromptRequestParams::new(name).with_arguments(arguments);
-        self.within(limit, self.service.peer().get_prompt(params)).await
+        self.within(limit, self.service.peer().get_prompt(params).boxed()).await
     }
 
     async fn within<T>(
         &self,
         limit: Duration,
-        asked: impl Future<Output = Result<T, ServiceError>>,
+        asked: BoxFuture<'_, Result<T, ServiceError>>,
     ) -> Result<T, ServerError> {
         tokio::select! {
             answer = asked => answer.map_err(|error| self.error(error)),
@@ -295,12 +298,12 @@ impl Connection {
 }
 
 /// Both eras of the protocol, and the older one alone.
-fn modes() -> (ClientLifecycleMode, ClientLifecycleMode) {
+fn modes() -> [ClientLifecycleMode; 2] {
     let auto = ClientLifecycleMode::Auto {
         preferred_versions: vec![ProtocolVersion::V_2026_07_28],
         legacy_version: Some(ProtocolVersion::V_2025_11_25),
     };
-    (auto, ClientLifecycleMode::Initialize)
+    [auto, ClientLifecycleMode::Initialize]
 }
 
 /// Starts the program of a server.

@@ -53,9 +53,9 @@ impl<'a> Variables<'a> {
     fn text(&mut self, text: &str) -> String {
         let (mut filled, mut rest) = (String::new(), text);
         while let Some(at) = rest.find("${") {
-            filled.push_str(&rest[..at]);
             let inside = &rest[at + 2..];
             let Some(end) = inside.find('}') else { break };
+            filled.push_str(&rest[..at]);
             let (name, default) = match inside[..end].split_once(":-") {
                 Some((name, default)) => (name, Some(default)),
                 None => (&inside[..end], None),

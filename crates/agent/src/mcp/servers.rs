@@ -44,7 +44,7 @@ const MAX_OUTPUT: usize = 100_000;
 /// Characters of a token, about.
 const CHARACTERS: usize = 4;
 
-/// How often a server is started again after it died, or did not start.
+/// How often in a row a server is started again after it died, or did not start.
 const RESTARTS: u32 = 5;
 
 /// How long a server that says that its tools changed may take to tell of them.
@@ -250,8 +250,12 @@ impl Live {
     /// The state, once it does not start any more.
     async fn settled(&self) -> State {
         let mut states = self.state.subscribe();
-        let state = states.wait_for(|state| !matches!(state, State::Starting)).await;
-        state.map_or_else(|_| State::Failed("the session is over".into()), |state| state.clone())
+        let settled = states.wait_for(|state| !matches!(state, State::Starting));
+        // A start has its own end; this is for one that was lost.
+        match timeout(self.limits.start + LOOK, settled).await {
+            Ok(Ok(state)) => state.clone(),
+            Ok(Err(_)) | Err(_) => State::Failed("it did not start".into()),
+        }
     }
 
     /// The connection; a server that died is started again.
@@ -269,7 +273,7 @@ impl Live {
             return Ok((Arc::clone(connection), false));
         }
         if !self.may_start_again() {
-            return Err(format!("it was started {RESTARTS} times, and is not started again"));
+            return Err(format!("it was started again {RESTARTS} times in a row, and is not any more"));
         }
         open(self).await.map(|connection| (connection, true))
     }
@@ -277,6 +281,11 @@ impl Live {
     /// How long a call may take.
     pub(super) fn call_limit(&self) -> Duration {
         self.declared.timeout.unwrap_or(self.limits.call).min(MAX_CALL)
+    }
+
+    /// A call had an answer.
+    pub(super) fn worked(&self) {
+        *lock(&self.starts) = 1;
     }
 
     fn may_start_again(&self) -> bool {
@@ -335,7 +344,7 @@ async fn start(live: Arc<Live>) {
 async fn open(live: &Live) -> Result<Arc<Connection>, String> {
     *lock(&live.starts) += 1;
     let limit = live.limits.start;
-    let opening = timeout(limit, Connection::open(&live.declared.way, &live.place));
+    let opening = timeout(limit, Box::pin(Connection::open(&live.declared.way, &live.place)));
     let opened = match live.ends.run_until_cancelled(opening).await {
         None => Err("the session is over".to_owned()),
         Some(Err(_)) => Err(format!("it did not start within {} s", limit.as_secs_f64())),

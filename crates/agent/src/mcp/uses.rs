@@ -1,6 +1,7 @@
 //! Uses of servers: tools, resources, prompts, and what people are told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use model_gateway::Tool;
@@ -28,6 +29,9 @@ const MAX_LISTED: usize = 200;
 
 /// Resources that one prompt brings in.
 const MAX_MENTIONS: usize = 5;
+
+/// Bytes of progress that are shown of one call.
+const MAX_LIVE: usize = 64 * 1024;
 
 /// Characters of a prompt.
 const MAX_PROMPT: usize = 100_000;
@@ -137,11 +141,17 @@ pub(crate) async fn call(name: &str, input: &Value, with: Run<'_>) -> Outcome {
         Ok(connected) => connected,
         Err(outcome) => return outcome,
     };
-    let progress = |text: String| with.port.live(LiveDelta::ToolOutput { call: with.id.to_owned(), text });
+    let shown = AtomicUsize::new(0);
+    let progress = |text: String| {
+        if shown.fetch_add(text.len(), Ordering::Relaxed) < MAX_LIVE {
+            with.port.live(LiveDelta::ToolOutput { call: with.id.to_owned(), text });
+        }
+    };
     let called =
         connection.call((&tool, with.id), arguments.clone(), live.call_limit(), &progress, with.stop);
     let mut outcome = match called.await {
         Ok(result) => {
+            live.worked();
             let is_error = result.is_error == Some(true);
             Outcome { is_error, ..outcome(of_result(&result), servers, with).await }
         }

@@ -88,7 +88,7 @@ def call(ident, name, arguments, meta):
         say({"method": "notifications/progress",
              "params": {"progressToken": token, "progress": 1, "total": 3, "message": "one third"}})
         stopped = CANCELLED.setdefault(ident, threading.Event()).wait(60)
-        with open("/tmp/waited", "w") as out:
+        with open(os.environ.get("WAITED", "/tmp/waited"), "w") as out:
             out.write("cancelled" if stopped else "in vain")
         return None if stopped else text("waited")
     if name == "dies":
