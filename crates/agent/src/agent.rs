@@ -1,8 +1,10 @@
 //! The agent as a session sees it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use model_gateway::Tool;
-use protocol::agent_port::{Agent, AgentPort, PortError, TurnEnd, TurnInput};
+use protocol::agent_port::{Agent, AgentPort, Connected, PortError, TurnEnd, TurnInput};
 use protocol::event::{Event, EventBody};
 use protocol::ids::TurnId;
 use protocol::rewind::Standing;
@@ -16,6 +18,7 @@ use crate::gate::Gate;
 use crate::guard::LoopGuard;
 use crate::history::History;
 use crate::library::Subagent;
+use crate::mcp;
 use crate::spent::Spent;
 use crate::threads::Thread;
 use crate::tools::{Workbench, definitions, turn_of};
@@ -43,8 +46,7 @@ impl PatchyardAgent {
     #[must_use]
     pub fn new(config: AgentConfig) -> Self {
         let gate = Gate::new(&config);
-        let mut tools = definitions(&config.library);
-        tools.retain(|tool| !gate.permissions().removes(&tool.name));
+        let tools = all_tools(&config, &gate);
         let bench = Workbench::new(&config, gate.permissions().hidden());
         Self {
             system: context::system(&config),
@@ -84,12 +86,30 @@ impl PatchyardAgent {
         agent
     }
 
+    /// Waits for MCP servers, and takes over what they have now. What they had before is still there while they
+    /// are, so that requests begin with the same bytes.
+    async fn equip(&mut self, stop: &CancellationToken) {
+        if self.config.servers.is_empty() {
+            return;
+        }
+        stop.run_until_cancelled(self.config.servers.refresh()).await;
+        self.tools = all_tools(&self.config, &self.gate);
+    }
+
     /// Takes one event of the log in.
     pub(crate) fn fold(&mut self, turn: Option<TurnId>, body: &EventBody) {
         self.history.apply(turn, body);
         self.bench.tasks.remember(body);
         self.bench.remember(body);
     }
+}
+
+/// Ours first, then those of servers, without those that a rule denies whole.
+fn all_tools(config: &AgentConfig, gate: &Gate) -> Vec<Tool> {
+    let mut tools = definitions(&config.library);
+    tools.extend(mcp::tools(&config.servers));
+    tools.retain(|tool| !gate.permissions().removes(&tool.name));
+    tools
 }
 
 #[async_trait]
@@ -109,6 +129,16 @@ impl Agent for PatchyardAgent {
         Ok(())
     }
 
+    fn connecting(&self) -> Option<Duration> {
+        let servers = &self.config.servers;
+        (!servers.is_empty()).then(|| servers.patience())
+    }
+
+    async fn connect(&mut self) -> Connected {
+        self.config.servers.settle().await;
+        self.config.servers.connected()
+    }
+
     fn background(&self) -> usize {
         self.bench.tasks.running()
     }
@@ -119,6 +149,7 @@ impl Agent for PatchyardAgent {
     }
 
     async fn turn(&mut self, input: TurnInput, port: &dyn AgentPort, stop: CancellationToken) -> TurnEnd {
+        self.equip(&stop).await;
         match Box::pin(turn::work(self, input, port, &stop)).await {
             Ok(end) => end,
             Err(error) => TurnEnd::failed(StopReason::Agent, error.to_string()),

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::PatchyardAgent;
 use crate::gate::Moment;
 use crate::guard::Verdict;
+use crate::mcp;
 use crate::outcome::Outcome;
 use crate::threads;
 use crate::tools::{Call, is_read_only};
@@ -77,6 +78,7 @@ pub(crate) async fn run_all(
 fn reads(agent: &PatchyardAgent, call: &Planned) -> bool {
     call.parsed.as_ref().is_ok_and(|call| match call {
         Call::Agent(input) => threads::only_looks(&agent.bench.library, input),
+        Call::Mcp { name, .. } => mcp::is_read_only(&agent.bench.servers, name),
         call => is_read_only(call),
     })
 }
@@ -98,7 +100,11 @@ async fn run_batch(
         let Used { call, name, input, mut outcome, began, took, stop } = used?;
         after.stop = after.stop.or(stop);
         let is_bash = name == "Bash";
-        let refused = if is_bash { port.refused_since(began.into_std()) } else { Vec::new() };
+        let refused = if is_bash || name.starts_with(mcp::PREFIX) {
+            port.refused_since(began.into_std())
+        } else {
+            Vec::new()
+        };
         match guard.take(&name, &input, &outcome.content) {
             Verdict::Fine => {}
             Verdict::Note => outcome.content.push_str(NOTE),

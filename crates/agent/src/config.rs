@@ -7,6 +7,7 @@ use protocol::hands::Hands;
 use protocol::sandbox_host::GUEST_BIN;
 
 use crate::library::Library;
+use crate::mcp::Servers;
 use crate::memory::Memory;
 use crate::settings::Settings;
 
@@ -64,6 +65,8 @@ pub struct AgentConfig {
     pub managed_memory: Option<String>,
     /// What the repository keeps for agents besides.
     pub library: Arc<Library>,
+    /// MCP servers of the session.
+    pub servers: Arc<Servers>,
     /// Facts for the model.
     pub environment: Environment,
     /// Variables of every command, such as `CLAUDECODE=1`.
@@ -98,6 +101,7 @@ impl AgentConfig {
             memory: Arc::default(),
             managed_memory: None,
             library: Arc::default(),
+            servers: Arc::default(),
             environment,
             tool_env: Vec::new(),
             env_file: None,

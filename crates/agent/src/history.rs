@@ -8,7 +8,7 @@
 //! | `turn.started` | a user text: the remembered `text`; calls that are still open get [`INTERRUPTED`] |
 //! | `agent.message`, `agent.thought` | a block of the assistant: `raw` as it stands, else a text of `text` |
 //! | `tool.call` | a `tool_use` block from `call`, `name` and `input` |
-//! | `tool.result` | a `tool_result` from `call`, `content` and `is_error` |
+//! | `tool.result` | a `tool_result` from `call`, `content`, `is_error`, and the images of `detail` |
 //! | `context.added` | a user text: its `text` |
 //! | `context.compacted` | the conversation anew, a user text of its `summary`; or results left out of it |
 //! | `command.ran` | the prompt is taken back; a user text: its `prompt` |
@@ -51,6 +51,9 @@ pub(crate) const LEFT_OUT: &str = "[left out to make room; call the tool again i
 
 /// A result that is shorter than this is not worth being left out.
 const SMALL_RESULT: usize = 400;
+
+/// Characters that an image counts for.
+const IMAGE: usize = 6_400;
 
 /// Characters of a token, about.
 const CHARACTERS: usize = 4;
@@ -172,20 +175,26 @@ impl History {
     pub(crate) fn old_results(&self, keep: u64) -> (Vec<String>, u64) {
         let (mut newer, mut old, mut gain) = (0, Vec::new(), 0);
         for block in self.messages.iter().rev().flat_map(|message| message.content.iter().rev()) {
-            let (Some(call), Some(content)) = (block["tool_use_id"].as_str(), block["content"].as_str())
-            else {
-                continue;
-            };
-            let size = tokens(content.len());
+            let Some(call) = block["tool_use_id"].as_str() else { continue };
+            let length = length(block);
+            let size = tokens(length);
             if newer + size <= keep {
                 newer += size;
-            } else if content.len() > SMALL_RESULT {
+            } else if length > SMALL_RESULT {
                 old.push(call.to_owned());
                 gain += size;
             }
         }
         old.reverse();
         (old, gain)
+    }
+
+    /// The calls whose results show images to the model in the next request for the first time.
+    pub(crate) fn newest_images(&self) -> Vec<String> {
+        let last = self.messages.last().filter(|last| last.role == Role::User);
+        let blocks = last.iter().flat_map(|last| &last.content);
+        let with_images = blocks.filter(|block| block["content"].is_array());
+        with_images.filter_map(|block| block["tool_use_id"].as_str().map(str::to_owned)).collect()
     }
 
     /// Folds one event in.
@@ -319,7 +328,17 @@ impl History {
         let open = self.open.iter_mut().find(|(call, value)| *call == result.call && value.is_none());
         // A result for a call that was already closed says the same again.
         let Some((_, value)) = open else { return };
-        *value = Some(result_block(&result.call, &result.content, result.is_error));
+        let mut block = result_block(&result.call, &result.content, result.is_error);
+        let images = result.detail["images"].as_array().into_iter().flatten().map(|image| {
+            json!({ "type": "image", "source": { "type": "base64", "media_type": image["media_type"],
+                "data": image["data"] } })
+        });
+        let images: Vec<Value> = images.collect();
+        if !images.is_empty() {
+            let text = [json!({ "type": "text", "text": result.content })];
+            block["content"] = text.into_iter().chain(images).collect();
+        }
+        *value = Some(block);
         if self.open.iter().all(|(_, result)| result.is_some()) {
             self.close_open();
         }
@@ -378,6 +397,12 @@ impl History {
 
 /// Characters of a block, about.
 fn length(block: &Value) -> usize {
+    if let Some(parts) = block["content"].as_array() {
+        return parts.iter().map(length).sum();
+    }
+    if block["type"] == "image" {
+        return IMAGE;
+    }
     let text = block["text"].as_str().or(block["content"].as_str());
     text.map_or_else(|| block.to_string().len(), str::len)
 }

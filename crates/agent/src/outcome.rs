@@ -2,7 +2,17 @@
 
 use protocol::event::{PlanEntry, ThreadEnded};
 use protocol::hands::HandsError;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// An image that the model sees with a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Picture {
+    /// `image/png` and the like.
+    pub(crate) media_type: String,
+    /// Base64.
+    pub(crate) data: String,
+}
 
 /// The result of one call, before it is recorded.
 #[derive(Debug, Clone, Default, PartialEq)]

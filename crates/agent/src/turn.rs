@@ -12,7 +12,7 @@
 
 use model_gateway::{Block, ModelError, Request, Response, StopCause};
 use protocol::agent_port::{AgentPort, PortError, TurnEnd, TurnInput};
-use protocol::event::{EventBody, QuestionOption, SessionError, ToolResult};
+use protocol::event::{Compaction, CompactionTrigger, EventBody, QuestionOption, SessionError, ToolResult};
 use protocol::status::{StopReason, TurnStatus};
 use protocol::usage::Usage;
 use serde_json::json;
@@ -26,6 +26,7 @@ use crate::gate::Moment;
 use crate::history::{CONTINUE_CODE, FINISH_CHECK, INTERRUPTED};
 use crate::hooks::Event;
 use crate::live::Live;
+use crate::mentions;
 use crate::room::Room;
 use crate::slash::{self, Ran};
 use crate::tools::parse;
@@ -86,8 +87,7 @@ pub(crate) async fn work(
         if let Some(end) = room.keep(agent, with, &mut messages).await? {
             return Ok(end);
         }
-        let answer = ask(agent, Live::begin(port, input.turn, &mut messages), port, stop).await?;
-        let (response, message) = match answer {
+        let (response, message) = match ask(agent, with, &mut messages).await? {
             Answer::Whole { response, message } => (response, message),
             Answer::Ended(end) => return Ok(end),
             Answer::TooLong(end) => match room.make(agent, with, &mut messages, end).await? {
@@ -198,6 +198,9 @@ async fn begin(
     slash::replace(agent, &input.text, with).await?;
     let context = said.context.iter().map(|text| context_of("UserPromptSubmit hook", text));
     append(agent, port, context.collect()).await?;
+    mentions::bring(agent, &input.text, with).await?;
+    let news = agent.bench.news_of_servers();
+    append(agent, port, news.into_iter().collect()).await?;
     Ok(None)
 }
 
@@ -302,6 +305,7 @@ async fn hear(agent: &mut PatchyardAgent, with: With<'_>, messages: &mut u32) ->
         // What comes of a command is told by its own event; the turn goes on.
         if let Ran::ForModel = Box::pin(slash::run(agent, &text, with, messages)).await? {
             Box::pin(slash::replace(agent, &text, with)).await?;
+            mentions::bring(agent, &text, with).await?;
         }
         // The person knows what goes on, and said something else.
         agent.guard.reset();
@@ -329,12 +333,9 @@ pub(crate) async fn append(
     Ok(())
 }
 
-async fn ask(
-    agent: &mut PatchyardAgent,
-    mut live: Live<'_>,
-    port: &dyn AgentPort,
-    stop: &CancellationToken,
-) -> Result<Answer, PortError> {
+async fn ask(agent: &mut PatchyardAgent, with: With<'_>, messages: &mut u32) -> Result<Answer, PortError> {
+    let With { input, port, stop } = with;
+    let mut live = Live::begin(port, input.turn, messages);
     let request = Request { system: &agent.system, tools: &agent.tools, messages: agent.history.messages() };
     let outcome = agent.config.model.stream(request, &mut live, stop).await;
     match outcome {
@@ -367,12 +368,23 @@ async fn ask(
             live.discard();
             live.end()?;
             let end = failure(&error);
+            // An image that the API does not take would be refused for ever.
+            let images = agent.history.newest_images();
+            if matches!(error, ModelError::BadRequest { .. }) && !images.is_empty() {
+                append(agent, port, vec![without(images, agent.history.size())]).await?;
+                return Box::pin(ask(agent, with, messages)).await;
+            }
             Ok(match error {
                 ModelError::PromptTooLong { .. } => Answer::TooLong(end),
                 _ => Answer::Ended(end),
             })
         }
     }
+}
+
+fn without(left_out: Vec<String>, tokens_before: u64) -> EventBody {
+    let trigger = CompactionTrigger::Auto;
+    EventBody::ContextCompacted(Compaction { trigger, summary: None, left_out, tokens_before })
 }
 
 pub(crate) fn failure(error: &ModelError) -> TurnEnd {

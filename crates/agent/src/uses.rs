@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::gate::{Gate, Moment, Wish};
 use crate::hooks::{Event, Said};
+use crate::mcp;
 use crate::outcome::Outcome;
 use crate::skills;
 use crate::threads;
@@ -154,6 +155,9 @@ impl User<'_> {
             "tool_input": absolute(self.name, &self.input, self.moment),
             "tool_use_id": self.call,
         });
+        if let Some(server) = mcp::server_of(&self.moment.bench.servers, self.name) {
+            all["mcp_server"] = server;
+        }
         if let (Some(all), Value::Object(more)) = (all.as_object_mut(), more) {
             all.extend(more);
         }
@@ -221,6 +225,7 @@ fn response(name: &str, input: &Value, outcome: &Outcome) -> Value {
             "totalToolUseCount": outcome.detail["tool_uses"],
             "totalTokens": outcome.detail["tokens"],
         }),
+        _ if name.starts_with(mcp::PREFIX) => json!([{ "type": "text", "text": outcome.content }]),
         _ => json!({ "content": outcome.content }),
     }
 }

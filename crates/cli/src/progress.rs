@@ -73,6 +73,7 @@ fn line_of(body: &EventBody) -> Option<String> {
                 protocol::event::Step::Setup => "setup script done",
                 protocol::event::Step::Cache => "prepared state kept",
                 protocol::event::Step::Hooks => "SessionStart hooks done",
+                protocol::event::Step::Mcp => "MCP servers started",
             };
             let detail = detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
             Some(format!("✓ {step} ({duration_ms} ms){detail}"))

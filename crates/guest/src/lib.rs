@@ -14,7 +14,7 @@
 //!
 //! One thread, because threads count against the sandbox's process limit, and because the kill path
 //! has to work when that limit is reached. The same binary is also the search tools that the agent
-//! runs as ordinary commands: `grep`, `glob`, `check-tools`.
+//! runs as ordinary commands: `grep`, `glob`, `dial`, `check-tools`.
 //!
 //! Whatever runs in the sandbox is root there, so the guest defends nothing but its own life: no
 //! input makes it stop.
@@ -22,6 +22,7 @@
 pub mod archives;
 pub mod commands;
 pub mod connection;
+pub mod dial;
 pub mod environment;
 pub mod files;
 pub mod init;

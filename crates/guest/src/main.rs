@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use guest::{archives, init, proof, search, tools};
+use guest::{archives, dial, init, proof, search, tools};
 use protocol::sandbox_host::GUEST_WORDS;
 
-const USAGE: &str = "usage: patchyard-guest init [--nested] [--bind PATH] [--doors FOLDER] | grep JSON | glob JSON | pack PATH | unpack PATH | check-tools | prove | version";
+const USAGE: &str = "usage: patchyard-guest init [--nested] [--bind PATH] [--doors FOLDER] | grep JSON | glob JSON | pack PATH | unpack PATH | dial HOST:PORT | check-tools | prove | version";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
@@ -33,6 +33,13 @@ fn main() -> ExitCode {
         ["unpack", path] => match archives::unpack(path) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(&error.to_string()),
+        },
+        ["dial", target] => match dial::run(target) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                refuse(&error.to_string());
+                ExitCode::from(3)
+            }
         },
         ["prove"] => match proof::run() {
             Ok(()) => ExitCode::SUCCESS,

@@ -10,6 +10,7 @@
 //!  commands of a push ── PushRules::judge ──▶ refs that a session may push to (or why not)
 //!  settings ── local::Layer, local::LocalPolicy ──▶ what a command on one's own machine may touch
 //!  rules ── permissions::Permissions ──▶ decide: whether a tool of an agent may be used
+//!  lists ── mcp::ServerLists ──▶ decide: which MCP servers may be used
 //! ```
 //!
 //! No IO, no clock, no environment: who calls this resolves names and dials.
@@ -20,6 +21,7 @@ pub mod access;
 pub mod address;
 pub mod host;
 pub mod local;
+pub mod mcp;
 pub mod network;
 pub mod pattern;
 pub mod permissions;

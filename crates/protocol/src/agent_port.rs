@@ -10,7 +10,7 @@
 //! Two things implement [`Agent`]: our own loop, in the server process, and the adapter that speaks
 //! ACP to any agent inside the sandbox. Nothing outside of them knows which one it talks to.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -102,12 +102,31 @@ impl TurnEnd {
     }
 }
 
+/// What an agent works with besides its sandbox, in words for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Connected {
+    /// A line each.
+    pub lines: Vec<String>,
+    /// What does not work, a sentence.
+    pub wrong: Option<String>,
+}
+
 /// Down: what a session asks of its agent.
 #[async_trait]
 pub trait Agent: Send {
     /// Takes in the log up to now, before the first turn of this process. What a rewind made void is not
     /// part of the conversation.
     async fn restore(&mut self, events: &[Event]) -> Result<(), PortError>;
+
+    /// How long it may take to [connect](Agent::connect), where there is something to connect to.
+    fn connecting(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Waits for what it works with besides its sandbox: MCP servers. What fails is told, and fails nothing.
+    async fn connect(&mut self) -> Connected {
+        Connected::default()
+    }
 
     /// How many commands it left running that it still attends to.
     fn background(&self) -> usize {

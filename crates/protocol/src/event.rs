@@ -306,6 +306,8 @@ pub enum Step {
     Cache,
     /// The `SessionStart` hooks of the repository run.
     Hooks,
+    /// MCP servers of the repository and the operator start.
+    Mcp,
 }
 
 /// Body of `turn.ended`.

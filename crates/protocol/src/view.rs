@@ -282,5 +282,6 @@ fn step_activity(step: Step) -> &'static str {
         Step::Setup => "running the setup script",
         Step::Cache => "keeping the prepared state",
         Step::Hooks => "running the SessionStart hooks",
+        Step::Mcp => "starting the MCP servers",
     }
 }

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use agent::mcp::{Servers, ServersPlace};
 use agent::{AgentConfig, Environment, PatchyardAgent};
 use model_gateway::ModelClient;
 use protocol::agent_port::Agent;
@@ -53,6 +54,8 @@ pub(crate) struct Place {
     pub(crate) workspace: String,
     /// Variables of every command.
     pub(crate) environment: Vec<(String, String)>,
+    /// Authorities, PEM, that programs inside trust besides those of their image.
+    pub(crate) authorities: Vec<String>,
 }
 
 impl Agents {
@@ -107,6 +110,15 @@ impl Agents {
             branch: facts.branch.clone(),
         };
         let mut config = AgentConfig::new(model.clone(), place.hands, place.workspace, environment);
+        let inside = ServersPlace {
+            hands: Arc::clone(&config.hands),
+            workspace: config.workspace.clone(),
+            home: HOME.to_owned(),
+            environment: place.environment.clone(),
+            guest_program: config.guest_program.clone(),
+            authorities: place.authorities,
+        };
+        config.servers = Servers::start(&project.servers, &project.settings, inside).into();
         config.memory = project.memory.into();
         config.managed_memory = project.managed_memory;
         config.settings = project.settings;

@@ -1,8 +1,8 @@
 //! What a repository and the operator say to our agent, read without a sandbox.
 //!
 //! ```text
-//!  the session repository at the base commit ─▶ CLAUDE.md, AGENTS.md · .claude/: settings, rules, commands, skills ──┐
-//!  the operator's folder ─▶ managed-settings.json, managed-settings.d/*.json, CLAUDE.md ─────────────────────────────┴▶ Project
+//!  the session repository at the base commit ─▶ CLAUDE.md, AGENTS.md, .mcp.json · .claude/: settings, rules, … ───────┐
+//!  the operator's folder ─▶ managed-settings.json, managed-settings.d/*.json, managed-mcp.json, CLAUDE.md ───────────┴▶ Project
 //! ```
 //!
 //! From the base commit, so that nothing that the sandbox writes changes what holds in a running session.
@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use agent::mcp::Declared;
 use agent::{Library, Memory, Scope, Settings, SettingsFile, library, memory};
 use protocol::view::SessionView;
 
@@ -39,6 +40,8 @@ pub(crate) struct Project {
     pub(crate) settings: Settings,
     /// Commands, skills and the like.
     pub(crate) library: Library,
+    /// MCP servers.
+    pub(crate) servers: Declared,
     /// What is wrong with them, a sentence each.
     pub(crate) remarks: Vec<String>,
 }
@@ -66,9 +69,36 @@ pub(crate) async fn read(shared: &Shared, facts: &SessionView) -> Result<Project
     remarks.extend(told);
     let (library, told) = read_library(shared, facts, &paths).await?;
     remarks.extend(told);
+    let (servers, told) = read_servers(shared, facts, &paths, &settings).await?;
+    remarks.extend(told);
     let managed_memory =
         tokio::fs::read_to_string(shared.config.managed_settings.join("CLAUDE.md")).await.ok();
-    Ok(Project { memory, managed_memory, settings, library, remarks })
+    Ok(Project { memory, managed_memory, settings, library, servers, remarks })
+}
+
+/// MCP servers, and what of them cannot be used.
+async fn read_servers(
+    shared: &Shared,
+    facts: &SessionView,
+    paths: &[String],
+    settings: &Settings,
+) -> Result<(Declared, Vec<String>), String> {
+    let name = ".mcp.json";
+    let read = shared.repositories.file(facts.id, &facts.base, name, MAX_FILE).await;
+    let repository = read.map_err(|error| error.to_string())?;
+    let too_large = if repository.is_none() { passed_over(paths, name) } else { None };
+    let path = shared.config.managed_settings.join("managed-mcp.json");
+    let operator = match tokio::fs::read(&path).await {
+        Ok(bytes) => Some(bytes),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            return Err(format!("the operator's MCP servers {} cannot be read: {error}", path.display()));
+        }
+    };
+    let only = settings.only_operators_servers();
+    let (servers, mut remarks) = Declared::read(repository.as_deref(), operator.as_deref(), only)?;
+    remarks.extend(too_large);
+    Ok((servers, remarks))
 }
 
 /// Commands, skills and the like, and what of them cannot be used.

@@ -161,7 +161,13 @@ pub(crate) async fn agent(
     project: Option<Project>,
 ) -> Result<Box<dyn Agent>, String> {
     let settings = plan::settings(shared, facts).await?.settings;
+    let authority = shared
+        .networks
+        .authority(facts.id)
+        .await
+        .map_err(|error| format!("the certificate authority of the session cannot be read: {error}"))?;
     let place = Place {
+        authorities: vec![shared.config.authorities.named.to_string(), authority.certificate],
         hands: Arc::new(sandbox.link.clone()),
         workspace: workspace_path(facts),
         environment: variables(shared, facts, &settings),

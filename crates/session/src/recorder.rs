@@ -27,7 +27,8 @@ use crate::turn::Context;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Our agent's tools that change no file.
-const LOOKS: [&str; 5] = ["Read", "Glob", "Grep", "TodoWrite", "TaskOutput"];
+const LOOKS: [&str; 7] =
+    ["Read", "Glob", "Grep", "TodoWrite", "TaskOutput", "ListMcpResourcesTool", "ReadMcpResourceTool"];
 
 /// Where the calls of a turn are. Cheap to clone.
 #[derive(Clone)]

@@ -243,7 +243,7 @@ export interface StatusChange {
   reason?: string;
 }
 
-export type Step = "sandbox" | "workspace" | "setup" | "cache" | "hooks";
+export type Step = "sandbox" | "workspace" | "setup" | "cache" | "hooks" | "mcp";
 
 export interface TurnEnded {
   status: TurnStatus;

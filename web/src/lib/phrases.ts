@@ -55,6 +55,7 @@ export function stepName(step: Step): string {
     setup: "Setup script",
     cache: "Keep the setup",
     hooks: "Hooks",
+    mcp: "MCP servers",
   };
   return names[step] ?? step;
 }

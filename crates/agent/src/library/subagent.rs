@@ -100,7 +100,14 @@ impl Subagent {
 
     /// Whether it has a tool.
     pub(crate) fn has(&self, tool: &str) -> bool {
-        let named = |list: &[String]| list.iter().any(|name| name.split('(').next() == Some(tool));
+        let is_it = |name: &str| {
+            // A server's name stands for all of its tools.
+            let server = name.strip_suffix("__*").unwrap_or(name);
+            let of_server = server.starts_with("mcp__") && !server["mcp__".len()..].contains("__");
+            name == tool
+                || (of_server && tool.strip_prefix(server).is_some_and(|rest| rest.starts_with("__")))
+        };
+        let named = |list: &[String]| list.iter().any(|name| name.split('(').next().is_some_and(is_it));
         self.tools.as_deref().is_none_or(named) && !named(&self.without)
     }
 
@@ -137,6 +144,20 @@ mod tests {
         assert_eq!((plain.has("Write"), plain.mode, plain.max_turns), (true, None, Some(1)));
         for bad in ["name: a", "description: b", "name: a b\ndescription: c", "name: ../a\ndescription: c"] {
             assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_servers_name_stands_for_its_tools() {
+        for (tools, has) in [
+            ("mcp__db", [true, true, false]),
+            ("mcp__db__*", [true, true, false]),
+            ("mcp__db__read", [true, false, false]),
+            ("Read", [false, false, false]),
+        ] {
+            let agent = read(&format!("name: a\ndescription: d\ntools: {tools}")).unwrap();
+            let all = ["mcp__db__read", "mcp__db__write", "mcp__db2__read"];
+            assert_eq!(all.map(|tool| agent.has(tool)), has, "{tools}");
         }
     }
 

@@ -6,6 +6,7 @@ use policy::permissions::{Mode, Permissions, Places, RuleSource};
 use policy::variables::{is_name, is_of_platform};
 use serde_json::{Map, Value};
 
+use super::servers::ServerSettings;
 use crate::hooks::{self, Hooks};
 
 /// The most rules of one list that are read.
@@ -51,6 +52,8 @@ pub struct Settings {
     pub(crate) no_skill_commands: bool,
     /// Hooks, the operator's first.
     pub hooks: Hooks,
+    /// Which MCP servers may be used.
+    pub(crate) servers: ServerSettings,
 }
 
 /// Switches that only the operator has.
@@ -94,6 +97,7 @@ impl Settings {
                 operator.no_hooks |= on("disableAllHooks");
             }
             reader.object(&object, &operator);
+            settings.servers.read(&object, &file.name, file.scope == Scope::Managed, &mut remarks);
         }
         Ok((settings, remarks))
     }
@@ -165,6 +169,12 @@ impl Settings {
             Some(mode) => mode,
             None => Mode::BypassPermissions,
         }
+    }
+
+    /// Whether the operator's MCP servers are the only ones.
+    #[must_use]
+    pub fn only_operators_servers(&self) -> bool {
+        self.servers.only_operators
     }
 
     /// Variables of commands and hooks, around those that the session sets.

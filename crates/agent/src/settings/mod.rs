@@ -10,5 +10,7 @@
 //! that cannot be used is told and left out alone; what a repository may not say is told and left out.
 
 mod file;
+mod servers;
 
 pub use file::{Scope, Settings, SettingsFile};
+pub(crate) use servers::Refusal;

@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | `/context`, `/cost`, `/status`, `/permissions`, `/help` | answered from what the agent knows |
+//! | `/context`, `/cost`, `/status`, `/permissions`, `/mcp`, `/help` | answered from what the agent knows |
 //! | `/clear`, `/model`, `/config` and those of a terminal | say where that is done here |
 //! | `/init`, `/review` | prompts to the model |
 
@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use protocol::usage::Usage;
 
 use crate::agent::PatchyardAgent;
+use crate::mcp;
 
 /// Commands that there are only at a terminal.
 const ELSEWHERE: &[&str] = &[
@@ -25,7 +26,6 @@ const ELSEWHERE: &[&str] = &[
     "install-github-app",
     "login",
     "logout",
-    "mcp",
     "memory",
     "output-style",
     "plugin",
@@ -65,6 +65,7 @@ pub(super) fn answer(agent: &PatchyardAgent, name: &str) -> Option<String> {
         "status" => status(agent),
         "permissions" => agent.config.settings.describe_permissions(),
         "help" | "skills" => help(agent),
+        "mcp" => mcp::describe(&agent.config.servers),
         "clear" | "reset" | "new" => "A conversation of this session stays as it is. Start a new session from the \
              sidebar; `/compact` makes this one shorter."
             .into(),
@@ -161,7 +162,8 @@ fn status(agent: &PatchyardAgent) -> String {
 
 fn help(agent: &PatchyardAgent) -> String {
     let mut text =
-        "Commands: `/compact`, `/context`, `/cost`, `/init`, `/permissions`, `/review`, `/status`".to_owned();
+        "Commands: `/compact`, `/context`, `/cost`, `/init`, `/mcp`, `/permissions`, `/review`, `/status`"
+            .to_owned();
     let own: Vec<_> = agent.config.library.commands().filter(|command| command.by_person).collect();
     if !own.is_empty() {
         text.push_str("\n\nOf this repository:\n");
@@ -169,6 +171,13 @@ fn help(agent: &PatchyardAgent) -> String {
     for command in own {
         let hint = command.hint.as_ref().map(|hint| format!(" {hint}")).unwrap_or_default();
         let _ = write!(text, "\n- `/{}{hint}`: {}", command.name, command.description);
+    }
+    let prompts = mcp::prompts(&agent.config.servers);
+    if !prompts.is_empty() {
+        text.push_str("\n\nOf MCP servers:\n");
+    }
+    for (name, about) in prompts {
+        let _ = write!(text, "\n- `/{name}`: {about}");
     }
     text
 }

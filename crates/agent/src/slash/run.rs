@@ -9,6 +9,7 @@ use super::{COMPACT, builtin, parse};
 use crate::agent::PatchyardAgent;
 use crate::compact::{Compacted, With, sum_up};
 use crate::gate::Moment;
+use crate::mcp;
 use crate::turn::append;
 
 /// What came of a prompt.
@@ -55,9 +56,14 @@ pub(crate) async fn replace(agent: &mut PatchyardAgent, text: &str, with: With<'
                  <command-args>{words}</command-args>\n\n{body}"
             )
         }
-        None => match builtin::prompt(name, words) {
-            Some(prompt) => prompt,
-            None => return Ok(()),
+        None => match mcp::prompt(&agent.config.servers, name, words, with.stop).await {
+            Some(Ok(text)) => format!("<command-name>/{name}</command-name>\n\n{text}"),
+            // The model can say it, and do without.
+            Some(Err(why)) => format!("<command-name>/{name}</command-name>\n\n[{why}]"),
+            None => match builtin::prompt(name, words) {
+                Some(prompt) => prompt,
+                None => return Ok(()),
+            },
         },
     };
     let ran = CommandRan { name: name.into(), output: None, prompt: Some(prompt) };

@@ -13,8 +13,12 @@ use tokio::sync::OnceCell;
 use super::tasks::Tasks;
 use crate::config::AgentConfig;
 use crate::library::Library;
+use crate::mcp::{self, Servers};
 use crate::memory::{Memory, MemoryFile};
 use crate::threads::Threads;
+
+/// The source of what the model is told of servers.
+const MCP_SERVERS: &str = "MCP servers";
 
 /// SHA-256 of a file's content.
 pub(super) type ContentHash = [u8; 32];
@@ -38,6 +42,10 @@ pub(crate) struct Workbench {
     /// What the repository keeps for agents.
     pub(crate) library: Arc<Library>,
     memory: Arc<Memory>,
+    /// MCP servers.
+    pub(crate) servers: Arc<Servers>,
+    /// What the model was told of them last.
+    servers_told: Mutex<Option<String>>,
     pub(crate) threads: Threads,
     /// Instructions that the model was told with a result.
     told: Mutex<HashSet<String>>,
@@ -59,6 +67,8 @@ impl Workbench {
             tasks: Tasks::default(),
             library: Arc::clone(&config.library),
             memory: Arc::clone(&config.memory),
+            servers: Arc::clone(&config.servers),
+            servers_told: Mutex::default(),
             told: Mutex::default(),
             threads: Threads::new(config),
             workspace,
@@ -84,9 +94,27 @@ impl Workbench {
                 lock(&self.told).extend(paths.filter_map(|path| path.as_str().map(str::to_owned)));
             }
             // The results that held them may be gone.
-            EventBody::ContextCompacted(_) => lock(&self.told).clear(),
+            EventBody::ContextCompacted(_) => {
+                lock(&self.told).clear();
+                *lock(&self.servers_told) = None;
+            }
+            EventBody::ContextAdded { source, text } if source == MCP_SERVERS => {
+                *lock(&self.servers_told) = Some(text.clone());
+            }
             _ => {}
         }
+    }
+
+    /// What is to be told of servers that was not told yet.
+    pub(crate) fn news_of_servers(&self) -> Option<EventBody> {
+        let text = mcp::notice(&self.servers)?;
+        let is_news = lock(&self.servers_told).as_ref() != Some(&text);
+        is_news.then(|| EventBody::ContextAdded { source: MCP_SERVERS.into(), text })
+    }
+
+    /// Where what is too long for the model of a call's result is kept.
+    pub(crate) fn scratch_file(&self, call: &str) -> String {
+        format!("{}/output-{}.txt", self.scratch, exec_of(call))
     }
 
     /// Where hooks leave variables.

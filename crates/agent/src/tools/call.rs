@@ -5,6 +5,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::mcp::PREFIX;
+
 /// The longest title.
 const MAX_TITLE: usize = 120;
 
@@ -22,6 +24,26 @@ pub(crate) enum Call {
     TodoWrite(Vec<PlanEntry>),
     Skill(SkillInput),
     Agent(AgentInput),
+    /// A tool of an MCP server, by its whole name.
+    Mcp {
+        name: String,
+        input: Value,
+    },
+    ListResources {
+        server: Option<String>,
+    },
+    ReadResource(ResourceInput),
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ResourceInput {
+    pub(crate) server: String,
+    pub(crate) uri: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct ResourcesInput {
+    server: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,6 +194,12 @@ pub(crate) fn parse(name: &str, input: &Value) -> Result<Call, String> {
             });
             Call::TodoWrite(entries.collect())
         }
+        "ListMcpResourcesTool" | "ListMcpResources" => {
+            let ResourcesInput { server } = typed(name, input)?;
+            Call::ListResources { server: server.filter(|server| !server.is_empty()) }
+        }
+        "ReadMcpResourceTool" | "ReadMcpResource" => Call::ReadResource(typed(name, input)?),
+        _ if name.starts_with(PREFIX) => Call::Mcp { name: name.to_owned(), input: input.clone() },
         _ => return Err(format!("there is no tool named `{name}`")),
     })
 }
@@ -200,6 +228,11 @@ pub(crate) fn title(name: &str, input: &Value, workspace: &str) -> String {
             let todos = input["todos"].as_array().map_or(&[][..], Vec::as_slice);
             let done = todos.iter().filter(|todo| todo["status"] == "completed").count();
             format!("{done} of {} done", todos.len())
+        }
+        "ListMcpResourcesTool" => text("server").to_owned(),
+        "ReadMcpResourceTool" => format!("{}: {}", text("server"), text("uri")),
+        _ if name.starts_with(PREFIX) && input.as_object().is_some_and(|input| !input.is_empty()) => {
+            input.to_string().chars().take(2 * MAX_TITLE).collect()
         }
         _ => String::new(),
     };

@@ -10,6 +10,7 @@ use super::bench::Workbench;
 use super::call::Call;
 use super::{bash, change, read, search, tasks, todo};
 use crate::history::INTERRUPTED;
+use crate::mcp;
 use crate::outcome::Outcome;
 
 /// How long a tool that is not a command may go on after a stop: a file is written whole or not at all.
@@ -47,7 +48,11 @@ impl Run<'_> {
 /// Whether a call changes nothing, so that several may run at the same time.
 pub(crate) fn is_read_only(call: &Call) -> bool {
     match call {
-        Call::Read(_) | Call::Glob(_) | Call::Grep(_) => true,
+        Call::Read(_)
+        | Call::Glob(_)
+        | Call::Grep(_)
+        | Call::ListResources { .. }
+        | Call::ReadResource(_) => true,
         Call::Bash(_)
         | Call::TaskOutput(_)
         | Call::TaskStop(_)
@@ -55,6 +60,7 @@ pub(crate) fn is_read_only(call: &Call) -> bool {
         | Call::Write(_)
         | Call::Skill(_)
         | Call::Agent(_)
+        | Call::Mcp { .. }
         | Call::TodoWrite(_) => false,
     }
 }
@@ -76,6 +82,10 @@ pub(crate) async fn run(call: Call, with: Run<'_>) -> Outcome {
         Call::Edit(input) => within_grace(with, change::edit(input, with.bench)).await,
         Call::Write(input) => within_grace(with, change::write(input, with.bench)).await,
         Call::TodoWrite(entries) => todo::run(entries),
+        // Servers are told to stop, and not waited for.
+        Call::Mcp { name, input } => mcp::call(&name, &input, with).await,
+        Call::ListResources { server } => mcp::list_resources(server.as_deref(), with).await,
+        Call::ReadResource(input) => mcp::read_resource(&input.server, &input.uri, with).await,
         // What needs more than hands is seen to before.
         Call::Skill(_) | Call::Agent(_) => Outcome::refused("this tool cannot be used here"),
     }

@@ -12,6 +12,7 @@ mod hands;
 mod hooks;
 mod interrupts;
 mod loops;
+mod mcp;
 mod memory;
 mod permissions;
 mod port;

@@ -153,8 +153,13 @@ fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
 
 /// `PATCHYARD_LOG` is a filter such as `info` or `session=debug`.
 fn init_log() {
-    // Agents in sandboxes must not be able to fill the log with lines about what they send.
-    let filter = variable("PATCHYARD_LOG").unwrap_or_else(|| "warn,agent_client_protocol=off".into());
+    // Agents and servers in sandboxes must not be able to fill the log with lines about what they send.
+    let mut filter = variable("PATCHYARD_LOG").unwrap_or_else(|| "warn".into());
+    for talkative in ["agent_client_protocol", "rmcp"] {
+        if !filter.contains(talkative) {
+            filter.push_str(&format!(",{talkative}=off"));
+        }
+    }
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let _ =

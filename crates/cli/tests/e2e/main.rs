@@ -35,6 +35,8 @@ mod large_files;
 mod lifecycle;
 mod log;
 mod manners;
+mod mcp;
+mod mcp_reference;
 mod metrics;
 mod midturn;
 mod names;

@@ -1,7 +1,7 @@
 //! The preparation of a sandbox as jobs, one after the other.
 //!
 //! ```text
-//!  Sandbox ─▶ Workspace ─▶ Setup ─▶ Cache ─▶ Hooks ─▶ ready
+//!  Sandbox ─▶ Workspace ─▶ Setup ─▶ Cache ─▶ Hooks ─▶ MCP servers ─▶ ready
 //!    ▲            │ spoilt            │ lost
 //!    └── anew ◀───┴───────────────────┘
 //! ```
@@ -50,6 +50,7 @@ pub(super) enum Prepared {
     Setup(SetupDone),
     Kept(Kept),
     Ready(Ready),
+    Connected(Ready),
 }
 
 impl Driver {
@@ -132,21 +133,41 @@ impl Driver {
                 self.append(vec![finished]).await?;
                 self.start_anew().await
             }
-            Prepared::Ready(Ready { agent, detail }) => {
-                let finished = self.step_finished(None, detail);
-                // Without hooks the last part has no step of its own.
-                let events = match self.job.as_ref().and_then(Job::step) {
-                    Some(_) => vec![finished],
-                    None => Vec::new(),
-                };
-                if let Some(preparing) = self.preparing.take() {
-                    rebuild::start(&self.shared, &self.facts, &preparing.plan);
-                    warm::fill(&self.shared, &self.facts);
-                }
-                (self.job, self.deadline, self.agent) = (None, None, Some(agent));
-                self.advance(Input::Prepared, events, None).await.map(drop)
-            }
+            Prepared::Ready(ready) => match ready.agent.connecting() {
+                Some(patience) => self.connect(ready, patience).await,
+                None => self.agent_ready(ready).await,
+            },
+            Prepared::Connected(ready) => self.agent_ready(ready).await,
         }
+    }
+
+    /// The end of the last step, where the last part has one of its own.
+    fn last_finished(&self, detail: Option<String>) -> Vec<EventBody> {
+        let finished = self.step_finished(None, detail);
+        self.job.as_ref().and_then(Job::step).map(|_| finished).into_iter().collect()
+    }
+
+    /// Waits for the agent's servers, each of which has its own deadline.
+    async fn connect(&mut self, ready: Ready, patience: Duration) -> Result<(), StoreError> {
+        let mut events = self.last_finished(ready.detail);
+        self.job = None;
+        events.push(EventBody::StepStarted { step: Step::Mcp });
+        self.append(events).await?;
+        let limit = patience + self.shared.config.deadlines.workspace;
+        self.step(Some(Step::Mcp), limit, async move |bench| {
+            steps::connect(&bench, ready.agent).await.map(Prepared::Connected)
+        });
+        Ok(())
+    }
+
+    async fn agent_ready(&mut self, Ready { agent, detail }: Ready) -> Result<(), StoreError> {
+        let events = self.last_finished(detail);
+        if let Some(preparing) = self.preparing.take() {
+            rebuild::start(&self.shared, &self.facts, &preparing.plan);
+            warm::fill(&self.shared, &self.facts);
+        }
+        (self.job, self.deadline, self.agent) = (None, None, Some(agent));
+        self.advance(Input::Prepared, events, None).await.map(drop)
     }
 
     async fn workspace_made(&mut self, made: Workspace) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::hooks::{Event, Handler, Ran, at_start};
-use protocol::agent_port::Agent;
+use protocol::agent_port::{Agent, Connected};
 use protocol::event::{EventBody, Step};
 use protocol::ids::{Epoch, LayerId, SandboxId};
 use protocol::view::SessionView;
@@ -236,6 +236,16 @@ pub(crate) async fn ready(
     let detail = if hooks.is_empty() { None } else { run_hooks(bench, &hooks, source, &project).await? };
     let agent = super::agent(&bench.shared, &bench.facts, &bench.sandbox, Some(project)).await?;
     Ok(Ready { agent, detail })
+}
+
+/// Waits until the agent's servers are connected or have failed, and tells how each stands.
+pub(crate) async fn connect(bench: &Bench, mut agent: Box<dyn Agent>) -> Result<Ready, String> {
+    let Connected { lines, wrong } = agent.connect().await;
+    let mut log = bench.log(Step::Mcp);
+    for line in lines {
+        log.note(&line).await?;
+    }
+    Ok(Ready { agent, detail: wrong })
 }
 
 async fn run_hooks(
