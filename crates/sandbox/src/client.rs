@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use failpoint::{Side, reached};
 use protocol::egress::{Door, Gateway};
 use protocol::hands::HandsError;
 use protocol::ids::{LayerId, SandboxId, SessionId};
@@ -262,6 +263,7 @@ impl SandboxHost {
 async fn exchange(mut stream: UnixStream, request: &HostRequest) -> io::Result<(UnixStream, HostAnswer)> {
     let bytes = serde_json::to_vec(request)?;
     let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    reached(Side::Before, "sandbox-host", || request.name().into());
     stream.write_all(&[&length.to_le_bytes(), bytes.as_slice()].concat()).await?;
     let length = stream.read_u32_le().await? as usize;
     if length > MAX_MESSAGE {
@@ -269,6 +271,7 @@ async fn exchange(mut stream: UnixStream, request: &HostRequest) -> io::Result<(
     }
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer).await?;
+    reached(Side::After, "sandbox-host", || request.name().into());
     let answer = serde_json::from_slice(&answer)?;
     Ok((stream, answer))
 }
