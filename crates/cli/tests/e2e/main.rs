@@ -22,6 +22,7 @@ mod checkpoint;
 mod churn;
 mod crash;
 mod customs;
+mod deadlines;
 mod doors;
 mod egress;
 mod environments;

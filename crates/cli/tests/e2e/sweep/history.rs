@@ -7,7 +7,7 @@ use protocol::git::{PushOutcome, PushedBy};
 use protocol::pull_request::PullRequestOutcome;
 use protocol::status::{SessionStatus, TurnStatus};
 
-use super::life::{Lived, PROMPTS};
+use super::life::{Lived, MENDED, PROMPTS, UNKNOWN};
 use crate::world::faults_of_log;
 
 /// Everything that is wrong, a sentence each.
@@ -16,17 +16,23 @@ pub(super) fn differences(whole: &Lived, lived: &Lived) -> Vec<String> {
     wrong.extend(lived.wrong.iter().cloned());
     let mut same = |what: &str, is: String, wanted: String| {
         if is != wanted {
-            wrong.push(format!("{what}: {is}, not {wanted}"));
+            let cut = |text: &str| text.chars().take(2000).collect::<String>();
+            wrong.push(format!("{what}: {}, not {}", cut(&is), cut(&wanted)));
         }
     };
     same("prompts", format!("{:?}", prompts(&lived.events)), format!("{PROMPTS:?}"));
     same("turns", format!("{:?}", turns(&lived.events)), format!("{:?}", turns(&whole.events)));
-    same("calls", format!("{:?}", calls(&lived.events)), format!("{:?}", calls(&whole.events)));
+    let (calls, mended) = calls(&lived.events);
+    same("calls", format!("{calls:?}"), format!("{:?}", self::calls(&whole.events).0));
     same("files at the forge", format!("{:?}", lived.files), format!("{:?}", whole.files));
     same("pull requests", lived.pulls.len().to_string(), "1".into());
     same("requests to open one", lived.opened.to_string(), "1".into());
     same("the wish for it", format!("{:?}", wishes(&lived.events)), format!("{:?}", wishes(&whole.events)));
-    same("what was used", format!("{:?}", used(lived)), format!("{:?}", used(whole)));
+    if mended {
+        same("requests", lived.view.usage.requests.to_string(), (whole.view.usage.requests + 1).to_string());
+    } else {
+        same("what was used", format!("{:?}", lived.view.usage), format!("{:?}", whole.view.usage));
+    }
     same("status", format!("{:?}", lived.view.status), format!("{:?}", SessionStatus::Suspended));
     let commit = lived.view.checkpoint.as_ref().map(|checkpoint| checkpoint.commit.clone());
     same("the branch at the forge", format!("{:?}", Some(&lived.tip)), format!("{:?}", commit.as_ref()));
@@ -38,7 +44,7 @@ pub(super) fn differences(whole: &Lived, lived: &Lived) -> Vec<String> {
     same("pushes", lived.pushed.len().to_string(), whole.pushed.len().to_string());
     same("pushes without an end", open_pushes(&lived.events).to_string(), "0".into());
     // One answer may have been on its way.
-    if lived.asked > whole.asked + 2 {
+    if lived.asked > whole.asked + 2 + usize::from(mended) {
         wrong.push(format!("the model was asked {} times, not {}", lived.asked, whole.asked));
     }
     wrong
@@ -62,14 +68,25 @@ fn turns(events: &[Event]) -> (usize, Vec<TurnStatus>) {
     (begun, ends.collect())
 }
 
-/// The calls, and what came of them.
-fn calls(events: &[Event]) -> Vec<String> {
-    let told = events.iter().filter_map(|event| match &event.body {
-        EventBody::ToolCall(call) => Some(format!("{} {}", call.name, call.input)),
-        EventBody::ToolResult(result) => Some(format!("{} {}", result.is_error, result.content)),
-        _ => None,
-    });
-    told.collect()
+/// The calls, and what came of them; and whether a change of which nobody knew was made again, which is left out.
+fn calls(events: &[Event]) -> (Vec<String>, bool) {
+    let mut calls = Vec::new();
+    let mut mended = None;
+    for event in events {
+        match &event.body {
+            EventBody::ToolCall(call) if call.input["command"] == MENDED => mended = Some(call.call.clone()),
+            EventBody::ToolCall(call) => calls.push(format!("{} {}", call.name, call.input)),
+            EventBody::ToolResult(result) if mended.as_ref() == Some(&result.call) => {}
+            EventBody::ToolResult(result)
+                if result.content.starts_with(UNKNOWN) || result.content.contains("written.txt") =>
+            {
+                calls.push("written, or not".into());
+            }
+            EventBody::ToolResult(result) => calls.push(format!("{} {}", result.is_error, result.content)),
+            _ => {}
+        }
+    }
+    (calls, mended.is_some())
 }
 
 /// How the wishes for a pull request went, and how many there were.
@@ -81,14 +98,6 @@ fn wishes(events: &[Event]) -> (usize, Vec<PullRequestOutcome>) {
     let all: Vec<(String, PullRequestOutcome)> = events.iter().filter_map(of).collect();
     let effects: BTreeSet<&String> = all.iter().map(|(effect, _)| effect).collect();
     (effects.len(), all.iter().map(|(_, outcome)| *outcome).collect())
-}
-
-fn used(lived: &Lived) -> Vec<String> {
-    let usage = |event: &Event| match &event.body {
-        EventBody::Usage { .. } => Some(event.body.kind().to_owned()),
-        _ => None,
-    };
-    lived.events.iter().filter_map(usage).chain([format!("{:?}", lived.view.usage)]).collect()
 }
 
 /// Pushes of the server that were planned last and are not known to have ended.

@@ -31,10 +31,14 @@ const TOKEN: &str = "ghp_sweep0123456789abcdef";
 const THING: &str = "team/thing";
 
 /// Counts its runs, and says more than a row holds.
-pub(super) const FIRST: &str = "echo one >> count.txt; seq 6000";
+pub(super) const FIRST: &str = "echo one >> count.txt; head -c 40000 /dev/zero | tr '\\0' x";
 
 /// Counts its runs, and takes its time.
 pub(super) const SECOND: &str = "echo two >> count.txt; for i in $(seq 12); do echo tick $i; sleep 0.1; done";
+
+/// What is said of a change that a dying server had begun: who reads it looks, and makes it again.
+pub(super) const UNKNOWN: &str = "unknown: the server died while this call ran";
+pub(super) const MENDED: &str = "printf 'written\\n' > written.txt";
 
 /// What the prompts say.
 pub(super) const PROMPTS: [&str; 2] = ["Count once", "Count twice"];
@@ -108,7 +112,8 @@ impl World {
         allow(&steps, 0o666);
         let config = format!(
             "[repositories]\nallow = [{{ host = \"127.0.0.1\", cidr = \"127.0.0.0/8\" }}]\n\
-             [[forges]]\nhost = \"{}\"\n[network]\nauthorities = [\"{}\"]\n[sandbox]\nidle_seconds = 1\n",
+             [[forges]]\nhost = \"{}\"\n[network]\nauthorities = [\"{}\"]\n[sandbox]\nidle_seconds = 1\n\
+             [setup]\ncache_entries = 0\n",
             fake.host(),
             pem.display()
         );
@@ -247,7 +252,11 @@ fn script() -> Script {
         Turn::text("Counted once."),
         bash(SECOND),
         Turn::tool("Write", json!({ "file_path": "written.txt", "content": "written\n" })),
-        Turn::text("Counted twice."),
+        Turn::computed(|body| match body["messages"].to_string().contains(UNKNOWN) {
+            true => bash(MENDED),
+            false => Turn::text("Counted twice."),
+        }),
+        Turn::text("Counted twice, and looked."),
     ])
 }
 
