@@ -118,3 +118,40 @@ fn left(data: &Path, ids: &BTreeSet<String>, ended: Option<i32>) -> BTreeSet<Str
     left.extend(loops.lines().filter(|line| of_ours(line)).map(str::to_owned));
     left
 }
+
+/// Files below a folder that hold these bytes.
+pub(crate) fn holding(folder: &Path, wanted: &str, except: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if except.contains(&name.as_str()) {
+            continue;
+        }
+        if path.is_dir() {
+            found.extend(holding(&path, wanted, &[]));
+        } else if written(&path).is_ok_and(|bytes| contains(&bytes, wanted.as_bytes())) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// What was ever written to a file; the disk of a sandbox is mostly a hole.
+fn written(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+
+    use nix::unistd::{Whence, lseek};
+    let mut file = fs::File::open(path)?;
+    let (mut bytes, mut from) = (Vec::new(), 0);
+    while let Ok(start) = lseek(&file, from, Whence::SeekData) {
+        let end = lseek(&file, start, Whence::SeekHole)?;
+        file.seek(SeekFrom::Start(start.cast_unsigned()))?;
+        (&mut file).take((end - start).cast_unsigned()).read_to_end(&mut bytes)?;
+        from = end;
+    }
+    Ok(bytes)
+}
+
+pub(crate) fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}

@@ -23,7 +23,7 @@ use testkit::internet::Authority;
 use testkit::model::{Script, ScriptedModel, Turn};
 
 use crate::insist::{delete, insist, settle};
-use crate::leaks::{Watch, names, nothing_left};
+use crate::leaks::{Watch, holding, names, nothing_left};
 use crate::world::{bash, serve};
 
 const TOKEN: &str = "ghp_sweep0123456789abcdef";
@@ -34,14 +34,18 @@ const THING: &str = "team/thing";
 pub(super) const FIRST: &str = "echo one >> count.txt; head -c 40000 /dev/zero | tr '\\0' x";
 
 /// Counts its runs, and takes its time.
-pub(super) const SECOND: &str = "echo two >> count.txt; for i in $(seq 12); do echo tick $i; sleep 0.1; done";
+pub(super) const SECOND: &str = "echo two >> count.txt; echo the-canary-of-the-sweep | tee ../left; for i in $(seq 12); do echo tick $i; sleep 0.1; done";
 
 /// What is said of a change that a dying server had begun: who reads it looks, and makes it again.
 pub(super) const UNKNOWN: &str = "unknown: the server died while this call ran";
-pub(super) const MENDED: &str = "printf 'written\\n' > written.txt";
+pub(super) const MENDED: &str = "printf 'written by the-canary-of-the-sweep\\n' > written.txt";
 
 /// What the prompts say.
-pub(super) const PROMPTS: [&str; 2] = ["Count once", "Count twice"];
+pub(super) const PROMPTS: [&str; 2] = ["Count once", "Count twice, the-canary-of-the-sweep"];
+
+/// What must be nowhere when the session is gone: it is said, printed and written. Branches have the first
+/// prompt's words, and stay in the audit.
+const CANARY: &str = "the-canary-of-the-sweep";
 
 /// What became of a life.
 pub(super) struct Lived {
@@ -117,12 +121,16 @@ impl World {
             fake.host(),
             pem.display()
         );
+        let tmp = open.path().join("tmp");
+        fs::create_dir(&tmp).unwrap();
+        allow(&tmp, 0o1777);
         let at: Vec<String> = interrupted.iter().map(ToString::to_string).collect();
         let serve = serve()
             .model(&model)
             .config(&config)
             .env("PATCHYARD_CRASH_TRACE", &steps.display().to_string())
-            .env("PATCHYARD_CRASH_AT", &at.join(","));
+            .env("PATCHYARD_CRASH_AT", &at.join(","))
+            .env("TMPDIR", &tmp.display().to_string());
         let server = serve.start().await;
         let watch = Watch::over(server.data());
         Self { server, fake, url, model, watch, open }
@@ -236,6 +244,9 @@ impl World {
         let listed: Value = self.get("/sessions").await;
         assert_eq!(listed["sessions"], json!([]));
         nothing_left(&self.server, &self.watch, None).await;
+        let held = [self.server.data(), self.open.path().to_owned()];
+        let held: Vec<_> = held.iter().flat_map(|folder| holding(folder, CANARY, &[])).collect();
+        assert_eq!(held, Vec::<std::path::PathBuf>::new(), "what it said is nowhere");
         let host = self.server.pid(Part::SandboxHost);
         assert_eq!(self.server.stop().await, Some(0));
         nothing_left(&self.server, &self.watch, Some(host)).await;
@@ -251,7 +262,10 @@ fn script() -> Script {
         bash(FIRST),
         Turn::text("Counted once."),
         bash(SECOND),
-        Turn::tool("Write", json!({ "file_path": "written.txt", "content": "written\n" })),
+        Turn::tool(
+            "Write",
+            json!({ "file_path": "written.txt", "content": "written by the-canary-of-the-sweep\n" }),
+        ),
         Turn::computed(|body| match body["messages"].to_string().contains(UNKNOWN) {
             true => bash(MENDED),
             false => Turn::text("Counted twice."),
