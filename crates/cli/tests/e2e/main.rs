@@ -33,6 +33,7 @@ mod insist;
 mod intercept;
 mod job;
 mod kept;
+mod kills;
 mod leaks;
 mod lifecycle;
 mod log;

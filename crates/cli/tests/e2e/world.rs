@@ -114,9 +114,8 @@ pub(crate) fn faults_of_log(events: &[Event], served: &Value) -> Vec<String> {
     for event in events {
         match &event.body {
             EventBody::ToolCall(call) => {
-                if results_by_call.insert(&call.call, 0).is_some() {
-                    faults.push(format!("call id {} is used twice", call.call));
-                }
+                let before = results_by_call.insert(&call.call, 0);
+                faults.extend(before.map(|_| format!("call id {} is used twice", call.call)));
             }
             EventBody::ToolResult(result) => match results_by_call.get_mut(result.call.as_str()) {
                 Some(count) => *count += 1,

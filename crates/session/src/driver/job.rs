@@ -237,8 +237,7 @@ impl Driver {
                 Vec::new()
             }
         };
-        // Nobody waits for it: what hangs may be what has to take it down.
-        made.into_iter().for_each(|sandbox| drop(self.shared.reap(sandbox)));
+        futures::future::join_all(made.into_iter().map(|sandbox| self.shared.destroy(sandbox))).await;
         true
     }
 }
