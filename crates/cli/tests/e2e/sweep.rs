@@ -109,10 +109,7 @@ fn outcome(plan: &Plan, whole: &Lived, lived: &Lived) -> Result<String, String> 
     let name = |at: &usize| lived.steps.get(at - 1).cloned();
     let names: Vec<String> = plan.0.iter().filter_map(name).collect();
     let differences = differences(whole, lived);
-    match (names.is_empty(), differences.is_empty()) {
-        // A life of its own order may have fewer steps than the one that was counted.
-        (true, _) => Ok("it had no such step".into()),
-        (false, true) => Ok(names.join(", then ")),
-        (false, false) => Err(format!("{}: {}", names.join(", then "), differences.join("; "))),
-    }
+    // A life of its own order may have fewer steps than the one that was counted.
+    let named = if names.is_empty() { "it had no such step".to_owned() } else { names.join(", then ") };
+    if differences.is_empty() { Ok(named) } else { Err(format!("{named}: {}", differences.join("; "))) }
 }

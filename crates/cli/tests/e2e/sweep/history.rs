@@ -43,7 +43,7 @@ pub(super) fn differences(whole: &Lived, lived: &Lived) -> Vec<String> {
     same("pushes that went back", (lived.pushed.len() - distinct.len()).to_string(), "0".into());
     same("pushes", lived.pushed.len().to_string(), whole.pushed.len().to_string());
     same("pushes without an end", open_pushes(&lived.events).to_string(), "0".into());
-    // One answer may have been on its way.
+    // At each of two deaths one answer may have been on its way.
     if lived.asked > whole.asked + 2 + usize::from(mended) {
         wrong.push(format!("the model was asked {} times, not {}", lived.asked, whole.asked));
     }
