@@ -1,5 +1,6 @@
 # make demo    sets up, builds, and runs one whole task
 # make test    sets up, and runs every test
+# make test-faults  kills the server at every step, and at random, again and again: an hour
 # make fuzz    fuzzes what reads hostile bytes, ten minutes each
 # make build   leaves target/release/patchyard with the page inside
 SHELL := /bin/sh
@@ -8,7 +9,7 @@ export PATH := $(HOME)/.cargo/bin:$(CURDIR)/target/tools/node/bin:$(PATH)
 # Sandboxes need root; a user with sudo is asked once.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 
-.PHONY: demo test build setup guest web lint test-rust test-web test-served bench test-churn test-packages fuzz fuzz-planted clean
+.PHONY: demo test build setup guest web lint test-rust test-web test-served bench test-churn test-faults test-packages fuzz fuzz-planted clean
 
 demo: build
 	@$(AS_ROOT) target/release/patchyard demo $(DEMO_FLAGS)
@@ -55,6 +56,12 @@ test-served: setup guest web
 test-churn: setup guest web
 	PATCHYARD_CHURN=1000 $(AS_ROOT) cargo test --package sandbox --test matrix churn -- --nocapture
 	PATCHYARD_CHURN=1000 $(AS_ROOT) cargo test --package cli --test e2e churn -- --nocapture
+
+# The server is killed at each step of a session's life that outlives it, at some of them twice, and two hundred
+# times at random while eight sessions work; make test tries ten steps.
+test-faults: setup guest web
+	PATCHYARD_SWEEP=all $(AS_ROOT) cargo test --package cli --test e2e l04 -- --nocapture
+	$(AS_ROOT) cargo test --package cli --test e2e -- --ignored l05 --nocapture
 
 # Real package managers in a sandbox at level trusted, with the real registries: some 350 MB.
 test-packages: setup guest

@@ -246,7 +246,7 @@ pub(crate) struct InternalServer {
     pub(crate) server_uid: u32,
     #[arg(long)]
     pub(crate) server_gid: u32,
-    /// A restart after a crash: nothing is announced
+    /// A restart after a crash: all is announced already
     #[arg(long)]
     pub(crate) again: bool,
 }

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use failpoint::{Side, reached};
 use protocol::egress::{
     AuthorityKey, Chain, Door, EgressAnswer, EgressCounts, EgressRequest, Ground, Notice,
 };
@@ -194,7 +195,9 @@ impl Egress {
             }
             frame::receive(&mut stream).await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
         };
+        reached(Side::Before, "egress", || "request".into());
         let answered = timeout(ANSWER, answered).await;
+        reached(Side::After, "egress", || "request".into());
         match answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(EgressAnswer::Failed { message }) => Err(EgressClientError::Failed(message)),
             Ok(answer) => Ok(answer),

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use failpoint::{Side, reached};
 use policy::address::AddressRules;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LINK, LOCATION,
@@ -280,7 +281,10 @@ impl GitHub {
             Some(body) => request.json(body),
             None => request,
         };
-        request.send().await.map_err(|error| why(self.host(), &error))
+        reached(Side::Before, "forge", || format!("{} {}", ask.method, url.path()));
+        let sent = request.send().await.map_err(|error| why(self.host(), &error));
+        reached(Side::After, "forge", || format!("{} {}", ask.method, url.path()));
+        sent
     }
 
     /// Whether the token's limit is not used up.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use failpoint::{Side, reached};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
@@ -142,6 +143,7 @@ impl Git {
         let action = self.action;
         let turns = if is_remote(action) { &REMOTE_TURNS } else { &TURNS };
         let _turn = turns.acquire().await.map_err(|error| GitError::Start(std::io::Error::other(error)))?;
+        reached(Side::Before, "git", || action.into());
         let mut child =
             self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(GitError::Start)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -159,6 +161,7 @@ impl Git {
         let Ok((out, err, status)) = tokio::time::timeout(DEADLINE, work).await else {
             return Err(GitError::Timeout { action, seconds: DEADLINE.as_secs() });
         };
+        reached(Side::After, "git", || action.into());
         let failed = |words: String| GitError::Git { action, words };
         let stdout = out.map_err(|error| failed(error.to_string()))?;
         let status = status.map_err(|error| failed(error.to_string()))?;

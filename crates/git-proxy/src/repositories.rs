@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use failpoint::{Side, reached};
 use protocol::ids::SessionId;
 use tokio::fs;
 
@@ -59,6 +60,7 @@ impl Repositories {
     /// Removes a session's repository; done also when there is none.
     pub async fn delete(&self, session: SessionId) -> Result<(), GitError> {
         let path = self.path(session);
+        reached(Side::Before, "repository", || "removed".into());
         match fs::remove_dir_all(&path).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -12,6 +12,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use failpoint::{Side, reached};
 use futures::StreamExt;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect;
@@ -114,6 +115,7 @@ impl ModelClient {
             .body(body)
             .send();
         let idle = self.config.idle_timeout;
+        reached(Side::Before, "model", || "request".into());
         let response = match unless_stopped(stop, timeout(idle, send)).await {
             None => return Err(self.stopped(None)),
             Some(Err(_)) => return Err(ModelError::Idle(idle)),
@@ -164,6 +166,7 @@ impl ModelClient {
             bytes += chunk.len() as u64;
             for event in parser.push(&chunk).map_err(|error| ModelError::Malformed(error.to_string()))? {
                 if assembler.take(&event, observer)? {
+                    reached(Side::After, "model", || "request".into());
                     return Ok(assembler.into_response());
                 }
             }

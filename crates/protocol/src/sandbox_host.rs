@@ -52,6 +52,27 @@ pub enum HostRequest {
     Images,
 }
 
+impl HostRequest {
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Probe { .. } => "probe",
+            Self::Create { .. } => "create",
+            Self::Attach { .. } => "attach",
+            Self::Connect { .. } => "connect",
+            Self::Listen { .. } => "listen",
+            Self::Gateways { .. } => "gateways",
+            Self::Seal { .. } => "seal",
+            Self::Destroy { .. } => "destroy",
+            Self::List => "list",
+            Self::Layers => "layers",
+            Self::DropLayer { .. } => "drop_layer",
+            Self::Images => "images",
+        }
+    }
+}
+
 /// Where a sandbox finds the session repository.
 pub const REPOSITORY_MOUNT: &str = "/run/patchyard/repository.git";
 

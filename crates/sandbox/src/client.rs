@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use failpoint::{Side, reached};
 use protocol::egress::{Door, Gateway};
 use protocol::hands::HandsError;
 use protocol::ids::{LayerId, SandboxId, SessionId};
@@ -34,6 +35,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long any request may take: longer than all that `sandbox-host` waits for in one.
 const ANSWER: Duration = Duration::from_secs(120);
+
+/// How long a question may take for which nothing has to be done.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -219,17 +223,22 @@ impl SandboxHost {
         }
     }
 
-    /// For requests that may be done twice: once more when `sandbox-host` went away over it.
+    /// For requests that may be done twice: once more when `sandbox-host` went away over it. One that is there
+    /// and says nothing is not asked again.
     async fn ask_again(&self, request: &HostRequest) -> Result<HostAnswer, SandboxHostError> {
         match self.ask(request).await {
-            Err(SandboxHostError::Broken(_)) => self.ask(request).await,
+            Err(SandboxHostError::Broken(why)) if why.kind() != io::ErrorKind::TimedOut => {
+                self.ask(request).await
+            }
             outcome => outcome,
         }
     }
 
     async fn ask(&self, request: &HostRequest) -> Result<HostAnswer, SandboxHostError> {
         let stream = self.reach().await?;
-        let answered = timeout(ANSWER, exchange(stream, request)).await;
+        let is_look = matches!(request, HostRequest::List | HostRequest::Layers | HostRequest::Images);
+        let limit = if is_look { LOOK } else { ANSWER };
+        let answered = timeout(limit, exchange(stream, request)).await;
         let answered = answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         match answered.map_err(SandboxHostError::Broken)?.1 {
             HostAnswer::Failed { code, message } => Err(SandboxHostError::Failed { code, message }),
@@ -262,6 +271,7 @@ impl SandboxHost {
 async fn exchange(mut stream: UnixStream, request: &HostRequest) -> io::Result<(UnixStream, HostAnswer)> {
     let bytes = serde_json::to_vec(request)?;
     let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    reached(Side::Before, "sandbox-host", || request.name().into());
     stream.write_all(&[&length.to_le_bytes(), bytes.as_slice()].concat()).await?;
     let length = stream.read_u32_le().await? as usize;
     if length > MAX_MESSAGE {
@@ -269,6 +279,7 @@ async fn exchange(mut stream: UnixStream, request: &HostRequest) -> io::Result<(
     }
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer).await?;
+    reached(Side::After, "sandbox-host", || request.name().into());
     let answer = serde_json::from_slice(&answer)?;
     Ok((stream, answer))
 }

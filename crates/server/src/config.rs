@@ -65,8 +65,13 @@
 //! requests = 200
 //! tokens = 5000000                        # without: no limit
 //! cost_usd = 10.0                         # by the list price; without: no limit
-//! minutes = 360
+//! minutes = 360                           # 0.5 is half of one
 //! finish_check = true                     # whether it is told once that it changed code and ran nothing since
+//!
+//! [deadlines]                             # seconds, for each phase that passes; all of them: `deadlines`
+//! sandbox = 60                            # making one
+//! checkpoint = 120                        # recording its files
+//! push = 120                              # bringing the branch to its repository
 //!
 //! [settings]
 //! managed = "/etc/claude-code"            # its managed-settings.json holds for our agent in every session
@@ -75,6 +80,7 @@
 //! command = ["/usr/bin/agent", "--acp"]
 //! ```
 
+mod deadlines;
 mod network;
 
 use std::collections::BTreeMap;
@@ -88,6 +94,9 @@ use serde::Deserialize;
 use session::{CacheLimits, Caps, Deadlines, LfsLimits, OperatorNetwork, OperatorSecret};
 
 pub use network::NetworkConfig;
+
+pub use deadlines::DeadlineConfig;
+pub(crate) use deadlines::seconds;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -111,6 +120,8 @@ pub struct Config {
     pub secrets: BTreeMap<String, SecretConfig>,
     /// What ends a turn that does not end by itself.
     pub turn: TurnConfig,
+    /// How long phases last.
+    pub deadlines: DeadlineConfig,
     /// What holds for our agent in every session.
     pub settings: SettingsConfig,
     /// Agents besides our own.
@@ -128,7 +139,7 @@ pub struct TurnConfig {
     /// US dollars, by the list price.
     pub cost_usd: Option<f64>,
     /// How long it may take.
-    pub minutes: Option<u64>,
+    pub minutes: Option<f64>,
     /// Whether the model is told once that it changed code and ran nothing since.
     pub finish_check: Option<bool>,
 }
@@ -148,7 +159,10 @@ impl TurnConfig {
     }
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.minutes.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)))
+        // Over thirty years is for ever.
+        self.minutes
+            .filter(|minutes| !minutes.is_nan())
+            .map(|minutes| Duration::from_secs_f64((minutes * 60.0).clamp(0.0, 1e9)))
     }
 }
 
@@ -457,6 +471,8 @@ mod tests {
             cost_usd = 1.5
             minutes = 3
             finish_check = false
+            [deadlines]
+            stop = 2
             [agents.testy]
             command = ["/testy"]
         "#;
@@ -467,6 +483,8 @@ mod tests {
         assert!(!caps.finish_check);
         assert_eq!(config.turn.deadline(), Some(Duration::from_secs(180)));
         assert_eq!(Config::default().turn.caps(), Caps::default());
+        let deadlines = config.deadlines.of_sessions(Duration::from_secs(60), None);
+        assert_eq!((deadlines.stop, deadlines.turn), (Duration::from_secs(2), Deadlines::default().turn));
         assert_eq!(config.repositories.allow[0].host, "git.corp");
         assert_eq!(config.operator_network().check(), Ok(()));
         assert_eq!(config.network.private[0].cidr, "10.2.0.0/16");

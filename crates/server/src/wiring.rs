@@ -13,13 +13,12 @@ use model_gateway::{Auth, ModelClient, ModelConfig, Secret};
 use policy::address::AddressRules;
 use sandbox::client::SandboxHost;
 use session::{
-    AgentSpec, Agents, CacheLimits, Deadlines, LfsLimits, ModelSource, SessionConfig, Sessions,
-    TrustedAuthorities,
+    AgentSpec, Agents, CacheLimits, LfsLimits, ModelSource, SessionConfig, Sessions, TrustedAuthorities,
 };
 use store::{Clock, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ModelSettings};
+use crate::config::{Config, ModelSettings, seconds};
 use crate::state::{AppState, Settings};
 use crate::uploads::Uploads;
 
@@ -105,7 +104,7 @@ pub(crate) async fn wire(
         .await
         .map_err(|source| WiringError::Dir { path: dir("uploads").display().to_string(), source })?;
     let host = SandboxHost::connect(host_socket);
-    let (model, mut missing) = (model(&config.model, environment)?, Vec::new());
+    let (model, mut missing) = (model(config, environment)?, Vec::new());
     let model_name = match &model {
         ModelSource::Ready(client) => Some(client.config().model.clone()),
         ModelSource::Missing => {
@@ -129,7 +128,8 @@ pub(crate) async fn wire(
         settings.fetch.authorities = Some(path);
     }
     let git = GitGateway::new(settings.fetch.addresses.clone(), &trusted)?;
-    let forges = Forges::new(settings.fetch.addresses.clone(), &trusted, FORGE_PATIENCE)?;
+    let patience = seconds(config.deadlines.forge, FORGE_PATIENCE);
+    let forges = Forges::new(settings.fetch.addresses.clone(), &trusted, patience)?;
     let others = config
         .agents
         .iter()
@@ -209,15 +209,14 @@ fn session_config(config: &Config, scratch: PathBuf, audit: PathBuf) -> Result<S
             valid: Duration::from_secs(config.setup.cache_valid_hours.saturating_mul(3600)),
         },
         caps: config.turn.caps(),
-        deadlines: Deadlines {
-            setup: Duration::from_secs(config.setup.timeout_seconds.max(1)),
-            turn: config.turn.deadline().unwrap_or(Deadlines::default().turn),
-            ..Deadlines::default()
-        },
+        deadlines: config
+            .deadlines
+            .of_sessions(Duration::from_secs(config.setup.timeout_seconds.max(1)), config.turn.deadline()),
     })
 }
 
-fn model(settings: &ModelSettings, environment: &ModelEnvironment) -> Result<ModelSource, WiringError> {
+fn model(config: &Config, environment: &ModelEnvironment) -> Result<ModelSource, WiringError> {
+    let settings = &config.model;
     let from_file = match &settings.api_key_file {
         None => None,
         Some(path) => {
@@ -234,15 +233,16 @@ fn model(settings: &ModelSettings, environment: &ModelEnvironment) -> Result<Mod
         let given = file.as_ref().or(variable.as_ref()).filter(|text| !text.trim().is_empty());
         given.cloned().unwrap_or_else(|| default.to_owned())
     };
-    let mut config = ModelConfig::new(
+    let mut made = ModelConfig::new(
         choose(&settings.base_url, &environment.base_url, DEFAULT_BASE_URL),
         auth,
         choose(&settings.model, &environment.model, DEFAULT_MODEL),
     );
     if let Some(max_tokens) = settings.max_tokens {
-        config.max_tokens = max_tokens;
+        made.max_tokens = max_tokens;
     }
-    let client = ModelClient::new(config).map_err(|error| WiringError::Model(error.to_string()))?;
+    made.idle_timeout = seconds(config.deadlines.model, made.idle_timeout);
+    let client = ModelClient::new(made).map_err(|error| WiringError::Model(error.to_string()))?;
     Ok(ModelSource::Ready(client))
 }
 

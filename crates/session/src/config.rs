@@ -58,6 +58,8 @@ pub struct SessionConfig {
 /// How long each transient state may last. Every one has an exit that the log shows.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
+    /// Fetching a repository for a new session.
+    pub fetch: Duration,
     /// Making and starting a sandbox.
     pub sandbox: Duration,
     /// Cloning the workspace.
@@ -74,8 +76,14 @@ pub struct Deadlines {
     pub turn: Duration,
     /// From a stop to the turn's end; then everything in the sandbox is killed.
     pub stop: Duration,
-    /// Recording the workspace after a turn.
+    /// Recording the workspace, after a turn and in it, and putting files back.
     pub checkpoint: Duration,
+    /// Pushing the session's branch.
+    pub push: Duration,
+    /// Keeping what a sandbox wrote that is put away.
+    pub save: Duration,
+    /// How long somebody waits for a sandbox to go; then it goes without anybody waiting.
+    pub teardown: Duration,
     /// A question to the person; then the first option stands.
     pub question: Duration,
 }
@@ -83,6 +91,7 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
+            fetch: Duration::from_secs(300),
             sandbox: Duration::from_secs(60),
             workspace: Duration::from_secs(300),
             setup: Duration::from_secs(600),
@@ -92,6 +101,9 @@ impl Default for Deadlines {
             turn: Duration::from_secs(6 * 3600),
             stop: Duration::from_secs(15),
             checkpoint: Duration::from_secs(120),
+            push: Duration::from_secs(120),
+            save: Duration::from_secs(60),
+            teardown: Duration::from_secs(10),
             question: Duration::from_secs(24 * 3600),
         }
     }

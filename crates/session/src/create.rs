@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use git_proxy::{Imported, Remote};
+use git_proxy::{GitError, Imported, Remote};
 use policy::push::PushRules;
 use policy::repository::{RepositoryUrl, workspace_name};
 use protocol::api::MAX_PROMPT_CHARS;
@@ -152,7 +152,7 @@ impl Sessions {
         let NewRepository::Url { url, branch, on_branch: true } = repository else { return Ok(()) };
         let branch = branch.as_deref().ok_or(SessionError::NoBranchNamed)?;
         let rules = &self.shared.config.fetch;
-        let url = RepositoryUrl::parse(url, &rules.file_roots).map_err(git_proxy::GitError::from)?;
+        let url = RepositoryUrl::parse(url, &rules.file_roots).map_err(GitError::from)?;
         let at = match self.shared.at_forge(&url).await {
             Ok(at) => at,
             // What is no forge keeps its branches by itself: it refuses the push.
@@ -205,11 +205,15 @@ pub(crate) async fn import(
         }
         NewRepository::Url { url, branch, on_branch: _ } => {
             let rules = &shared.config.fetch;
-            let url = RepositoryUrl::parse(&url, &rules.file_roots).map_err(git_proxy::GitError::from)?;
+            let url = RepositoryUrl::parse(&url, &rules.file_roots).map_err(GitError::from)?;
             let allowed = shared.config.personal_tokens;
             let credential = credential_for(&shared.store, allowed, &url).await?;
             let remote = Remote { url: url.clone(), credential, push: PushRules::default() };
-            let imported = shared.repositories.import_url(id, &remote, branch.as_deref(), rules).await?;
+            let limit = shared.config.deadlines.fetch;
+            let fetch = shared.repositories.import_url(id, &remote, branch.as_deref(), rules);
+            let imported = tokio::time::timeout(limit, fetch).await;
+            let imported =
+                imported.unwrap_or(Err(GitError::Timeout { action: "fetch", seconds: limit.as_secs() }))?;
             let origin = RepositoryOrigin {
                 name: url.name(),
                 url: Some(url.to_string()),

@@ -28,20 +28,21 @@ pub(crate) struct Remains {
     pub(crate) layers: Vec<LayerId>,
 }
 
-/// Removes what there is, and goes on in the background with what cannot go now.
+/// Removes what there is, and goes on in the background with what cannot go now or takes long.
 pub(crate) async fn clear(shared: &Arc<Shared>, mut remains: Remains) {
-    if try_clear(shared, &mut remains).await {
-        return;
-    }
+    let limit = shared.config.deadlines.teardown;
     let (shared, stopping) = (Arc::clone(shared), shared.stopping.clone());
     let background = shared.background.clone();
+    let (tried, first) = tokio::sync::oneshot::channel();
     background.spawn(async move {
-        while stopping.run_until_cancelled(tokio::time::sleep(REST)).await.is_some() {
-            if try_clear(&shared, &mut remains).await {
-                return;
-            }
+        let mut gone = try_clear(&shared, &mut remains).await;
+        // Nobody may wait any more.
+        let _ = tried.send(());
+        while !gone && stopping.run_until_cancelled(tokio::time::sleep(REST)).await.is_some() {
+            gone = try_clear(&shared, &mut remains).await;
         }
     });
+    let _ = tokio::time::timeout(limit, first).await;
 }
 
 /// Whether all of it is gone.

@@ -100,6 +100,8 @@ pub(crate) struct Driver {
     left: Option<Duration>,
     /// Whether the sandbox has files that no checkpoint holds.
     unrecorded: bool,
+    /// Why the sandbox went in the turn that runs.
+    lost: Option<String>,
     /// When something was done last, and when it was last seen that the sandbox cannot go yet.
     rests: Rests,
     /// Take the sandbox down as soon as nothing runs; answered then.
@@ -175,6 +177,7 @@ impl Driver {
             deadline: None,
             left: None,
             unrecorded,
+            lost: None,
             rests: Rests::default(),
             suspend: None,
             requests,
@@ -263,8 +266,9 @@ impl Driver {
         let reason = format!(
             "the sandbox is gone ({reason}); the next prompt starts a new one from the last checkpoint"
         );
-        self.advance(Input::Lost, Vec::new(), Some(reason)).await?;
+        self.advance(Input::Lost, Vec::new(), Some(reason.clone())).await?;
         if matches!(self.job, Some(Job::Turn { .. })) {
+            self.lost = Some(reason);
             // Without hands the agent can only go round in circles.
             self.stop(StopReason::Sandbox).await?;
         }

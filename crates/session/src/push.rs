@@ -6,8 +6,6 @@
 //!   a crash between the two: the next start finds the plan in the log, and asks again before it pushes
 //! ```
 
-use std::time::Duration;
-
 use git_proxy::Remote;
 use protocol::event::EventBody;
 use protocol::git::{GitPush, PushOutcome, PushedBy, PushedRef};
@@ -17,9 +15,6 @@ use protocol::view::SessionView;
 use crate::gateways::remote_of;
 use crate::large_files;
 use crate::registry::{Sessions, Shared};
-
-/// How long a push may take before the turn ends without it.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// Why a push is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,11 +84,11 @@ pub(crate) async fn run(shared: &Shared, session: SessionId, branch: &str, plan:
     let push = match shared.pushes.write(session, planned.clone()).await {
         Err(error) => failed(format!("the push cannot be recorded: {error}")),
         Ok(()) => {
-            let work = publish(shared, session, branch, (&remote, known.as_deref()), &planned);
-            match tokio::time::timeout(LIMIT, work).await {
+            let (way, limit) = ((&remote, known.as_deref()), shared.config.deadlines.push);
+            match tokio::time::timeout(limit, publish(shared, session, branch, way, &planned)).await {
                 Ok(Ok(push)) => push,
                 Ok(Err(words)) => failed(words),
-                Err(_) => failed(format!("it took longer than {} s", LIMIT.as_secs())),
+                Err(_) => failed(format!("it took longer than {} s", limit.as_secs())),
             }
         }
     };

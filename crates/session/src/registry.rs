@@ -15,6 +15,7 @@ use protocol::view::SessionView;
 use sandbox::client::SandboxHost;
 use store::Store;
 use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -68,24 +69,24 @@ const REST: std::time::Duration = std::time::Duration::from_secs(1);
 const LAST_WORK: std::time::Duration = std::time::Duration::from_secs(20);
 
 impl Shared {
-    /// Takes a sandbox down and says in the server's log when that fails; the next start of
-    /// `sandbox-host` finds what is left.
+    /// Takes a sandbox down, and waits for that, but not for long.
     pub(crate) async fn destroy(&self, sandbox: SandboxId) {
-        self.networks.release(sandbox).await;
-        if let Err(error) = self.host.destroy(sandbox).await {
-            tracing::warn!(%sandbox, %error, "a sandbox could not be taken down");
+        let gone = self.reap(sandbox);
+        if tokio::time::timeout(self.config.deadlines.teardown, gone).await.is_err() {
+            tracing::warn!(%sandbox, "a sandbox takes long to go; nobody waits for it any more");
         }
     }
 
-    /// Takes a sandbox down in the background.
-    pub(crate) fn reap(&self, sandbox: SandboxId) {
+    /// Takes a sandbox down in the background, and says in the server's log when that fails; the next start
+    /// of `sandbox-host` finds what is left.
+    pub(crate) fn reap(&self, sandbox: SandboxId) -> JoinHandle<()> {
         let (host, networks) = (self.host.clone(), Arc::clone(&self.networks));
         self.background.spawn(async move {
             networks.release(sandbox).await;
             if let Err(error) = host.destroy(sandbox).await {
                 tracing::warn!(%sandbox, %error, "a sandbox could not be taken down");
             }
-        });
+        })
     }
 }
 

@@ -72,8 +72,14 @@ pub(crate) async fn run(
 
 /// What is left of a turn that had to be killed: nothing that runs, and a record of the files.
 pub(crate) async fn after_kill(context: Context, turn: TurnId) -> TurnDone {
-    if let Err(error) = context.sandbox.link.kill_all().await {
-        tracing::warn!(session = %context.facts.id, %error, "what the turn left running could not be killed");
+    let link = &context.sandbox.link;
+    match tokio::time::timeout(context.shared.config.deadlines.stop, link.kill_all()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(session = %context.facts.id, %error, "what the turn left running could not be killed");
+        }
+        // It does not do what it is told: the sandbox goes, with all that runs in it.
+        Err(_) => link.give_up("it did not end what runs in it"),
     }
     let recorded = log_record(&context, turn, &context.facts.title, false).await;
     TurnDone { agent: None, end: TurnEnd::interrupted(), recorded }

@@ -151,7 +151,7 @@ async fn make(shared: &Arc<Shared>, facts: &SessionView) {
             evicted.extend(state.waiting.pop_front().map(|waiting| waiting.live.id));
         }
     }
-    evicted.into_iter().for_each(|sandbox| shared.reap(sandbox));
+    evicted.into_iter().for_each(|sandbox| drop(shared.reap(sandbox)));
     watch(shared, sandbox);
 }
 

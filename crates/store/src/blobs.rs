@@ -13,6 +13,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use failpoint::{Side, reached};
 use protocol::event::{BlobRef, EventBody};
 use protocol::ids::SessionId;
 use sha2::{Digest as _, Sha256};
@@ -80,7 +81,9 @@ impl Blobs {
             .create(&dir)
             .map_err(|source| StoreError::io("create", &dir, source))?;
         let sealed = key.seal(&blob_context(session, &name), bytes)?;
+        reached(Side::Before, "blob", || "written".into());
         write_whole(&dir, &path, &sealed).map_err(|source| StoreError::io("write", &path, source))?;
+        reached(Side::After, "blob", || "written".into());
         Ok(name)
     }
 
@@ -109,6 +112,7 @@ impl Blobs {
 
     pub(crate) fn delete_session(&self, session: SessionId) -> Result<(), StoreError> {
         let dir = self.dir.join(session.to_string());
+        reached(Side::Before, "blob", || "all of a session removed".into());
         match fs::remove_dir_all(&dir) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

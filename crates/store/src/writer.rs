@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use failpoint::{Side, reached};
 use protocol::ids::{Epoch, Seq, SessionId};
 use protocol::view::SessionView;
 use rusqlite::Connection;
@@ -177,5 +178,21 @@ fn commit(
         }
     }
     begun?;
-    connection.execute_batch("COMMIT")
+    reached(Side::Before, "commit", || names(notices));
+    connection.execute_batch("COMMIT")?;
+    reached(Side::After, "commit", || names(notices));
+    Ok(())
+}
+
+/// What a commit holds, for people.
+fn names(notices: &[Notice]) -> String {
+    let of = |notice: &Notice| match notice {
+        Notice::Appended { events, .. } => {
+            events.iter().map(|event| event.body.kind()).collect::<Vec<_>>().join(" ")
+        }
+        Notice::Deleted { .. } => "the end of a session".to_owned(),
+        Notice::Live { .. } => String::new(),
+    };
+    let all: Vec<String> = notices.iter().map(of).collect();
+    if all.is_empty() { "no event".to_owned() } else { all.join(" | ") }
 }

@@ -150,6 +150,9 @@ async fn show(client: &Client, session: SessionId, as_json: bool) -> Result<(), 
     if let Some(message) = &outcome.message {
         line(&format!("reason   {}", in_line(message, SENTENCE)));
     }
+    if let Some(reason) = view.reason.as_ref().filter(|reason| outcome.message.as_ref() != Some(*reason)) {
+        line(&format!("sandbox  {}", in_line(reason, SENTENCE)));
+    }
     if let Some(question) = &view.question {
         let options: Vec<_> = question.options.iter().map(|option| in_line(&option.id, NAME)).collect();
         line(&format!("asks     {} [{}]", in_line(&question.text, SENTENCE), options.join(", ")));

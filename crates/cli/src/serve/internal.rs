@@ -16,6 +16,7 @@ use server::{Announce, ServerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::log::OneLine;
+use super::supervisor::announced;
 use crate::args::{InternalCommand, InternalServer};
 use crate::connection::variable;
 use crate::error::Failure;
@@ -110,6 +111,7 @@ async fn server(options: InternalServer) -> Result<ExitCode, Failure> {
         Failure::Internal(format!("the listening socket did not arrive from the supervisor: {error}"))
     })?;
     let data = options.serve.data.ok_or_else(|| Failure::Usage("--data is missing".into()))?;
+    let said = announced(&data);
     let options_for_server = ServerOptions {
         listener: listener.into(),
         data,
@@ -127,6 +129,9 @@ async fn server(options: InternalServer) -> Result<ExitCode, Failure> {
         line(&format!("in a terminal elsewhere: patchyard login {}", announce.terminal_login));
         for missing in &announce.missing {
             note(&format!("! {missing}"));
+        }
+        if let Err(error) = std::fs::write(&said, "") {
+            note(&format!("patchyard: cannot write {}: {error}", said.display()));
         }
     };
     server::run(options_for_server, announce, stop_signal()?).await?;

@@ -158,6 +158,12 @@ fn refuse_foreign(data: &Path) -> Result<(), Failure> {
     )))
 }
 
+/// The file that the server leaves once it has said where it listens: one that died before has to be followed by
+/// one that says so.
+pub(super) fn announced(data: &Path) -> PathBuf {
+    data.join("announced")
+}
+
 /// Makes the data directory, owned by the server, and the folder of sockets.
 fn prepare(data: &Path, (uid, gid): (Uid, Gid)) -> Result<PathBuf, Failure> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
@@ -172,7 +178,10 @@ fn prepare(data: &Path, (uid, gid): (Uid, Gid)) -> Result<PathBuf, Failure> {
     }
     let closed = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(data, closed).map_err(|error| failed("close", &error))?;
-    Ok(run)
+    match std::fs::remove_file(announced(data)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed("write in", &error)),
+        _ => Ok(run),
+    }
 }
 
 /// One of the children.
@@ -188,9 +197,9 @@ impl Supervisor {
         let failed = |error: std::io::Error| Failure::Internal(format!("cannot watch for signals: {error}"));
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut host = self.start("sandbox-host", false)?;
-        let mut egress = self.start("egress", false)?;
-        let mut server = self.start("server", false)?;
+        let mut host = self.start("sandbox-host")?;
+        let mut egress = self.start("egress")?;
+        let mut server = self.start("server")?;
         let code = loop {
             tokio::select! {
                 _ = terminate.recv() => break ExitCode::SUCCESS,
@@ -206,7 +215,7 @@ impl Supervisor {
         Ok(code)
     }
 
-    fn start(&self, name: &'static str, again: bool) -> Result<Watched, Failure> {
+    fn start(&self, name: &'static str) -> Result<Watched, Failure> {
         let failed = |error: std::io::Error| Failure::Internal(format!("cannot start {name}: {error}"));
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
@@ -227,7 +236,7 @@ impl Supervisor {
                 if let Some(config) = &self.serve.config {
                     command.arg("--config").arg(config);
                 }
-                if again {
+                if announced(&self.data).exists() {
                     command.arg("--again");
                 }
             }
@@ -266,7 +275,7 @@ impl Supervisor {
         let pause = if watched.since.elapsed() > GRACE { Duration::from_millis(100) } else { watched.pause };
         note(&format!("patchyard: {} died ({status}); it is started again", watched.name));
         tokio::time::sleep(pause).await;
-        *watched = Watched { pause: (pause * 2).min(LONGEST_PAUSE), ..self.start(watched.name, true)? };
+        *watched = Watched { pause: (pause * 2).min(LONGEST_PAUSE), ..self.start(watched.name)? };
         Ok(None)
     }
 }

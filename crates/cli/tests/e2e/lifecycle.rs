@@ -8,47 +8,11 @@ use serde_json::{Value, json};
 use testkit::harness::{Answer, Part, run};
 use testkit::model::{Gate, Script, ScriptedModel, Turn, When};
 
+use crate::leaks::{contains, holding};
 use crate::world::{bash, check_log, completed, last_result, serve, small_repo};
 
 /// Words that must not stand on the disk in clear.
 const CANARY: &str = "the-canary-sings-at-midnight";
-
-/// Files below a folder that hold these bytes.
-fn holding(folder: &Path, wanted: &str, except: &[&str]) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
-        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        if except.contains(&name.as_str()) {
-            continue;
-        }
-        if path.is_dir() {
-            found.extend(holding(&path, wanted, &[]));
-        } else if written(&path).is_ok_and(|bytes| contains(&bytes, wanted.as_bytes())) {
-            found.push(path);
-        }
-    }
-    found
-}
-
-/// What was ever written to a file; the disk of a sandbox is mostly a hole.
-fn written(path: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::{Read as _, Seek as _, SeekFrom};
-
-    use nix::unistd::{Whence, lseek};
-    let mut file = std::fs::File::open(path)?;
-    let (mut bytes, mut from) = (Vec::new(), 0);
-    while let Ok(start) = lseek(&file, from, Whence::SeekData) {
-        let end = lseek(&file, start, Whence::SeekHole)?;
-        file.seek(SeekFrom::Start(start.cast_unsigned()))?;
-        (&mut file).take((end - start).cast_unsigned()).read_to_end(&mut bytes)?;
-        from = end;
-    }
-    Ok(bytes)
-}
-
-fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
-    bytes.windows(wanted.len()).any(|window| window == wanted)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archived_session_has_no_sandbox_and_comes_back_with_a_prompt() {

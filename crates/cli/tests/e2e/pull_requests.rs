@@ -6,6 +6,7 @@
 //! ```
 
 use protocol::event::EventBody;
+use protocol::git::PushOutcome;
 use protocol::ids::SessionId;
 use protocol::pull_request::{PullRequestOutcome, PullRequestPhase, SessionPullRequest};
 use reqwest::Method;
@@ -217,6 +218,39 @@ async fn a_crash_on_the_way_to_a_pull_request_doubles_nothing() {
         assert_eq!(world.fake.requests(OPEN).len() as u64, number);
         check_log(&world.server, session).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_and_a_forge_that_give_no_answer_are_given_up_and_tried_again_without_doubling() {
+    use PullRequestOutcome as O;
+    let world = World::start("[deadlines]\npush = 2\nforge = 2\n").await;
+    world.web_setup().await;
+    world.fake.fault("git-receive-pack", Fault::Held, 9);
+    let session = world.session().await;
+    let view = world.server.session(session).await;
+    let push = view.push.unwrap();
+    assert_eq!((push.outcome, view.pushed), (PushOutcome::Failed, None));
+    assert!(push.words.as_deref().is_some_and(|words| words.contains("took longer than 2 s")), "{push:?}");
+    // While the person waits for it: the reason is the answer.
+    let refused = world.pr(session, &[]).await.exits(1);
+    assert!(refused.stderr.contains("took longer than 2 s"), "{}", refused.stderr);
+    world.fake.as_usual();
+    world.fake.fault("/api/v3", Fault::Held, 99);
+    let refused = world.pr(session, &[]).await;
+    assert!(matches!(refused.code, Some(1 | 3)), "{:?}", refused.code);
+    assert!(refused.stderr.contains("stopped answering"), "{}", refused.stderr);
+    world.fake.as_usual();
+    // One that is made without an answer is found.
+    world.fake.fault(OPEN, Fault::Held, 1);
+    let made = world.pr(session, &[]).await.exits(0).text();
+    assert!(made.contains("#1 Add a number"), "{made}");
+    assert_eq!((world.fake.pulls(THING).len(), world.fake.requests(OPEN).len()), (1, 1));
+    let outcomes = outcomes(&world.server, session).await;
+    assert_eq!(outcomes.last(), Some(&O::Done), "{outcomes:?}");
+    assert!(
+        !outcomes.windows(2).any(|pair| pair == [O::Claimed, O::Planned]),
+        "each wish has its end: {outcomes:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,32 +93,53 @@ pub(crate) async fn edit_default_environment(server: &TestServer, changes: Value
 /// its end, and what the API shows is the fold of the log. Gives both.
 pub(crate) async fn check_log(server: &TestServer, session: SessionId) -> (Vec<Event>, SessionView) {
     let events = server.events(session).await;
-    let seqs: Vec<u64> = events.iter().map(|event| event.seq).collect();
-    assert_eq!(seqs, (1..=events.len() as u64).collect::<Vec<_>>(), "dense from 1");
-    assert_eq!(events[0].body.kind(), "session.created");
+    let served: Value = server.get(&format!("/sessions/{session}")).await.is(200).json();
+    assert_eq!(faults_of_log(&events, &served), Vec::<String>::new());
+    let folded = SessionView::fold(&events).unwrap();
+    (events, folded)
+}
 
+/// What does not hold for a log at rest and what the API shows of it, a sentence each.
+pub(crate) fn faults_of_log(events: &[Event], served: &Value) -> Vec<String> {
+    let mut faults = Vec::new();
+    if !events.iter().map(|event| event.seq).eq(1..=events.len() as u64) {
+        faults.push(format!("not dense from 1: {:?}", events.iter().map(|event| event.seq)));
+    }
+    let first = events.first().map_or("nothing", |event| event.body.kind());
+    if first != "session.created" {
+        faults.push(format!("it begins with {first}"));
+    }
     let mut results_by_call: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut started, mut ended) = (0, 0);
-    for event in &events {
+    for event in events {
         match &event.body {
             EventBody::ToolCall(call) => {
                 let before = results_by_call.insert(&call.call, 0);
-                assert_eq!(before, None, "call id {} is used twice", call.call);
+                faults.extend(before.map(|_| format!("call id {} is used twice", call.call)));
             }
-            EventBody::ToolResult(result) => *results_by_call.get_mut(result.call.as_str()).unwrap() += 1,
+            EventBody::ToolResult(result) => match results_by_call.get_mut(result.call.as_str()) {
+                Some(count) => *count += 1,
+                None => faults.push(format!("a result of {}, which was not called", result.call)),
+            },
             EventBody::TurnStarted { .. } => {
-                assert_eq!(started, ended, "a turn began before the last one was over");
+                if started != ended {
+                    faults.push(format!("{}: a turn began before the last one was over", event.seq));
+                }
                 started += 1;
             }
             EventBody::TurnEnded(_) => ended += 1,
             _ => {}
         }
     }
-    assert!(results_by_call.values().all(|count| *count == 1), "{results_by_call:?}");
-    assert_eq!(started, ended, "every turn has its end");
-
-    let folded = SessionView::fold(&events).unwrap();
-    let served: Value = server.get(&format!("/sessions/{session}")).await.is(200).json();
-    assert_eq!(json!(folded), served, "the served view is the fold of the log");
-    (events, folded)
+    if results_by_call.values().any(|count| *count != 1) {
+        faults.push(format!("calls without their one result: {results_by_call:?}"));
+    }
+    if started != ended {
+        faults.push(format!("{started} turns began, and {ended} ended"));
+    }
+    let folded = SessionView::fold(events).map(|view| json!(view)).unwrap_or_default();
+    if &folded != served {
+        faults.push(format!("the served view is not the fold of the log: {served}, not {folded}"));
+    }
+    faults
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
+use failpoint::{Side, reached};
 use protocol::guest::{Request, ToGuest};
 use protocol::hands::{ExecEvent, ExecSignal, ExecSpec, Execution, HandsError, TerminalSize};
 use protocol::ids::ExecId;
@@ -35,8 +36,11 @@ impl GuestExecution {
         let exec = spec.exec;
         let command = link.shared().enter(exec)?;
         let mut execution = Self { link: link.clone(), exec, command, started: false };
+        let named = spec.argv.first().cloned().unwrap_or_default();
+        reached(Side::Before, "guest", || format!("start {named}"));
         match link.shared().request(Request::Start(spec)).await {
             Ok(reply) => {
+                reached(Side::After, "guest", || format!("start {named}"));
                 link.done(&reply)?;
                 execution.started = true;
                 Ok(execution)

@@ -1,6 +1,7 @@
 //! The link as hands.
 
 use async_trait::async_trait;
+use failpoint::{Side, reached};
 use protocol::guest::{MAX_CHUNK, Reply, Request};
 use protocol::hands::{DirEntry, ExecSpec, Execution, FileChunk, FileStat, Hands, HandsError};
 use protocol::ids::ExecId;
@@ -24,6 +25,7 @@ impl Hands for GuestLink {
     fn release(&self, exec: ExecId) {
         // Nobody waits for the answer: a journal that stays costs the sandbox's disk, and has an end.
         let _ = self.shared().post(Request::Release { exec });
+        reached(Side::After, "guest", || "release".into());
     }
 
     async fn read_file(&self, path: &str, offset: u64, limit: u64) -> Result<FileChunk, HandsError> {
@@ -60,8 +62,10 @@ impl Hands for GuestLink {
             let part = parts.next().unwrap_or_default();
             let last = parts.peek().is_none();
             let (path, bytes) = (path.to_owned(), part.to_vec());
+            reached(Side::Before, "guest", || "write a file".into());
             let reply = self.shared().request(Request::WriteFile { path, offset, bytes, last }).await?;
             self.done(&reply)?;
+            reached(Side::After, "guest", || "write a file".into());
             if last {
                 return Ok(());
             }

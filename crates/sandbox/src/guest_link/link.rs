@@ -73,6 +73,11 @@ impl GuestLink {
         self.done(&reply)
     }
 
+    /// Ends the link for a reason of the caller's.
+    pub fn give_up(&self, reason: &str) {
+        self.shared().die(reason);
+    }
+
     /// Waits until the link is dead, and says why: the sandbox ended, the guest broke the rules, or
     /// another link took its place.
     pub async fn closed(&self) -> String {

@@ -57,7 +57,7 @@ pub(crate) enum Request {
     },
     /// Something that a person did in the sandbox.
     Note {
-        body: Box<EventBody>,
+        bodies: Vec<EventBody>,
         reply: Reply<()>,
     },
     Delete {
@@ -155,7 +155,12 @@ impl Handle {
 
     /// Records what a person did in the sandbox.
     pub(crate) async fn note(&self, body: EventBody) -> Result<(), SessionError> {
-        self.ask(|reply| Request::Note { body: Box::new(body), reply }).await
+        self.note_all(vec![body]).await
+    }
+
+    /// Records what belongs together: all of it, or nothing.
+    pub(crate) async fn note_all(&self, bodies: Vec<EventBody>) -> Result<(), SessionError> {
+        self.ask(|reply| Request::Note { bodies, reply }).await
     }
 
     /// Deletes the session with everything that belongs to it.

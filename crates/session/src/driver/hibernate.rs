@@ -26,9 +26,6 @@ use crate::environments::caches;
 use crate::machine::Input;
 use crate::registry::Shared;
 
-/// How long keeping what a sandbox wrote may take.
-const SAVE: Duration = Duration::from_secs(60);
-
 /// How long commands in the background keep a sandbox up.
 const BACKGROUND: Duration = Duration::from_secs(3600);
 
@@ -143,10 +140,10 @@ impl Driver {
 
 /// Ends a sandbox and keeps what it wrote.
 async fn save(shared: &Shared, sandbox: SandboxId) -> Result<(LayerId, u64), String> {
-    let layer = LayerId::from(Ulid::generate());
-    match timeout(SAVE, shared.host.seal(sandbox, layer)).await {
+    let (layer, limit) = (LayerId::from(Ulid::generate()), shared.config.deadlines.save);
+    match timeout(limit, shared.host.seal(sandbox, layer)).await {
         Ok(Ok(saved)) => Ok((layer, saved.bytes)),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("keeping it took longer than {} s", SAVE.as_secs())),
+        Err(_) => Err(format!("keeping it took longer than {} s", limit.as_secs())),
     }
 }

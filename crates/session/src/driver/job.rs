@@ -170,7 +170,9 @@ impl Driver {
         let ended = turn::ended(end.status, end.stop_reason, end.message, millis(*started));
         let turn = self.job.as_ref().and_then(Job::turn);
         self.machine = self.machine.next(Input::End).unwrap_or(self.machine);
-        let bodies = vec![EventBody::TurnEnded(ended), EventBody::SessionStatus(self.machine.change(None))];
+        // Why there is no sandbox any more goes on to be said.
+        let status = EventBody::SessionStatus(self.machine.change(self.lost.take()));
+        let bodies = vec![EventBody::TurnEnded(ended), status];
         self.shared.store.append(self.id, self.epoch, turn, None, bodies).await?;
         (self.job, self.deadline, self.question) = (None, None, None);
         Ok(())
@@ -235,9 +237,7 @@ impl Driver {
                 Vec::new()
             }
         };
-        for sandbox in made {
-            self.shared.destroy(sandbox).await;
-        }
+        futures::future::join_all(made.into_iter().map(|sandbox| self.shared.destroy(sandbox))).await;
         true
     }
 }

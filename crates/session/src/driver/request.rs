@@ -69,9 +69,9 @@ impl Driver {
             Request::Look { reply } => {
                 let _ = reply.send(self.look().await);
             }
-            Request::Note { body, reply } => {
-                self.rests.note(&body);
-                self.append(vec![*body]).await?;
+            Request::Note { bodies, reply } => {
+                bodies.iter().for_each(|body| self.rests.note(body));
+                self.append(bodies).await?;
                 let _ = reply.send(Ok(()));
             }
             Request::Delete { reply } => {

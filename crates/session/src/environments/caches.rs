@@ -212,13 +212,16 @@ pub(crate) async fn sweep(shared: &Shared, of_sessions: &HashSet<LayerId>) {
     evict(shared).await;
 }
 
-/// Layers without a memory, and memories without a layer.
+/// Layers without a memory, the oldest first, and memories without a layer.
 fn difference(layers: &[SavedLayer], known: &[StoredSetupCache]) -> (Vec<LayerId>, Vec<LayerId>) {
     let there: HashSet<LayerId> = layers.iter().map(|saved| saved.layer).collect();
     let remembered: HashSet<LayerId> = known.iter().map(|cache| cache.layer).collect();
     let orphans = layers.iter().map(|saved| saved.layer).filter(|layer| !remembered.contains(layer));
+    let mut orphans: Vec<LayerId> = orphans.collect();
+    // They come as a folder lists them.
+    orphans.sort_unstable();
     let empty = known.iter().map(|cache| cache.layer).filter(|layer| !there.contains(layer));
-    (orphans.collect(), empty.collect())
+    (orphans, empty.collect())
 }
 
 async fn evict(shared: &Shared) {
@@ -294,9 +297,10 @@ mod tests {
     #[test]
     fn what_a_crash_left_is_found_on_both_sides() {
         let layers: Vec<SavedLayer> =
-            [1, 2].map(|n| SavedLayer { layer: LayerId::from_parts(1, n), bytes: 1 }).into();
+            [4, 2, 1].map(|n| SavedLayer { layer: LayerId::from_parts(1, n), bytes: 1 }).into();
         let (orphans, empty) = difference(&layers, &[cache(2, 1), cache(3, 1)]);
-        assert_eq!((orphans, empty), (vec![LayerId::from_parts(1, 1)], vec![LayerId::from_parts(1, 3)]));
+        let in_order = [1, 4].map(|n| LayerId::from_parts(1, n)).to_vec();
+        assert_eq!((orphans, empty), (in_order, vec![LayerId::from_parts(1, 3)]));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use failpoint::{Side, reached};
 use jiff::Timestamp;
 use protocol::egress::Chain;
 use protocol::git::{GitPush, PushRecord};
@@ -47,8 +48,11 @@ fn append(folder: &Path, at: Timestamp, session: SessionId, push: GitPush) -> io
     let (mut file, Chain { seq, previous }) = chain::open(folder, &chain::pushes_of(folder, session))?;
     let mut line = serde_json::to_vec(&PushRecord { at, seq: seq + 1, previous, session, push })?;
     line.push(b'\n');
+    reached(Side::Before, "audit", || "a push".into());
     file.write_all(&line)?;
-    file.sync_data()
+    file.sync_data()?;
+    reached(Side::After, "audit", || "a push".into());
+    Ok(())
 }
 
 #[cfg(test)]

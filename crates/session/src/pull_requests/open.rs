@@ -116,8 +116,10 @@ impl Sessions {
                 // The checks are a remark: without them it is there all the same.
                 let checks = github.checks(name, &pull.head.sha).await.unwrap_or_default();
                 let now = with_checks(pull, &checks);
-                self.note(view.id, EventBody::PullRequestCreate(create)).await?;
-                self.note(view.id, EventBody::PullRequestState(now.clone())).await?;
+                // With each other: a wish that is done and a pull request that nobody knows of would be made again.
+                let done =
+                    vec![EventBody::PullRequestCreate(create), EventBody::PullRequestState(now.clone())];
+                self.note_all(view.id, done).await?;
                 Ok(now)
             }
             Err(error) => {
@@ -159,8 +161,12 @@ impl Sessions {
     }
 
     async fn note(&self, id: SessionId, body: EventBody) -> Result<(), PullRequestError> {
+        self.note_all(id, vec![body]).await
+    }
+
+    async fn note_all(&self, id: SessionId, bodies: Vec<EventBody>) -> Result<(), PullRequestError> {
         let noted = match self.handle(id).await {
-            Ok(handle) => handle.note(body).await,
+            Ok(handle) => handle.note_all(bodies).await,
             Err(error) => Err(error),
         };
         noted.map_err(|error| PullRequestError::Log(error.to_string()))

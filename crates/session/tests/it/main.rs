@@ -40,6 +40,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 /// Deadlines that never pass, for a test to shorten the one that it is about.
 fn never() -> Deadlines {
     Deadlines {
+        fetch: NEVER,
         sandbox: NEVER,
         workspace: NEVER,
         setup: NEVER,
@@ -49,6 +50,9 @@ fn never() -> Deadlines {
         turn: NEVER,
         stop: NEVER,
         checkpoint: NEVER,
+        push: NEVER,
+        save: NEVER,
+        teardown: NEVER,
         question: NEVER,
     }
 }
