@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use model_gateway::Tool;
+use protocol::event::LiveDelta;
 use rmcp::model::Prompt;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
-
-use protocol::event::LiveDelta;
 
 use super::connection::{Connection, Facts};
 use super::content::{Content, of_blocks, of_resource, of_result};

@@ -86,12 +86,16 @@ async fn progress_is_shown_and_a_stop_reaches_the_server() {
     assert_eq!(stage.port.results()[0].content, "interrupted by the user");
     let waited = stage.path("waited");
     let told = async {
-        while !waited.exists() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        loop {
+            // It is there before it is written.
+            match std::fs::read_to_string(&waited) {
+                Ok(text) if !text.is_empty() => return text,
+                _ => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), told).await.unwrap();
-    assert_eq!(std::fs::read_to_string(waited).unwrap(), "cancelled");
+    let told = tokio::time::timeout(std::time::Duration::from_secs(30), told).await.unwrap();
+    assert_eq!(told, "cancelled");
 }
 
 /// A call that another process began may have been made: it is not made twice.

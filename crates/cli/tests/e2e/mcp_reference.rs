@@ -19,8 +19,10 @@ const SETUP: &str = "cp authorities.pem /etc/ssl/certs/ca-certificates.crt\n\
     apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null\n\
     npm install --silent --no-progress --global @modelcontextprotocol/server-everything";
 
-/// Starts it as an HTTP server, and waits until it listens.
-const START: &str = "PORT=3001 nohup setsid mcp-server-everything streamableHttp >/tmp/everything.log 2>&1 & \
+/// Starts it as an HTTP server, and waits until it listens. Its SDK wants the global `crypto`, which Node 18 has by a
+/// flag only.
+const START: &str = "NODE_OPTIONS=--experimental-global-webcrypto PORT=3001 \
+    nohup setsid mcp-server-everything streamableHttp >/tmp/everything.log 2>&1 & \
     for i in $(seq 300); do grep -q listening /tmp/everything.log && exit 0; sleep 0.1; done; exit 1";
 
 /// How long installing and all of the calls may take.
