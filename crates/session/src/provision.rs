@@ -44,7 +44,11 @@ pub(crate) fn workspace_path(facts: &SessionView) -> String {
     format!("/workspace/{}", policy::repository::workspace_name(&facts.repository.name))
 }
 
-/// Plans, makes and starts a sandbox, and says hello to its guest. `fresh` builds everything anew.
+/// What a sandbox that is not there in time says.
+pub(crate) const TOO_LONG: &str = "it took too long and was given up";
+
+/// Plans, makes and starts a sandbox, and says hello to its guest. `fresh` builds everything anew. What the
+/// workspace needs from outside is fetched in between, in a time of its own.
 pub(crate) async fn sandbox(
     shared: &Shared,
     facts: &SessionView,
@@ -52,6 +56,19 @@ pub(crate) async fn sandbox(
     sandbox: SandboxId,
     fresh: bool,
 ) -> Result<(LiveSandbox, Arc<Plan>), String> {
+    let limit = shared.config.deadlines.sandbox;
+    let planned = tokio::time::timeout(limit, planned(shared, facts, tip, fresh)).await;
+    let mut plan = planned.unwrap_or_else(|_| Err(TOO_LONG.into()))?;
+    if !plan.saved {
+        // Before the sandbox: without root it sees the repository as it is now.
+        let url = facts.repository.url.as_deref();
+        plan.workspace.bring(shared, facts.id, url).await;
+    }
+    let made = tokio::time::timeout(limit, made(shared, facts, tip, sandbox, plan)).await;
+    made.unwrap_or_else(|_| Err(TOO_LONG.into()))
+}
+
+async fn planned(shared: &Shared, facts: &SessionView, tip: &str, fresh: bool) -> Result<Plan, String> {
     // What a turn left that was lost with its sandbox is beside the branch.
     let moved = shared.repositories.move_branch(facts.id, &facts.branch, tip).await;
     moved.map_err(|error| format!("the session's branch could not be brought to its checkpoint: {error}"))?;
@@ -61,11 +78,17 @@ pub(crate) async fn sandbox(
     let mut plan = plan::of_session(shared, facts, tip, fresh || saved.is_some()).await?;
     if saved.is_some() {
         (plan.spec.layer, plan.saved) = (saved, true);
-    } else {
-        // Before the sandbox: without root it sees the repository as it is now.
-        let url = facts.repository.url.as_deref();
-        plan.workspace.bring(shared, facts.id, url).await;
     }
+    Ok(plan)
+}
+
+async fn made(
+    shared: &Shared,
+    facts: &SessionView,
+    tip: &str,
+    sandbox: SandboxId,
+    mut plan: Plan,
+) -> Result<(LiveSandbox, Arc<Plan>), String> {
     let ground = Ground::Environment(plan.environment.id);
     if let Some(live) = warm::take(shared, &plan.spec, facts.id).await {
         return Ok((bind(shared, live, facts.id, ground).await?, Arc::new(plan)));

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Driver;
 use super::job::Job;
+use crate::provision;
 
 /// Ends when the time has come; never without one.
 pub(super) async fn passed(deadline: Option<Instant>) {
@@ -38,7 +39,7 @@ impl Driver {
             Some(Job::Turn { stopped: Some(_), .. }) => self.kill_turn().await,
             Some(Job::Turn { .. }) => self.stop(StopReason::Deadline).await,
             Some(Job::Sandbox { .. } | Job::Prepare { .. }) => {
-                self.step_failed("it took too long and was given up".into()).await
+                self.step_failed(provision::TOO_LONG.into()).await
             }
             None => {
                 self.drop_failed_sandbox();

@@ -79,8 +79,9 @@ impl Driver {
             provision::sandbox(&shared, &facts, &tip, sandbox, fresh).await
         }));
         self.job = Some(Job::Sandbox { sandbox, started: Instant::now(), task });
-        let limit =
-            self.shared.config.deadlines.sandbox + provision::modules::LIMIT + self.shared.config.lfs.time;
+        // Its parts have times of their own; this is for what none of them foresees.
+        let config = &self.shared.config;
+        let limit = 3 * config.deadlines.sandbox + provision::modules::LIMIT + config.lfs.time;
         self.deadline = Some(Instant::now() + limit);
     }
 
