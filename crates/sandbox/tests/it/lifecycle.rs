@@ -34,7 +34,9 @@ fn traces_of(world: &World, name: &str) -> Vec<String> {
         }
     }
     for slot in fs::read_dir("/run/patchyard/ids").into_iter().flatten().flatten() {
-        if fs::read_to_string(slot.path()).is_ok_and(|holder| holder.contains(name)) {
+        // One whose holder's folder is gone is free; its file stays until somebody takes it.
+        let held = |holder: &String| holder.contains(name) && Path::new(holder).exists();
+        if fs::read_to_string(slot.path()).is_ok_and(|holder| held(&holder)) {
             traces.push(slot.path().display().to_string());
         }
     }
