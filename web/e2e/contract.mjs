@@ -36,3 +36,20 @@ function isOf(type, value) {
   if (type === "object") return typeof value === "object" && value !== null && !Array.isArray(value);
   return typeof value === type;
 }
+
+/** Which description a request's body is held against. */
+const BODIES = [
+  [/^POST \/sessions$/, "CreateSession"],
+  [/^POST \/environments$/, "EnvironmentSettings"],
+  [/^PUT \/environments\/[^/]+$/, "EditEnvironment"],
+  [/^PUT \/environments\/[^/]+\/secrets\//, "SetSecret"],
+  [/\/test-setup$/, "TestSetup"],
+  [/\/network-test$/, "TestNetwork"],
+  [/^POST \/environments\/[^/]+\/archive$/, "ArchiveEnvironment"],
+];
+
+/** What is wrong with a request's body; nothing where it has none, or none that is held against anything. */
+export function offencesOfRequest(name, body) {
+  const schema = BODIES.find(([pattern]) => pattern.test(name))?.[1];
+  return schema && body ? offences(schema, body) : [];
+}
