@@ -82,21 +82,21 @@
 
 mod deadlines;
 mod network;
+mod repositories;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use policy::address::AddressException;
 use policy::network::PolicyError;
 use protocol::sandbox_spec::Limits;
 use serde::Deserialize;
-use session::{CacheLimits, Caps, Deadlines, LfsLimits, OperatorNetwork, OperatorSecret};
-
-pub use network::NetworkConfig;
+use session::{CacheLimits, Caps, Deadlines, OperatorNetwork, OperatorSecret};
 
 pub use deadlines::DeadlineConfig;
 pub(crate) use deadlines::seconds;
+pub use network::NetworkConfig;
+pub use repositories::{ForgeConfig, RepositoriesConfig};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -276,53 +276,6 @@ impl Default for SetupConfig {
             cache_valid_hours: valid.as_secs() / 3600,
         }
     }
-}
-
-/// `[repositories]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RepositoriesConfig {
-    /// Folders that `file:` addresses may name.
-    pub file_roots: Vec<PathBuf>,
-    /// Private addresses that may be dialled.
-    pub allow: Vec<AddressException>,
-    /// Whether people may give the server tokens for hosts of repositories, and it uses them.
-    pub personal_tokens: bool,
-    /// Whether the branch of a session is pushed to where the session came from when a turn ends, where
-    /// there is a token for that host.
-    pub push_branches: bool,
-    /// Beginnings of addresses whose submodules are fetched with the token for their host; those of the
-    /// repository's own owner are anyway.
-    pub submodules: Vec<String>,
-    /// Bytes of large files (git LFS) that a session begins with; the others stay pointers.
-    pub lfs_bytes: u64,
-    /// How many.
-    pub lfs_objects: usize,
-}
-
-impl Default for RepositoriesConfig {
-    fn default() -> Self {
-        Self {
-            file_roots: Vec::new(),
-            allow: Vec::new(),
-            personal_tokens: true,
-            push_branches: true,
-            submodules: Vec::new(),
-            lfs_bytes: LfsLimits::default().bytes,
-            lfs_objects: LfsLimits::default().objects,
-        }
-    }
-}
-
-/// `[[forges]]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ForgeConfig {
-    /// Its host, with the port where that is not 443.
-    pub host: String,
-    /// Its base address, where it is not `https://HOST/api/v3`.
-    #[serde(default)]
-    pub api: Option<String>,
 }
 
 /// `[secrets.NAME]`: where a value comes from that no sandbox gets to see.
