@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod environments;
 mod forge;
 mod image;
 mod sessions;
@@ -13,7 +14,7 @@ pub(crate) use forge::{PullRequest, Repositories, RepositoriesCommand};
 pub(crate) use image::{Image, ImageCommand};
 pub(crate) use sessions::{Sessions, SessionsCommand, When};
 
-use crate::environment_args::Environments;
+use environments::Environments;
 
 /// A self-hosted home for coding agents.
 #[derive(Debug, Parser)]

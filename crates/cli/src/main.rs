@@ -15,7 +15,6 @@ mod args;
 mod bundle;
 mod commands;
 mod connection;
-mod environment_args;
 mod error;
 mod outcome;
 mod output;

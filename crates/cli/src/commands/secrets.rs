@@ -7,7 +7,7 @@ use protocol::environment::{EditEnvironment, Environment, EnvironmentSettings};
 use protocol::secret::{SecretBinding, SecretSource};
 
 use super::environments::{find, named, warn};
-use crate::environment_args::{SecretCommand, SetSecret};
+use crate::args::environments::{SecretCommand, SetSecret};
 use crate::error::Failure;
 use crate::output::{line, plain};
 
