@@ -11,16 +11,12 @@
 
 use std::time::Duration;
 
-use protocol::api::Upload;
-use protocol::ids::SessionId;
-use protocol::view::SessionView;
-use reqwest::Method;
-use serde_json::{Value, json};
-use testkit::harness::{Part, Repo, TestServer};
+use serde_json::Value;
+use testkit::harness::Part;
 use testkit::model::{Script, ScriptedModel, Turn, When};
 use ulid::Ulid;
 
-use crate::insist::{delete, insist, settle};
+use crate::insist::{create, delete, settle};
 use crate::leaks::{Watch, nothing_left};
 use crate::world::{bash, check_log, serve, small_repo};
 
@@ -43,7 +39,7 @@ async fn l03_a_churn_of_sessions_with_killed_servers_leaves_nothing() {
     let (mut kills, mut deleted_at_once) = ([0, 0], 0);
     for number in 1..=cycles {
         if number % every != every / 2 {
-            let session = create(&server, &repo).await;
+            let session = create(&server, &repo, &format!("go {}", Ulid::generate())).await;
             server.until_rest(session, 1).await;
             check_log(&server, session).await;
             delete(&server, session).await;
@@ -59,7 +55,7 @@ async fn l03_a_churn_of_sessions_with_killed_servers_leaves_nothing() {
         let is_awaited = random(2) == 0;
         deleted_at_once += u64::from(!is_awaited);
         let work = async {
-            let session = create(&server, &repo).await;
+            let session = create(&server, &repo, &format!("go {}", Ulid::generate())).await;
             if is_awaited {
                 settle(&server, session, 1).await;
             }
@@ -78,27 +74,6 @@ async fn l03_a_churn_of_sessions_with_killed_servers_leaves_nothing() {
     // Who is deleted at once may never have had one.
     let seen = watch.ids().len() as u64 + deleted_at_once;
     assert!(seen + 5 >= cycles, "the watch saw {} sandboxes only", watch.ids().len());
-}
-
-/// Makes a session. Who gets no answer asks again with the same key, and gets the same session. An upload
-/// that a dying server had taken already, without a session to show for it, is made again.
-async fn create(server: &TestServer, repo: &Repo) -> SessionId {
-    loop {
-        let upload = || server.request(Method::POST, "/uploads").body(repo.bundle());
-        let (status, text) = insist(upload).await;
-        assert_eq!(status, 201, "{text}");
-        let Upload { upload, .. } = serde_json::from_str(&text).unwrap();
-        let key = Ulid::generate().to_string();
-        let source = json!({ "type": "bundle", "upload": upload, "name": repo.name(), "branch": "main" });
-        let body = json!({ "prompt": format!("go {key}"), "repository": source });
-        let request =
-            || server.request(Method::POST, "/sessions").json(&body).header("idempotency-key", &key);
-        match insist(request).await {
-            (200 | 201, text) => return serde_json::from_str::<SessionView>(&text).unwrap().id,
-            (400, text) if text.contains("upload_not_found") => {}
-            (status, text) => panic!("{status}: {text}"),
-        }
-    }
 }
 
 /// A number that nobody can foresee.

@@ -2,11 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use protocol::api::Upload;
 use protocol::event::{Event, EventBody};
 use protocol::ids::SessionId;
 use protocol::status::SessionStatus;
+use protocol::view::SessionView;
 use reqwest::{Method, RequestBuilder};
-use testkit::harness::TestServer;
+use serde_json::json;
+use testkit::harness::{Repo, TestServer};
+use ulid::Ulid;
 
 /// How long a killed process may take to be back and answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,6 +31,27 @@ pub(crate) async fn insist(request: impl Fn() -> RequestBuilder) -> (u16, String
             other => assert!(Instant::now() < until, "{other:?}"),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Makes a session. Who gets no answer asks again with the same key, and gets the same session. An upload
+/// that a dying server had taken already, without a session to show for it, is made again.
+pub(crate) async fn create(server: &TestServer, repo: &Repo, prompt: &str) -> SessionId {
+    loop {
+        let upload = || server.request(Method::POST, "/uploads").body(repo.bundle());
+        let (status, text) = insist(upload).await;
+        assert_eq!(status, 201, "{text}");
+        let Upload { upload, .. } = serde_json::from_str(&text).unwrap();
+        let key = Ulid::generate().to_string();
+        let source = json!({ "type": "bundle", "upload": upload, "name": repo.name(), "branch": "main" });
+        let body = json!({ "prompt": prompt, "repository": source });
+        let request =
+            || server.request(Method::POST, "/sessions").json(&body).header("idempotency-key", &key);
+        match insist(request).await {
+            (200 | 201, text) => return serde_json::from_str::<SessionView>(&text).unwrap().id,
+            (400, text) if text.contains("upload_not_found") => {}
+            (status, text) => panic!("{status}: {text}"),
+        }
     }
 }
 

@@ -11,18 +11,16 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use protocol::api::Upload;
 use protocol::event::{Event, EventBody};
 use protocol::ids::SessionId;
 use protocol::status::{StopReason, TurnStatus};
-use protocol::view::SessionView;
 use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::harness::{Part, Repo, TestServer};
 use testkit::model::{Script, ScriptedModel, Turn};
 use ulid::Ulid;
 
-use crate::insist::{delete, insist, settle};
+use crate::insist::{create, delete, insist, settle};
 use crate::leaks::{Watch, nothing_left};
 use crate::world::{bash, faults_of_log, serve, small_repo};
 
@@ -100,7 +98,7 @@ async fn l05_a_server_that_is_killed_again_and_again_at_random_loses_nothing() {
 
 /// The life of one session, looked at before its end.
 async fn lead(server: &TestServer, repo: &Repo, tally: &Tally) {
-    let session = create(server, repo).await;
+    let session = create(server, repo, "first").await;
     settle(server, session, 1).await;
     for (turns, text) in [(2, "second"), (3, "third")] {
         let path = format!("/sessions/{session}/prompts");
@@ -145,26 +143,6 @@ async fn lead(server: &TestServer, repo: &Repo, tally: &Tally) {
     }
     delete(server, session).await;
     tally.sessions.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Makes a session; an upload that a dying server had taken already is made again.
-async fn create(server: &TestServer, repo: &Repo) -> SessionId {
-    loop {
-        let upload = || server.request(Method::POST, "/uploads").body(repo.bundle());
-        let (status, text) = insist(upload).await;
-        assert_eq!(status, 201, "{text}");
-        let Upload { upload, .. } = serde_json::from_str(&text).unwrap();
-        let key = Ulid::generate().to_string();
-        let source = json!({ "type": "bundle", "upload": upload, "name": repo.name(), "branch": "main" });
-        let body = json!({ "prompt": "first", "repository": source });
-        let request =
-            || server.request(Method::POST, "/sessions").json(&body).header("idempotency-key", &key);
-        match insist(request).await {
-            (200 | 201, text) => return serde_json::from_str::<SessionView>(&text).unwrap().id,
-            (400, text) if text.contains("upload_not_found") => {}
-            (status, text) => panic!("{status}: {text}"),
-        }
-    }
 }
 
 /// The log and what is shown of the session, both of one moment.
