@@ -56,16 +56,58 @@ pub(crate) async fn sandbox(
     sandbox: SandboxId,
     fresh: bool,
 ) -> Result<(LiveSandbox, Arc<Plan>), String> {
-    let limit = shared.config.deadlines.sandbox;
-    let planned = tokio::time::timeout(limit, planned(shared, facts, tip, fresh)).await;
-    let mut plan = planned.unwrap_or_else(|_| Err(TOO_LONG.into()))?;
-    if !plan.saved {
-        // Before the sandbox: without root it sees the repository as it is now.
-        let url = facts.repository.url.as_deref();
-        plan.workspace.bring(shared, facts.id, url).await;
+    let mut plan = in_time(shared, planned(shared, facts, tip, fresh)).await?;
+    bring(shared, facts, &mut plan).await;
+    let mut live = in_time(shared, made(shared, facts, sandbox, &plan)).await;
+    if matches!(live, Err(NotMade::NoLayer(_))) && plan.spec.layer.is_some() {
+        let before = plan;
+        plan = in_time(shared, without_layer(shared, facts, tip, &before)).await?;
+        if before.saved {
+            bring(shared, facts, &mut plan).await;
+        } else {
+            plan.workspace = before.workspace;
+        }
+        live = in_time(shared, made(shared, facts, sandbox, &plan)).await;
     }
-    let made = tokio::time::timeout(limit, made(shared, facts, tip, sandbox, plan)).await;
-    made.unwrap_or_else(|_| Err(TOO_LONG.into()))
+    Ok((live?, Arc::new(plan)))
+}
+
+/// Why there is no sandbox.
+enum NotMade {
+    /// The layer that it should stand on was removed by hand, or is of an image that is another one now.
+    NoLayer(String),
+    /// Anything else.
+    Failed(String),
+}
+
+impl From<String> for NotMade {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
+impl From<NotMade> for String {
+    fn from(why: NotMade) -> Self {
+        let (NotMade::NoLayer(reason) | NotMade::Failed(reason)) = why;
+        reason
+    }
+}
+
+/// A part of the making, in the time that a sandbox has for one.
+async fn in_time<T, E: From<String>>(
+    shared: &Shared,
+    part: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let done = tokio::time::timeout(shared.config.deadlines.sandbox, part).await;
+    done.unwrap_or_else(|_| Err(E::from(TOO_LONG.into())))
+}
+
+/// Fetches what the workspace needs from outside, where it is made anew. Before the sandbox: without root it
+/// sees the repository as it is now.
+async fn bring(shared: &Shared, facts: &SessionView, plan: &mut Plan) {
+    if !plan.saved {
+        plan.workspace.bring(shared, facts.id, facts.repository.url.as_deref()).await;
+    }
 }
 
 async fn planned(shared: &Shared, facts: &SessionView, tip: &str, fresh: bool) -> Result<Plan, String> {
@@ -82,34 +124,31 @@ async fn planned(shared: &Shared, facts: &SessionView, tip: &str, fresh: bool) -
     Ok(plan)
 }
 
+/// The plan for when the layer of one is gone; what its workspace needs is yet to be said.
+async fn without_layer(shared: &Shared, facts: &SessionView, tip: &str, plan: &Plan) -> Result<Plan, String> {
+    if let Some(layer) = plan.spec.layer.filter(|_| !plan.saved) {
+        caches::forget(shared, layer).await;
+    }
+    plan::of_session(shared, facts, tip, !plan.saved).await
+}
+
 async fn made(
     shared: &Shared,
     facts: &SessionView,
-    tip: &str,
     sandbox: SandboxId,
-    mut plan: Plan,
-) -> Result<(LiveSandbox, Arc<Plan>), String> {
+    plan: &Plan,
+) -> Result<LiveSandbox, NotMade> {
     let ground = Ground::Environment(plan.environment.id);
     if let Some(live) = warm::take(shared, &plan.spec, facts.id).await {
-        return Ok((bind(shared, live, facts.id, ground).await?, Arc::new(plan)));
+        return Ok(bind(shared, live, facts.id, ground).await?);
     }
     let made = shared.host.create(sandbox, Some(facts.id), plan.spec.clone()).await;
-    let made = match made {
-        // Removed by hand, or of an image that is another one now.
-        Err(SandboxHostError::Failed { code: HostErrorCode::NoLayer, .. }) if plan.spec.layer.is_some() => {
-            if let Some(layer) = plan.spec.layer.filter(|_| !plan.saved) {
-                caches::forget(shared, layer).await;
-            }
-            let workspace = plan.workspace;
-            plan = plan::of_session(shared, facts, tip, !plan.saved).await?;
-            plan.workspace = workspace;
-            shared.host.create(sandbox, Some(facts.id), plan.spec.clone()).await
-        }
-        made => made,
-    };
-    let made = made.map_err(|error| error.to_string())?;
+    let made = made.map_err(|error| match error {
+        SandboxHostError::Failed { code: HostErrorCode::NoLayer, .. } => NotMade::NoLayer(error.to_string()),
+        error => NotMade::Failed(error.to_string()),
+    })?;
     let live = greet(shared, &made, &plan.spec).await?;
-    Ok((bind(shared, live, facts.id, ground).await?, Arc::new(plan)))
+    Ok(bind(shared, live, facts.id, ground).await?)
 }
 
 /// Makes and starts a sandbox of this kind, and binds its network in the name of this session. `owner`

@@ -20,7 +20,7 @@ fn layers(data: &Path) -> usize {
     std::fs::read_dir(data.join("layers")).into_iter().flatten().flatten().count()
 }
 
-async fn until_put_away(server: &TestServer, session: SessionId, times: usize) {
+pub(crate) async fn until_put_away(server: &TestServer, session: SessionId, times: usize) {
     server
         .until(session, |events| {
             let away = |body: &EventBody| matches!(body, EventBody::WorkspaceSaved(saved) if saved.layers.len() == times);

@@ -8,11 +8,14 @@
 
 use protocol::event::{Event, EventBody, Step};
 use protocol::ids::SessionId;
+use protocol::view::SessionView;
+use serde_json::json;
 use testkit::harness::{GitHost, Repo};
-use testkit::model::{Script, Turn};
+use testkit::model::{Script, Turn, When};
 
 use crate::forge::{TOKEN, World};
-use crate::world::{bash, check_log, last_result};
+use crate::hibernate::until_put_away;
+use crate::world::{bash, check_log, completed, last_result};
 
 const FILE: &str = "-c protocol.file.allow=always";
 
@@ -115,6 +118,33 @@ async fn a_submodule_moves_with_its_repository_and_what_stays_in_it_is_told() {
         .output();
     let there = String::from_utf8(there.unwrap().stdout).unwrap();
     assert!(there.starts_with("160000 commit "), "{there}");
+}
+
+/// A session that was put away and whose kept files are gone begins with its checkpoint, submodules and all.
+#[tokio::test(flavor = "multi_thread")]
+async fn submodules_are_there_again_when_what_was_kept_of_a_session_is_gone() {
+    let script = |_: &str| {
+        let look = || [bash("cat 'third party/lib/lib.txt'"), Turn::text("done")];
+        Script::default().when(When::last_user("^first"), look()).when(When::last_user("^second"), look())
+    };
+    let world = World::serving(publish, script, "[sandbox]\nidle_seconds = 1\n").await;
+    world.web_setup(&["--user", "me", "--token-stdin"], TOKEN).await.exits(0);
+    let body = json!({ "prompt": "first", "repository": { "type": "url", "url": world.url } });
+    let session: SessionView = world.server.post("/sessions", &body).await.is(201).json();
+    until_put_away(&world.server, session.id, 1).await;
+    let (layers, away) = (world.server.data().join("layers"), world.server.data().join("tmp/away"));
+    std::fs::create_dir(&away).unwrap();
+    for layer in std::fs::read_dir(&layers).unwrap().flatten() {
+        std::fs::rename(layer.path(), away.join(layer.file_name())).unwrap();
+    }
+    world.server.prompt(session.id, "second").await;
+    let events = world.server.until_rest(session.id, 2).await;
+    completed(&events);
+    assert_eq!(last_result(&events), "lib");
+    let clones = events.iter().filter(|event| {
+        matches!(&event.body, EventBody::StepOutput { step: Step::Workspace, text } if text.contains("`gone` is left empty"))
+    });
+    assert_eq!(clones.count(), 2, "the workspace was made anew");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,7 +81,7 @@ impl Driver {
         self.job = Some(Job::Sandbox { sandbox, started: Instant::now(), task });
         // Its parts have times of their own; this is for what none of them foresees.
         let config = &self.shared.config;
-        let limit = 3 * config.deadlines.sandbox + provision::modules::LIMIT + config.lfs.time;
+        let limit = 5 * config.deadlines.sandbox + 2 * (provision::modules::LIMIT + config.lfs.time);
         self.deadline = Some(Instant::now() + limit);
     }
 

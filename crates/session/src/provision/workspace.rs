@@ -93,8 +93,10 @@ impl Wanted {
 
     /// Fetches what belongs to it besides its repository, for a session that came from `url`.
     pub(crate) async fn bring(&mut self, shared: &Shared, session: SessionId, url: Option<&str>) {
-        self.modules = modules::bring(shared, session, url, &self.commit).await;
-        self.pointers = large_files::bring(shared, session, url, &self.commit).await;
+        (self.modules, self.pointers) = tokio::join!(
+            modules::bring(shared, session, url, &self.commit),
+            large_files::bring(shared, session, url, &self.commit),
+        );
     }
 
     /// Which submodules and large files it has to do without, and why.
