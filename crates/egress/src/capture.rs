@@ -15,18 +15,18 @@ use policy::host::Host;
 use protocol::egress::{DNS_PORT, Via};
 
 use crate::binding::Binding;
-use crate::carry::carry;
 use crate::doors;
 use crate::http;
-use crate::judge::{Attempt, judge};
+use crate::judge::{Attempt, Judged, judge};
 use crate::refusal::ACCESS_DENIED;
 use crate::stream::{Begun, last_words};
 
-/// Serves a connection.
-pub(crate) async fn serve(binding: &Arc<Binding>, mut begun: Begun) {
-    let Some(original) = original(begun.stream.as_fd()) else { return };
+/// Serves a connection until it is judged; to its end, where it is for names.
+pub(crate) async fn begin(binding: &Arc<Binding>, mut begun: Begun) -> Option<(Judged, Begun)> {
+    let original = original(begun.stream.as_fd())?;
     if original.port() == DNS_PORT {
-        return doors::questions_over_stream(binding, begun).await;
+        doors::questions_over_stream(binding, begun).await;
+        return None;
     }
     let host = {
         let names = binding.names.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,12 +40,13 @@ pub(crate) async fn serve(binding: &Arc<Binding>, mut begun: Begun) {
     let attempt =
         Attempt { via: Via::Capture, host: Ok(host), port, original: Some(original), request: None };
     match judge(binding, attempt).await {
-        Ok(judged) => Box::pin(carry(judged, begun)).await,
+        Ok(judged) => return Some((judged, begun)),
         Err(refused) if port == 80 => http::refuse_origin(&refused, begun).await,
         Err(_) if port == 443 => last_words(&mut begun.stream, &ACCESS_DENIED).await,
         // There are no words that every protocol has.
         Err(_) => {}
     }
+    None
 }
 
 /// Where a redirected connection wanted to go; nothing for one that was made to us.

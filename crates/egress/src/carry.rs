@@ -7,7 +7,8 @@
 //!   to be opened     a TLS greeting that names this host, whatever the port; then its requests
 //! ```
 //!
-//! An address instead of a name has no name to compare with.
+//! An address instead of a name has no name to compare with. What is passed on unseen from then on is a
+//! [`Passage`]: most connections spend their life in one, and what looking needed is gone by then.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,12 +29,14 @@ use crate::{http, intercept};
 /// How long a greeting may take to come.
 pub(crate) const HELLO: Duration = Duration::from_secs(10);
 
-/// Carries a connection that the sandbox believes to stand already.
-pub(crate) async fn carry(judged: Judged, mut begun: Begun) {
+/// Carries a connection that the sandbox believes to stand already: to its end, or until the rest of it is
+/// passed on unseen.
+pub(crate) async fn carry(judged: Judged, mut begun: Begun) -> Option<Passage> {
     match judged.port() {
         80 => {
             begun.extend(http::HEAD);
             Box::pin(http::serve_origin(judged, begun)).await;
+            None
         }
         port if port == 443 || judged.is_to_be_opened() => {
             begun.extend(HELLO);
@@ -46,14 +49,14 @@ pub(crate) async fn carry(judged: Judged, mut begun: Begun) {
                     break Greeting::NotTls;
                 }
             };
-            tls(judged, begun, first).await;
+            tls(judged, begun, first).await
         }
-        _ => Box::pin(other(judged, begun)).await,
+        _ => other(judged, begun).await,
     }
 }
 
 /// Looks at a greeting, and passes the connection on where it is for this host.
-async fn tls(judged: Judged, mut begun: Begun, first: Greeting) {
+async fn tls(judged: Judged, mut begun: Begun, first: Greeting) -> Option<Passage> {
     let outcome = match first {
         Greeting::Hello(name) => check_name(&judged.host, name),
         Greeting::Names => Err((DenyReason::Alpn, None)),
@@ -62,11 +65,13 @@ async fn tls(judged: Judged, mut begun: Begun, first: Greeting) {
     match outcome {
         Ok(name) if judged.is_to_be_opened() => {
             Box::pin(intercept::open(judged, begun, name.as_deref())).await;
+            None
         }
-        Ok(name) => pass(judged, begun, name.as_deref()).await,
+        Ok(name) => reach(judged.admit(name.as_deref()).ok()?, begun).await,
         Err((reason, name)) => {
             judged.refuse(reason, name.as_deref());
             last_words(&mut begun.stream, &ACCESS_DENIED).await;
+            None
         }
     }
 }
@@ -85,84 +90,84 @@ fn check_name(host: &Host, name: Named) -> Result<Named, (DenyReason, Named)> {
 
 /// A port with no protocol of its own: the host may speak first. Where the sandbox does, and with a TLS
 /// greeting, that has to be for this host.
-async fn other(judged: Judged, begun: Begun) {
+async fn other(judged: Judged, begun: Begun) -> Option<Passage> {
     let host = judged.host.clone();
-    let Ok(permit) = judged.admit(None) else { return };
-    let counts = permit.counts();
-    let Some((begun, mut outside, address)) = reach(begun, &permit).await else {
-        return permit.close(None, &counts, None);
-    };
-    match first_words(&host, begun, &outside, &permit).await {
-        Err(reason) => permit.close(Some(address), &counts, Some(reason)),
-        Ok(begun) => {
-            relay(begun, &mut outside, &counts, &permit).await;
-            permit.close(Some(address), &counts, None);
+    let mut passage = reach(judged.admit(None).ok()?, begun).await?;
+    match first_words(&host, &mut passage).await {
+        Ok(()) => Some(passage),
+        Err(reason) => {
+            passage.close(Some(reason));
+            None
         }
     }
 }
 
 /// Waits until one side speaks, and looks at a greeting of the sandbox.
-async fn first_words(
-    host: &Host,
-    mut begun: Begun,
-    outside: &TcpStream,
-    permit: &Permit,
-) -> Result<Begun, DenyReason> {
+async fn first_words(host: &Host, passage: &mut Passage) -> Result<(), DenyReason> {
+    let Passage { begun, outside, permit, .. } = passage;
     if begun.read.is_empty() {
         tokio::select! {
-            _ = outside.readable() => return Ok(begun),
+            _ = outside.readable() => return Ok(()),
             _ = begun.stream.readable() => {}
-            () = permit.end.cancelled() => return Ok(begun),
+            () = permit.end.cancelled() => return Ok(()),
         }
     }
     begun.extend(HELLO);
     loop {
         match hello::read(&begun.read) {
-            Greeting::Hello(name) => {
-                return check_name(host, name).map(|_| begun).map_err(|(reason, _)| reason);
-            }
+            Greeting::Hello(name) => return check_name(host, name).map(drop).map_err(|(reason, _)| reason),
             Greeting::Names => return Err(DenyReason::Alpn),
-            Greeting::NotTls => return Ok(begun),
+            Greeting::NotTls => return Ok(()),
             // Half a greeting that never becomes a whole one could become one behind our back.
             Greeting::Half if begun.more(MAX_HELLO).await.is_err() => {
-                return if begun.read.is_empty() { Ok(begun) } else { Err(DenyReason::NotTls) };
+                return if begun.read.is_empty() { Ok(()) } else { Err(DenyReason::NotTls) };
             }
             Greeting::Half => {}
         }
     }
 }
 
-/// Dials, and relays.
-async fn pass(judged: Judged, begun: Begun, name: Option<&[u8]>) {
-    let Ok(permit) = judged.admit(name) else { return };
+/// Connects to where a permit says.
+async fn reach(permit: Permit, begun: Begun) -> Option<Passage> {
     let counts = permit.counts();
-    match reach(begun, &permit).await {
-        None => permit.close(None, &counts, None),
-        Some((begun, mut outside, address)) => {
-            relay(begun, &mut outside, &counts, &permit).await;
-            permit.close(Some(address), &counts, None);
+    let dialed = tokio::select! {
+        dialed = dial(&permit.addresses) => dialed,
+        () = permit.end.cancelled() => None,
+    };
+    match dialed {
+        Some((outside, address)) => Some(Passage { begun, outside, address, counts, permit }),
+        None => {
+            permit.close(None, &counts, None);
+            None
         }
     }
 }
 
-/// Connects to where a permit says.
-async fn reach(begun: Begun, permit: &Permit) -> Option<(Begun, TcpStream, SocketAddr)> {
-    tokio::select! {
-        dialed = dial(&permit.addresses) => dialed.map(|(outside, address)| (begun, outside, address)),
-        () = permit.end.cancelled() => None,
-    }
+/// A connection that stands on both sides; what comes from here on is passed on unseen.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    begun: Begun,
+    outside: TcpStream,
+    address: SocketAddr,
+    counts: Counts,
+    permit: Permit,
 }
 
-/// Passes on what was read already, and then everything.
-async fn relay(mut begun: Begun, outside: &mut TcpStream, counts: &Counts, permit: &Permit) {
-    if outside.write_all(&begun.read).await.is_err() {
-        return;
+impl Passage {
+    /// Passes on what was read already, and then everything, until the end is on record.
+    pub(crate) async fn run(mut self) {
+        let Self { begun, outside, counts, permit, .. } = &mut self;
+        let read = std::mem::take(&mut begun.read);
+        if outside.write_all(&read).await.is_ok() && counts.add_up(read.len()).is_ok() {
+            drop(read);
+            relay::both(&mut begun.stream, outside, counts, &permit.end).await;
+        }
+        self.close(None);
     }
-    if counts.add_up(begun.read.len()).is_err() {
-        return;
+
+    fn close(self, reason: Option<DenyReason>) {
+        self.permit.close(Some(self.address), &self.counts, reason);
     }
-    begun.read = Vec::new();
-    relay::both(&mut begun.stream, outside, counts, &permit.end).await;
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 
 use crate::binding::Binding;
+use crate::carry::carry;
 use crate::dns::{self, Answer, Kind, MAX_QUESTION, Question};
 use crate::judge::{Attempt, refuse};
 use crate::listener::Listener;
@@ -70,18 +71,28 @@ async fn connections(binding: &Arc<Binding>, door: Door, listener: &Listener) {
             let _place = place;
             let begun = Begun::new(stream, BEGINNING);
             let gone = binding.gone.clone();
-            // Boxed, here and in what it calls, so that a connection is as large as what it does, not as
-            // what it could have done.
-            let served = Box::pin(async {
-                match door {
-                    Door::Proxy => proxy::serve(&binding, begun).await,
-                    Door::Capture => capture::serve(&binding, begun).await,
-                    Door::DnsStream | Door::DnsPacket => questions_over_stream(&binding, begun).await,
-                }
-            });
-            gone.run_until_cancelled(served).await;
+            gone.run_until_cancelled(serve(&binding, door, begun)).await;
         });
     }
+}
+
+/// Serves a connection. Each stage is boxed and gone before the next one begins, so that a connection is as
+/// large as what it does, not as what it did or could have done.
+async fn serve(binding: &Arc<Binding>, door: Door, begun: Begun) {
+    let judged = Box::pin(async {
+        match door {
+            Door::Proxy => proxy::begin(binding, begun).await,
+            Door::Capture => capture::begin(binding, begun).await,
+            Door::DnsStream | Door::DnsPacket => {
+                questions_over_stream(binding, begun).await;
+                None
+            }
+        }
+    });
+    let Some((judged, begun)) = judged.await else { return };
+    let carried = Box::pin(carry(judged, begun));
+    let Some(passage) = carried.await else { return };
+    Box::pin(passage.run()).await;
 }
 
 /// Closes a connection over the limits.

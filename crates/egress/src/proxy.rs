@@ -11,36 +11,30 @@ use std::sync::Arc;
 use protocol::egress::Via;
 
 use crate::binding::Binding;
-use crate::carry::carry;
 use crate::head::{Head, HeadError, MAX_HEAD, Target};
 use crate::http;
 use crate::judge::{Attempt, Judged, judge};
 use crate::socks::{self, Read, Reply, Wanted};
 use crate::stream::{Begun, last_words, tell};
 
-/// Serves a connection.
-pub(crate) async fn serve(binding: &Arc<Binding>, mut begun: Begun) {
-    if begun.more(MAX_HEAD).await.is_err() {
-        return;
+/// Serves a connection until it is judged, where it is for more than one request.
+pub(crate) async fn begin(binding: &Arc<Binding>, mut begun: Begun) -> Option<(Judged, Begun)> {
+    begun.more(MAX_HEAD).await.ok()?;
+    if begun.read.first() == Some(&socks::VERSION) {
+        return socks5(binding, begun).await;
     }
-    let allowed = if begun.read.first() == Some(&socks::VERSION) {
-        Box::pin(socks5(binding, begun)).await
-    } else {
-        let Some(head) = http::next_head(&mut begun).await else { return };
-        match &head.target {
-            Target::Tunnel { .. } => Box::pin(tunnel(binding, begun, head)).await,
-            Target::Absolute { .. } => {
-                return Box::pin(http::serve_absolute(binding, begun, head)).await;
-            }
-            Target::Origin { .. } => {
-                let why = "this is a proxy: ask for http://host/… or for a tunnel by CONNECT";
-                return HeadError { status: 400, why }.over_http(&mut begun.stream).await;
-            }
+    let head = http::next_head(&mut begun).await?;
+    match &head.target {
+        Target::Tunnel { .. } => tunnel(binding, begun, head).await,
+        Target::Absolute { .. } => {
+            Box::pin(http::serve_absolute(binding, begun, head)).await;
+            None
         }
-    };
-    // Here, where what judging needed is gone: most connections spend their life in this.
-    if let Some((judged, begun)) = allowed {
-        Box::pin(carry(judged, begun)).await;
+        Target::Origin { .. } => {
+            let why = "this is a proxy: ask for http://host/… or for a tunnel by CONNECT";
+            HeadError { status: 400, why }.over_http(&mut begun.stream).await;
+            None
+        }
     }
 }
 
