@@ -29,7 +29,9 @@ pub fn run(data: &[u8]) {
     let asked = of_json(request);
     assert!(read.objects.len() <= MAX_OBJECTS);
     let mut names: Vec<String> = read.objects.iter().map(|one| one.oid.to_string()).collect();
-    assert!(names.iter().all(|name| asked.iter().any(|(oid, _)| oid == name)), "an object that nobody named");
+    let is_named =
+        |name: &String| asked.as_ref().is_none_or(|asked| asked.iter().any(|(oid, _)| oid == name));
+    assert!(names.iter().all(is_named), "an object that nobody named");
     names.sort();
     names.dedup();
     assert_eq!(names.len(), read.objects.len(), "an object twice");
@@ -44,12 +46,13 @@ fn text(data: &[u8]) -> (&[u8], &[u8]) {
     rest.split_at(length.min(rest.len()))
 }
 
-/// Oids and sizes of an input, as a reader without a shape finds them.
-fn of_json(bytes: &[u8]) -> Vec<(String, i64)> {
-    let Ok(Value::Object(body)) = serde_json::from_slice(bytes) else { return Vec::new() };
+/// Oids and sizes of an input, as a reader without a shape finds them. Nothing where that one gives up: it
+/// looks into numbers of fields that nobody reads, and wants them to fit.
+fn of_json(bytes: &[u8]) -> Option<Vec<(String, i64)>> {
+    let Value::Object(body) = serde_json::from_slice(bytes).ok()? else { return Some(Vec::new()) };
     let objects = body.get("objects").and_then(Value::as_array).cloned().unwrap_or_default();
     let object = |one: &Value| Some((one.get("oid")?.as_str()?.to_owned(), one.get("size")?.as_i64()?));
-    objects.iter().filter_map(object).collect()
+    Some(objects.iter().filter_map(object).collect())
 }
 
 fn answered(asked: &BatchRequest, bytes: &[u8]) {
@@ -65,7 +68,8 @@ fn answered(asked: &BatchRequest, bytes: &[u8]) {
                 let oid = pointer.oid.to_string();
                 let same =
                     |(name, size): &(String, i64)| *name == oid && u64::try_from(*size) == Ok(pointer.size);
-                assert!(named.iter().any(same), "an answer about another object");
+                let is_named = named.as_ref().is_none_or(|named| named.iter().any(same));
+                assert!(is_named, "an answer about another object");
                 for action in [Some(&todo.action), todo.verify.as_ref()].into_iter().flatten() {
                     harmless(action);
                 }
