@@ -1,47 +1,49 @@
-//! What a tunnel costs the proxy, beside squid and tinyproxy.
+//! What tunnels cost the proxy, beside squid, tinyproxy and mitmproxy.
 //!
 //! ```text
-//!  16 clients ─ CONNECT ─▶ proxy ─▶ echo, in an internet of two network namespaces
-//!      rounds: egress, squid, tinyproxy, egress, …       CPU: of all threads and children, to the nanosecond
+//!  16 clients ─ CONNECT ─▶ proxy ─▶ origin, in an internet of two network namespaces
+//!      rounds: ours, squid, tinyproxy, …, ours, …        CPU: of all threads and children, to the nanosecond
 //! ```
 //!
-//! Ours has a list of 500 hosts, resolves the name (good for a minute), checks the address and writes two records for each
-//! tunnel; the peers get a bare address and allow everything. The machine's other work moves wall time,
-//! not CPU time.
+//! The machine's other work moves wall time, and less so CPU time.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use egress::client::{Egress, Listeners};
-use nix::time::{ClockId, clock_getcpuclockid};
-use nix::unistd::Pid;
-use protocol::egress::{Budgets, Chain, Door, Ground};
-use protocol::environment::NetworkLevel;
-use protocol::ids::{SandboxId, SessionId};
-use protocol::network::{NetworkRules, Rendering};
 use serde_json::json;
-use testkit::internet::{Internet, Names, alone};
+use testkit::internet::{Authority, Internet, Names, Origin, alone};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use ulid::Ulid;
+use tokio::task::JoinSet;
 
-use crate::figure::{line, round};
+use crate::figure::{Samples, line, round};
+use crate::opened;
+use crate::proxies::{BARE, OPENED, Proxy, ours, stay_apart};
 use crate::{Bench, Failure};
 
-/// Sandboxes; each may begin 200 tunnels at once.
-const SANDBOXES: usize = 50;
-
 const CLIENTS: usize = 16;
+const WARM_UPS: usize = 3;
 const ROUNDS: usize = 5;
 const IN_A_ROUND: usize = 800;
 
 /// Tunnels that are open at the same time for the figure of memory.
 const IDLE: usize = 1000;
+
+/// How many tunnels a second begin for the figure of delay, and for how long.
+const PER_SECOND: u32 = 500;
+const SECONDS: u32 = 8;
+
+/// What one tunnel fetches at once for the figure of bulk, and how many do at a time.
+const BULK: usize = 64 << 20;
+const BULKS: usize = 4;
+
+/// What the origin answers a byte with, but for [`FETCH`].
+const ANSWER: usize = 1024;
+
+/// The byte that fetches [`BULK`].
+const FETCH: u8 = b'F';
 
 pub(crate) async fn run(bench: &Bench) -> Result<(), Failure> {
     let patchyard = bench.patchyard.clone();
@@ -55,128 +57,171 @@ pub(crate) async fn run(bench: &Bench) -> Result<(), Failure> {
     Ok(measured.await?)
 }
 
-/// A proxy that runs, and where its clients find it.
-struct Proxy {
-    name: &'static str,
-    child: Child,
-    doors: Vec<SocketAddr>,
-    target: &'static str,
-    refused: Option<&'static str>,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 async fn measure(internet: &Internet, patchyard: &Path) -> Result<(), Failure> {
-    let folder = tempfile::tempdir()?;
+    stay_apart()?;
+    // In memory: what a disk costs is not the proxy's.
+    let folder = tempfile::tempdir_in("/dev/shm")?;
     let names = Names::serve(internet.packets("93.184.216.53:53"));
     names.set("echo.wild.test", &["93.184.216.34"]);
+    names.set("opened.test", &["93.184.216.34"]);
     names.last(60);
-    tokio::spawn(echo(internet.listen("93.184.216.34:8443")));
-    let mut proxies = vec![ours(patchyard, folder.path()).await?];
-    proxies.extend(peers(folder.path()));
+    let authority = Authority::make();
+    tokio::spawn(answer(internet.listen(BARE)));
+    let name = OPENED.split(':').next().unwrap_or_default();
+    let _opened = Origin::tls(internet.listen("93.184.216.34:8444"), name, &authority);
+    let (own, openings) = ours(patchyard, folder.path(), &authority.pem).await?;
+    let mut proxies = vec![own];
+    proxies.extend(Proxy::peers(folder.path())?);
     for proxy in &proxies {
         until_it_answers(proxy).await?;
     }
-    let mut cost = vec![(0.0, Duration::ZERO); proxies.len()];
-    for _ in 0..ROUNDS {
+    new_tunnels(&proxies).await?;
+    denials(&proxies).await?;
+    bulk(&proxies).await?;
+    delay(&proxies[0]).await?;
+    opened::measure(&proxies[0], &openings).await?;
+    for proxy in &proxies {
+        idle(proxy).await?;
+    }
+    Ok(())
+}
+
+/// CPU and number of new tunnels, each with a byte there and a kilobyte back.
+async fn new_tunnels(proxies: &[Proxy]) -> Result<(), Failure> {
+    let mut cost = vec![(Vec::new(), Duration::ZERO); proxies.len()];
+    for round in 0..WARM_UPS + ROUNDS {
         for (proxy, (cpu, wall)) in proxies.iter().zip(&mut cost) {
-            let (before, since) = (cpu_of(proxy.child.id()), Instant::now());
+            let (before, since) = (proxy.cpu(), Instant::now());
             tunnels(proxy, IN_A_ROUND, proxy.target).await?;
-            *wall += since.elapsed();
-            *cpu += cpu_of(proxy.child.id()) - before;
+            if round >= WARM_UPS {
+                *wall += since.elapsed();
+                cpu.push(each(proxy.cpu() - before));
+            }
             // The buckets of ours fill up again.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
-    #[expect(clippy::cast_precision_loss)]
-    let all = (ROUNDS * IN_A_ROUND) as f64;
-    for (proxy, (cpu, wall)) in proxies.iter().zip(&cost) {
+    for (proxy, (mut cpu, wall)) in proxies.iter().zip(cost) {
+        cpu.sort_by(f64::total_cmp);
+        #[expect(clippy::cast_precision_loss)]
+        let per_second = (ROUNDS * IN_A_ROUND) as f64 / wall.as_secs_f64();
         line(&json!({
-            "figure": "CPU of a new opaque tunnel", "proxy": proxy.name, "us": round(cpu / all * 1e6),
-            "tunnels_per_s": round(all / wall.as_secs_f64()), "budget": "≤ 110 us",
+            "figure": "CPU of a new opaque tunnel", "proxy": proxy.name, "us": round(cpu[ROUNDS / 2]),
+            "least_us": round(cpu[0]), "most_us": round(cpu[ROUNDS - 1]), "tunnels_per_s": round(per_second),
+            "budget": "≤ 110 us",
         }));
     }
-    let Some(own) = proxies.first() else { return Ok(()) };
-    if let Some(refused) = own.refused {
-        let before = cpu_of(own.child.id());
-        tunnels(own, IN_A_ROUND, refused).await?;
-        #[expect(clippy::cast_precision_loss)]
-        let each = (cpu_of(own.child.id()) - before) / IN_A_ROUND as f64;
-        line(&json!({ "figure": "CPU of a denial", "us": round(each * 1e6), "budget": "≤ 40 us" }));
-    }
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    let before = memory_of(own.child.id());
-    let mut open = Vec::new();
-    for number in 0..IDLE {
-        open.push(tunnel(own.doors[number % own.doors.len()], own.target).await?);
-    }
-    #[expect(clippy::cast_precision_loss)]
-    let each = (memory_of(own.child.id()) - before) / IDLE as f64;
-    line(
-        &json!({ "figure": "memory of an idle tunnel", "kb": round(each), "open": open.len(), "budget": "≤ 8 kB" }),
-    );
     Ok(())
 }
 
-/// The real process, with a listener for each of many sandboxes.
-async fn ours(patchyard: &Path, folder: &Path) -> Result<Proxy, Failure> {
-    let socket = folder.join("egress.sock");
-    let listener = OwnedFd::from(UnixListener::bind(&socket)?);
-    let child = Command::new(patchyard)
-        .args(["internal", "egress", "--server-uid", "0", "--uid", "61879", "--gid", "61879"])
-        .args(["--name-server", "93.184.216.53:53"])
-        .stdin(Stdio::from(listener))
-        .spawn()?;
-    let mut domains: Vec<String> = (0..499).map(|number| format!("host-{number}.example.org")).collect();
-    domains.push("*.wild.test:8443".into());
-    let level = NetworkLevel::Custom { domains, include_default: false };
-    let (egress, mut doors) = (Egress::connect(&socket), Vec::new());
-    for number in 0..SANDBOXES {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-        doors.push(listener.local_addr()?);
-        let segment = std::fs::File::options()
-            .append(true)
-            .create(true)
-            .open(folder.join(format!("{number}.jsonl")))?;
-        let listeners = Listeners {
-            doors: vec![Door::Proxy],
-            sockets: vec![listener.into()],
-            segment: segment.into(),
-            chain: Chain::default(),
-        };
-        let (sandbox, session) = (SandboxId::from(Ulid::generate()), SessionId::from(Ulid::generate()));
-        let rules = NetworkRules::of(level.clone(), Rendering::default());
-        let authority = egress::make_authority(session)?;
-        let ground = Ground { rules, secrets: vec![], canaries: vec![], budgets: Budgets::default() };
-        egress.bind(sandbox, session, (ground, authority), listeners).await?;
-    }
-    Ok(Proxy { name: "egress", child, doors, target: "echo.wild.test:8443", refused: Some("evil.test:8443") })
+/// Microseconds of each in a round.
+#[expect(clippy::cast_precision_loss)]
+fn each(seconds: f64) -> f64 {
+    seconds / IN_A_ROUND as f64 * 1e6
 }
 
-/// The peers that are installed.
-fn peers(folder: &Path) -> Vec<Proxy> {
-    let target = "93.184.216.34:8443";
-    let squid = "http_port 127.0.0.1:3901\nhttp_access allow all\ncache deny all\naccess_log none\ncache_log /dev/null\n\
-                 pid_filename none\nlogfile_rotate 0\nshutdown_lifetime 0 seconds\n";
-    let tinyproxy = "Port 3902\nListen 127.0.0.1\nMaxClients 500\nTimeout 600\nLogLevel Critical\n";
-    let all = [
-        ("squid", squid, &["squid", "-N", "-f"][..], "127.0.0.1:3901"),
-        ("tinyproxy", tinyproxy, &["tinyproxy", "-d", "-c"], "127.0.0.1:3902"),
-    ];
-    let start = |(name, config, words, door): (&'static str, &str, &[&str], &str)| {
-        let file = folder.join(name);
-        std::fs::write(&file, config).ok()?;
-        let (program, words) = words.split_first()?;
-        let child =
-            Command::new(program).args(words).arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Some(Proxy { name, child: child.ok()?, doors: vec![door.parse().ok()?], target, refused: None })
-    };
-    all.into_iter().filter_map(start).collect()
+async fn denials(proxies: &[Proxy]) -> Result<(), Failure> {
+    for proxy in proxies {
+        let Some(refused) = proxy.refused else { continue };
+        tunnels(proxy, CLIENTS, refused).await?;
+        let before = proxy.cpu();
+        tunnels(proxy, IN_A_ROUND, refused).await?;
+        let us = round(each(proxy.cpu() - before));
+        line(&json!({ "figure": "CPU of a denial", "proxy": proxy.name, "us": us, "budget": "≤ 40 us" }));
+    }
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    Ok(())
+}
+
+/// CPU and speed of much in one direction.
+async fn bulk(proxies: &[Proxy]) -> Result<(), Failure> {
+    for proxy in proxies {
+        let (before, since) = (proxy.cpu(), Instant::now());
+        let mut fetches = JoinSet::new();
+        for number in 0..BULKS {
+            let (door, target) = (proxy.doors[number % proxy.doors.len()], proxy.target);
+            fetches.spawn(async move {
+                let mut stream = open(door, target).await?;
+                fetch(&mut stream).await.map_err(|error| error.to_string())
+            });
+        }
+        while let Some(fetched) = fetches.join_next().await {
+            fetched??;
+        }
+        #[expect(clippy::cast_precision_loss)]
+        let bytes = (BULKS * BULK) as f64;
+        line(&json!({
+            "figure": "4 tunnels of 64 MiB", "proxy": proxy.name,
+            "mb_per_s": round(bytes / 1e6 / since.elapsed().as_secs_f64()),
+            "cpu_s_per_gb": round((proxy.cpu() - before) / bytes * 1e9),
+        }));
+    }
+    Ok(())
+}
+
+async fn fetch(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(&[FETCH]).await?;
+    let (mut left, mut buffer) = (BULK, vec![0; 256 * 1024]);
+    while left > 0 {
+        match stream.read(&mut buffer).await? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            length => left = left.saturating_sub(length),
+        }
+    }
+    Ok(())
+}
+
+/// How much later an answer comes by the proxy, at a steady rate over all sandboxes.
+async fn delay(proxy: &Proxy) -> Result<(), Failure> {
+    let direct = steadily(&[BARE.parse()?], None).await?;
+    let proxied = steadily(&proxy.doors, Some(proxy.target)).await?;
+    line(&json!({
+        "figure": "first byte at 500 tunnels a second over 50 sandboxes",
+        "p50_ms": round(proxied.percentile(0.5)), "p99_ms": round(proxied.percentile(0.99)),
+        "direct_p50_ms": round(direct.percentile(0.5)), "direct_p99_ms": round(direct.percentile(0.99)),
+        "added_p99_ms": round(proxied.percentile(0.99) - direct.percentile(0.99)), "budget": "≤ 5 ms added at p99",
+    }));
+    Ok(())
+}
+
+/// Begins tunnels, or connections, whether or not the ones before are done.
+async fn steadily(doors: &[SocketAddr], target: Option<&'static str>) -> Result<Samples, Failure> {
+    let (mut running, mut samples) = (JoinSet::new(), Samples::default());
+    let begin = Instant::now();
+    for number in 0..PER_SECOND * SECONDS {
+        let due = begin + Duration::from_secs(1) / PER_SECOND * number;
+        tokio::time::sleep_until(due.into()).await;
+        let door = doors[number as usize % doors.len()];
+        running.spawn(async move {
+            let since = Instant::now();
+            let mut stream = match target {
+                Some(target) => open(door, target).await?,
+                None => TcpStream::connect(door).await.map_err(|error| error.to_string())?,
+            };
+            ask(&mut stream).await.map_err(|error| error.to_string())?;
+            Ok::<_, String>(since.elapsed())
+        });
+    }
+    while let Some(took) = running.join_next().await {
+        samples.add(took??);
+    }
+    Ok(samples)
+}
+
+async fn idle(proxy: &Proxy) -> Result<(), Failure> {
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let before = proxy.memory();
+    let mut opened = Vec::new();
+    for number in 0..IDLE {
+        opened.push(tunnel(proxy.doors[number % proxy.doors.len()], proxy.target).await?);
+    }
+    #[expect(clippy::cast_precision_loss)]
+    let kb = round((proxy.memory() - before) / IDLE as f64);
+    let figure = "memory of an idle tunnel";
+    line(
+        &json!({ "figure": figure, "proxy": proxy.name, "kb": kb, "open": opened.len(), "budget": "≤ 8 kB" }),
+    );
+    Ok(())
 }
 
 async fn until_it_answers(proxy: &Proxy) -> Result<(), Failure> {
@@ -190,11 +235,24 @@ async fn until_it_answers(proxy: &Proxy) -> Result<(), Failure> {
     }
 }
 
-async fn echo(listener: TcpListener) {
+/// The origin: a kilobyte for a byte, or much for the one that asks for that.
+async fn answer(listener: TcpListener) {
+    let much: Arc<[u8]> = vec![0; 256 * 1024].into();
     while let Ok((mut stream, _)) = listener.accept().await {
+        let much = Arc::clone(&much);
         tokio::spawn(async move {
+            let _ = stream.set_nodelay(true);
             let mut byte = [0];
-            while stream.read_exact(&mut byte).await.is_ok() && stream.write_all(&byte).await.is_ok() {}
+            while stream.read_exact(&mut byte).await.is_ok() {
+                if byte != [FETCH] {
+                    stream.write_all(&much[..ANSWER]).await?;
+                    continue;
+                }
+                for _ in 0..BULK / much.len() {
+                    stream.write_all(&much).await?;
+                }
+            }
+            Ok::<_, std::io::Error>(())
         });
     }
 }
@@ -203,7 +261,7 @@ async fn echo(listener: TcpListener) {
 async fn tunnels(proxy: &Proxy, count: usize, target: &'static str) -> Result<(), Failure> {
     let doors: Arc<[SocketAddr]> = proxy.doors.clone().into();
     let allowed = target == proxy.target;
-    let mut clients = tokio::task::JoinSet::new();
+    let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
         let doors = Arc::clone(&doors);
         clients.spawn(async move {
@@ -222,8 +280,20 @@ async fn tunnels(proxy: &Proxy, count: usize, target: &'static str) -> Result<()
     Ok(())
 }
 
-/// One tunnel, with a byte there and back.
+/// One tunnel, with a byte there and a kilobyte back.
 async fn tunnel(door: SocketAddr, target: &str) -> Result<TcpStream, String> {
+    let mut stream = open(door, target).await?;
+    ask(&mut stream).await.map_err(|error| error.to_string())?;
+    Ok(stream)
+}
+
+async fn ask(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"x").await?;
+    stream.read_exact(&mut [0; ANSWER]).await.map(drop)
+}
+
+/// A tunnel that stands.
+pub(crate) async fn open(door: SocketAddr, target: &str) -> Result<TcpStream, String> {
     let io = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect(door).await.map_err(io)?;
     let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
@@ -235,27 +305,5 @@ async fn tunnel(door: SocketAddr, target: &str) -> Result<TcpStream, String> {
     if !answer.starts_with(b"HTTP/1.1 200") && !answer.starts_with(b"HTTP/1.0 200") {
         return Err(String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned());
     }
-    stream.write_all(b"x").await.map_err(io)?;
-    stream.read_u8().await.map_err(io)?;
     Ok(stream)
-}
-
-/// Seconds of CPU that a process and its children used, threads that have ended included.
-fn cpu_of(pid: u32) -> f64 {
-    let clock = clock_getcpuclockid(Pid::from_raw(pid.cast_signed()));
-    let own = clock.and_then(ClockId::now).map_or(0.0, |used| Duration::from(used).as_secs_f64());
-    own + children_of(pid).into_iter().map(cpu_of).sum::<f64>()
-}
-
-/// Resident memory of a process and its children, in kB.
-fn memory_of(pid: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let own =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
-    own.unwrap_or(0.0) + children_of(pid).into_iter().map(memory_of).sum::<f64>()
-}
-
-fn children_of(pid: u32) -> Vec<u32> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
