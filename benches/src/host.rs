@@ -1,9 +1,11 @@
 //! A `sandbox-host` of a benchmark's own.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use protocol::attachment::Attachment;
+use protocol::egress::Door;
 use protocol::ids::{SandboxId, SessionId};
 use protocol::sandbox_spec::{Limits, SandboxSpec, Tier, TierRequest};
 use sandbox::client::SandboxHost;
@@ -77,6 +79,16 @@ impl Host {
     /// Gives a waiting one to the session.
     pub(crate) async fn attach(&self, waiting: &Attachment) -> Result<(), Failure> {
         Ok(self.client.attach(waiting.sandbox, self.session).await?)
+    }
+
+    /// The listeners of its network.
+    pub(crate) async fn listen(&self, attachment: &Attachment) -> Result<(Vec<Door>, Vec<OwnedFd>), Failure> {
+        Ok(self.client.listen(attachment.sandbox).await?)
+    }
+
+    /// Whose sandboxes these are.
+    pub(crate) fn session(&self) -> SessionId {
+        self.session
     }
 
     pub(crate) async fn destroy(&self, attachment: &Attachment) -> Result<(), Failure> {

@@ -15,6 +15,7 @@ mod figure;
 mod first_request;
 mod host;
 mod idle;
+mod inside;
 mod neighbours;
 mod opened;
 mod peers;
@@ -22,6 +23,7 @@ mod proxies;
 mod sandbox_start;
 mod tool_call;
 mod tunnels;
+mod visitor;
 mod workspace;
 
 use std::path::PathBuf;
@@ -40,7 +42,10 @@ struct Bench {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let mut bench = Bench { patchyard: PathBuf::from("target/release/patchyard"), runs: 30, only: None };
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|first| first == "visit").is_some() {
+        return visitor::run(arguments).await;
+    }
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
@@ -66,7 +71,7 @@ async fn main() -> Result<(), Failure> {
 }
 
 /// In the order in which they run.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 10] = [
     "start",
     "tool-call",
     "first-request",
@@ -75,6 +80,7 @@ const PROGRAMS: [&str; 9] = [
     "checkpoint",
     "density",
     "tunnels",
+    "inside",
     "neighbours",
 ];
 
@@ -88,6 +94,7 @@ async fn run(bench: &Bench, program: &str) -> Result<(), Failure> {
         "checkpoint" => checkpoint::run(bench).await,
         "density" => density::run(bench).await,
         "tunnels" => tunnels::run(bench).await,
+        "inside" => inside::run(bench).await,
         _ => neighbours::run(bench).await,
     }
 }

@@ -36,7 +36,7 @@ const PER_SECOND: u32 = 500;
 const SECONDS: u32 = 8;
 
 /// What one tunnel fetches at once for the figure of bulk, and how many do at a time.
-const BULK: usize = 64 << 20;
+pub(crate) const BULK: usize = 64 << 20;
 const BULKS: usize = 4;
 
 /// What the origin answers a byte with, but for [`FETCH`].
@@ -159,7 +159,7 @@ async fn bulk(proxies: &[Proxy]) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn fetch(stream: &mut TcpStream) -> std::io::Result<()> {
+pub(crate) async fn fetch(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.write_all(&[FETCH]).await?;
     let (mut left, mut buffer) = (BULK, vec![0; 256 * 1024]);
     while left > 0 {
@@ -236,7 +236,7 @@ async fn until_it_answers(proxy: &Proxy) -> Result<(), Failure> {
 }
 
 /// The origin: a kilobyte for a byte, or much for the one that asks for that.
-async fn answer(listener: TcpListener) {
+pub(crate) async fn answer(listener: TcpListener) {
     let much: Arc<[u8]> = vec![0; 256 * 1024].into();
     while let Ok((mut stream, _)) = listener.accept().await {
         let much = Arc::clone(&much);
@@ -287,7 +287,7 @@ async fn tunnel(door: SocketAddr, target: &str) -> Result<TcpStream, String> {
     Ok(stream)
 }
 
-async fn ask(stream: &mut TcpStream) -> std::io::Result<()> {
+pub(crate) async fn ask(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.write_all(b"x").await?;
     stream.read_exact(&mut [0; ANSWER]).await.map(drop)
 }
@@ -298,12 +298,18 @@ pub(crate) async fn open(door: SocketAddr, target: &str) -> Result<TcpStream, St
     let mut stream = TcpStream::connect(door).await.map_err(io)?;
     let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(io)?;
+    stand(&mut stream).await?;
+    Ok(stream)
+}
+
+/// Reads the proxy's answer.
+pub(crate) async fn stand(stream: &mut TcpStream) -> Result<(), String> {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(stream.read_u8().await.map_err(io)?);
+        answer.push(stream.read_u8().await.map_err(|error| error.to_string())?);
     }
-    if !answer.starts_with(b"HTTP/1.1 200") && !answer.starts_with(b"HTTP/1.0 200") {
-        return Err(String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned());
+    if answer.starts_with(b"HTTP/1.1 200") || answer.starts_with(b"HTTP/1.0 200") {
+        return Ok(());
     }
-    Ok(stream)
+    Err(String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned())
 }
