@@ -51,6 +51,16 @@ describe("rows of the network", () => {
     ]);
   });
 
+  test("a host that strangers can write to is told of", () => {
+    const rows = new NetworkRows();
+    rows.add(decided("a.test", { rule: "r" }));
+    rows.add(decided("b.test", { rule: "r", lenient: true }));
+    expect(rows.list("all").map((row) => [row.host, row.lenient])).toEqual([
+      ["b.test", true],
+      ["a.test", false],
+    ]);
+  });
+
   test("an address of IPv6 stands in brackets", () => {
     expect(place({ host: "2001:db8::1", port: 443 })).toBe("[2001:db8::1]:443");
   });

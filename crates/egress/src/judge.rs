@@ -199,6 +199,7 @@ impl Judged {
         let decided = Decided {
             resolved: self.addresses.found(),
             intercepted,
+            lenient: !intercepted && self.grant.as_ref().is_some_and(|grant| grant.is_lenient),
             ..told(&self.attempt, sni, Some(self.rule.clone()), None, false)
         };
         if let Err(error) = self.binding.audit.decided(self.number, &decided) {

@@ -173,6 +173,8 @@ pub struct Grant {
     pub access: Access,
     /// What of POST belongs to reading.
     pub endpoints: Endpoints,
+    /// Whether strangers can write to the host and all is allowed: the strict rendering would allow less.
+    pub is_lenient: bool,
 }
 
 impl Grant {
@@ -297,7 +299,7 @@ impl NetworkPolicy {
 }
 
 fn opaque(rule: RuleRef) -> Decision {
-    Decision::Allow(Grant { rule, access: Access::Opaque, endpoints: Endpoints::None })
+    Decision::Allow(Grant { rule, access: Access::Opaque, endpoints: Endpoints::None, is_lenient: false })
 }
 
 fn literal(host: &Host) -> Option<IpAddr> {

@@ -45,11 +45,15 @@ pub(crate) struct Entry {
 impl Entry {
     /// What it allows.
     pub(crate) fn grant(&self, rendering: Rendering) -> Grant {
+        let rule = self.rule();
         match rendering {
             Rendering::Compatible => {
-                Grant { rule: self.rule(), access: Access::Opaque, endpoints: Endpoints::None }
+                let is_lenient = self.strict == Access::Read;
+                Grant { rule, access: Access::Opaque, endpoints: Endpoints::None, is_lenient }
             }
-            Rendering::Strict => Grant { rule: self.rule(), access: self.strict, endpoints: self.endpoints },
+            Rendering::Strict => {
+                Grant { rule, access: self.strict, endpoints: self.endpoints, is_lenient: false }
+            }
         }
     }
 
@@ -173,9 +177,12 @@ mod tests {
     #[test]
     fn the_compatible_rendering_opens_nothing_and_the_strict_one_reads_where_anyone_can_write() {
         for entry in entries() {
-            assert_eq!(entry.grant(Rendering::Compatible).access, Access::Opaque);
+            let (compatible, strict) = (entry.grant(Rendering::Compatible), entry.grant(Rendering::Strict));
+            assert_eq!(compatible.access, Access::Opaque);
+            assert_eq!(compatible.is_lenient, strict.access == Access::Read, "{}", entry.pattern);
+            assert!(!strict.is_lenient);
             let wide = entry.pattern.to_string().starts_with('*');
-            assert!(!wide || entry.grant(Rendering::Strict).access != Access::Opaque, "{}", entry.pattern);
+            assert!(!wide || strict.access != Access::Opaque, "{}", entry.pattern);
         }
         let strict = |host: &str| grant(host, 443, Rendering::Strict).unwrap();
         for (host, access) in [

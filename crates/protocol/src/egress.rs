@@ -329,6 +329,10 @@ pub struct Decided {
     /// Whether TLS is opened here, so that requests are seen.
     #[serde(default, skip_serializing_if = "is_false")]
     pub intercepted: bool,
+    /// Whether strangers can write to the host, and everything may be done there all the same: the strict
+    /// rendering of the included list would let it be read only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub lenient: bool,
     /// The method of a request that was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
@@ -366,6 +370,7 @@ impl Decided {
             original: None,
             sni: None,
             intercepted: false,
+            lenient: false,
             method: None,
             path: None,
             resolved: Vec::new(),

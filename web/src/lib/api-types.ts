@@ -119,7 +119,7 @@ interface AuditHead {
 /** One line of a session's record; what is left out here is for the export. */
 export type AuditRecord = AuditHead &
   (
-    | { event: "decided"; host: string; port: number; rule?: string; reason?: string }
+    | { event: "decided"; host: string; port: number; rule?: string; reason?: string; lenient?: boolean }
     | { event: "closed"; bytes_up: number; bytes_down: number; duration_ms: number; reason?: string }
     | { event: "repeated"; host: string; reason: string; count: number }
   );

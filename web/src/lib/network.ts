@@ -25,6 +25,8 @@ export interface NetworkRow {
   /** Of the newest that ended, in milliseconds; none while nothing ended. */
   duration: number | null;
   open: number;
+  /** Strangers can write to the host, and everything may be done there all the same. */
+  lenient: boolean;
 }
 
 /** Takes records as they come, in order, and keeps the rows. */
@@ -37,6 +39,7 @@ export class NetworkRows {
     if (record.event === "decided") {
       const row = this.#row(record.host, record.port, record.rule, record.reason, record.at);
       row.count += 1;
+      row.lenient ||= record.lenient ?? false;
       if (row.allowed) {
         row.open += 1;
         this.#connections.set(connection, row);
@@ -69,7 +72,7 @@ export class NetworkRows {
     const key = JSON.stringify([host, port, rule, reason]);
     let row = this.#rows.get(key);
     if (!row) {
-      row = { key, host, port, allowed: reason === "", rule, reason, at, first: at, count: 0, up: 0, down: 0, duration: null, open: 0 };
+      row = { key, host, port, allowed: reason === "", rule, reason, at, first: at, count: 0, up: 0, down: 0, duration: null, open: 0, lenient: false };
       this.#rows.set(key, row);
     }
     row.at = at;

