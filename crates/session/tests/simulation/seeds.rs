@@ -134,12 +134,27 @@ fn a_seed_has_one_history() {
 }
 
 #[test]
-fn each_broken_rule_is_found() {
-    for rule in Rule::ALL {
-        let found = first_failure(1..=WITHIN, Some(rule));
-        let Some((seed, said)) = found else { panic!("nobody notices that {} is broken", rule.name()) };
-        let why: Vec<&str> = said.lines().filter(|line| line.starts_with("BROKEN")).collect();
-        println!("{} is found by seed {seed}: {why:?}", rule.name());
-        assert!(!why.is_empty(), "seed {seed} fails for another reason:\n{said}");
-    }
+fn an_owner_that_is_not_fenced_is_found() {
+    finds(Rule::Fencing);
+}
+
+#[test]
+fn what_is_published_before_it_is_committed_is_found() {
+    finds(Rule::PublishAfterCommit);
+}
+
+#[test]
+#[ignore = "it needs some hundred seeds: make test-simulation"]
+fn a_prompt_that_the_agent_has_before_it_is_taken_is_found() {
+    finds(Rule::QueueTake);
+}
+
+/// Breaks a rule, and expects that an invariant tells.
+fn finds(rule: Rule) {
+    let Some((seed, said)) = first_failure(1..=WITHIN, Some(rule)) else {
+        panic!("nobody notices that {} is broken", rule.name())
+    };
+    let why: Vec<&str> = said.lines().filter(|line| line.starts_with("BROKEN")).collect();
+    println!("{} is found by seed {seed}: {why:?}", rule.name());
+    assert!(!why.is_empty(), "seed {seed} fails for another reason:\n{said}");
 }
