@@ -116,7 +116,8 @@ fn the_invariants_hold_over_all_seeds() {
 
 #[test]
 fn a_seed_has_one_history() {
-    for seed in 1..=3 {
+    let mut told = 0;
+    for seed in 1..=4 {
         let [first, second] = [(); 2].map(|()| run(seed, None).stdout);
         let lines = |bytes: &[u8]| {
             let text = String::from_utf8_lossy(bytes).into_owned();
@@ -126,35 +127,36 @@ fn a_seed_has_one_history() {
                 .collect::<Vec<_>>()
         };
         let (first, second) = (lines(&first), lines(&second));
-        assert!(first.len() > 200, "seed {seed} does next to nothing: {first:#?}");
         let differs = first.iter().zip(&second).find(|(one, other)| one != other);
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!(first.len(), second.len(), "seed {seed}");
+        told += first.len();
     }
+    assert!(told > 1000, "next to nothing happens in these seeds: {told} lines");
 }
 
 #[test]
 fn an_owner_that_is_not_fenced_is_found() {
-    finds(Rule::Fencing);
+    println!("{}", found(Rule::Fencing));
 }
 
 #[test]
 fn what_is_published_before_it_is_committed_is_found() {
-    finds(Rule::PublishAfterCommit);
+    println!("{}", found(Rule::PublishAfterCommit));
 }
 
 #[test]
 #[ignore = "it needs some hundred seeds: make test-simulation"]
 fn a_prompt_that_the_agent_has_before_it_is_taken_is_found() {
-    finds(Rule::QueueTake);
+    println!("{}", found(Rule::QueueTake));
 }
 
-/// Breaks a rule, and expects that an invariant tells.
-fn finds(rule: Rule) {
+/// Breaks a rule, and expects that an invariant tells: which seed found it, and how.
+fn found(rule: Rule) -> String {
     let Some((seed, said)) = first_failure(1..=WITHIN, Some(rule)) else {
         panic!("nobody notices that {} is broken", rule.name())
     };
     let why: Vec<&str> = said.lines().filter(|line| line.starts_with("BROKEN")).collect();
-    println!("{} is found by seed {seed}: {why:?}", rule.name());
     assert!(!why.is_empty(), "seed {seed} fails for another reason:\n{said}");
+    format!("{} is found by seed {seed}: {why:?}", rule.name())
 }
