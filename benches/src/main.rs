@@ -9,17 +9,20 @@
 
 #![forbid(unsafe_code)]
 
+mod append;
 mod checkpoint;
 mod density;
 mod figure;
 mod first_request;
 mod host;
 mod idle;
+mod list;
 mod neighbours;
 mod peers;
 mod sandbox_start;
 mod tool_call;
 mod tunnels;
+mod viewers;
 mod workspace;
 
 use std::path::PathBuf;
@@ -64,13 +67,16 @@ async fn main() -> Result<(), Failure> {
 }
 
 /// In the order in which they run.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 12] = [
     "start",
     "tool-call",
     "first-request",
     "idle",
     "workspace",
     "checkpoint",
+    "append",
+    "list",
+    "viewers",
     "density",
     "tunnels",
     "neighbours",
@@ -84,6 +90,9 @@ async fn run(bench: &Bench, program: &str) -> Result<(), Failure> {
         "idle" => idle::run(bench).await,
         "workspace" => workspace::run(bench).await,
         "checkpoint" => checkpoint::run(bench).await,
+        "append" => append::run(bench).await,
+        "list" => list::run(bench).await,
+        "viewers" => viewers::run(bench).await,
         "density" => density::run(bench).await,
         "tunnels" => tunnels::run(bench).await,
         _ => neighbours::run(bench).await,
