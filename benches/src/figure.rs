@@ -14,6 +14,16 @@ impl Samples {
         self.0.push(sample);
     }
 
+    /// Takes in those of another one.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The sample that `share` of all are not above, in milliseconds.
     pub(crate) fn percentile(&self, share: f64) -> f64 {
         let mut sorted = self.0.clone();

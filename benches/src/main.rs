@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod append;
 mod checkpoint;
 mod density;
 mod figure;
@@ -16,6 +17,7 @@ mod first_request;
 mod host;
 mod idle;
 mod inside;
+mod list;
 mod neighbours;
 mod opened;
 mod peers;
@@ -23,6 +25,7 @@ mod proxies;
 mod sandbox_start;
 mod tool_call;
 mod tunnels;
+mod viewers;
 mod visitor;
 mod workspace;
 
@@ -71,13 +74,16 @@ async fn main() -> Result<(), Failure> {
 }
 
 /// In the order in which they run.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 13] = [
     "start",
     "tool-call",
     "first-request",
     "idle",
     "workspace",
     "checkpoint",
+    "append",
+    "list",
+    "viewers",
     "density",
     "tunnels",
     "inside",
@@ -92,6 +98,9 @@ async fn run(bench: &Bench, program: &str) -> Result<(), Failure> {
         "idle" => idle::run(bench).await,
         "workspace" => workspace::run(bench).await,
         "checkpoint" => checkpoint::run(bench).await,
+        "append" => append::run(bench).await,
+        "list" => list::run(bench).await,
+        "viewers" => viewers::run(bench).await,
         "density" => density::run(bench).await,
         "tunnels" => tunnels::run(bench).await,
         "inside" => inside::run(bench).await,

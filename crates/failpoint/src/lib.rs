@@ -11,6 +11,9 @@
 //! one does not die there again, and a second number is a crash in the middle of the recovery from the
 //! first.
 //!
+//! Beside them stand the [rules](Rule) that the simulation (`crates/session/tests/simulation`) switches off,
+//! each in turn, to see that it finds the harm: `PATCHYARD_BROKEN_RULE=NAME`.
+//!
 //! Only builds with debug assertions have them: what `make build` makes and people run has none, whatever its
 //! environment says. No feature: one that a test needs would have to be switched on for the binary by
 //! each of them, and a release could be built with it by accident.
@@ -18,6 +21,8 @@
 #![forbid(unsafe_code)]
 
 mod point;
+mod rule;
 mod trace;
 
 pub use point::{AT, Side, TRACE, reached};
+pub use rule::{BROKEN, Rule, is_broken};

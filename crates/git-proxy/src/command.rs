@@ -144,6 +144,10 @@ impl Git {
         let turns = if is_remote(action) { &REMOTE_TURNS } else { &TURNS };
         let _turn = turns.acquire().await.map_err(|error| GitError::Start(std::io::Error::other(error)))?;
         reached(Side::Before, "git", || action.into());
+        #[cfg(feature = "stand-in")]
+        if let Some(ended) = crate::stand_in::play(&self.command, &self.input) {
+            return Ok(ended);
+        }
         let mut child =
             self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(GitError::Start)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());

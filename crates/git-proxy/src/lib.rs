@@ -30,6 +30,8 @@ mod publish;
 mod remote;
 mod repositories;
 mod serve;
+#[cfg(feature = "stand-in")]
+pub mod stand_in;
 
 pub use credential::Credential;
 pub use diff::MAX_DIFF_ROWS;

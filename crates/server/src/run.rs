@@ -114,7 +114,10 @@ pub async fn run(
         sessions.shut_down().await;
         ends.cancel();
     };
-    let served = axum::serve(listener, router(state)).with_graceful_shutdown(shut_down).await;
+    // Made once: a router as it is would be copied for each connection, all its routes with it, which is most of what a
+    // viewer costs.
+    let routes = router(state).into_make_service();
+    let served = axum::serve(listener, routes).with_graceful_shutdown(shut_down).await;
     stopping.cancel();
     served.map_err(RunError::Serve)
 }

@@ -192,6 +192,14 @@ impl Driver {
     }
 
     async fn run(mut self) -> Result<(), StoreError> {
+        let ended = self.work().await;
+        if ended.is_err() {
+            self.abandon().await;
+        }
+        ended
+    }
+
+    async fn work(&mut self) -> Result<(), StoreError> {
         loop {
             self.go_on().await?;
             let deadline = self.next_deadline();
@@ -212,6 +220,14 @@ impl Driver {
                 reason = lost(self.sandbox.as_ref()) => self.sandbox_lost(reason).await?,
                 () = deadline::passed(deadline) => self.deadline_passed().await?,
             }
+        }
+    }
+
+    /// Another driver takes over, or none. It finds what is ready and works on; what was being made nobody would
+    /// look for.
+    async fn abandon(&mut self) {
+        if matches!(self.job, Some(Job::Sandbox { .. } | Job::Prepare { .. })) {
+            self.abort_job().await;
         }
     }
 
@@ -262,13 +278,14 @@ impl Driver {
         tracing::warn!(session = %self.id, sandbox = %gone.id, reason, "the sandbox is gone");
         self.agent = None;
         self.unrecorded = false;
-        self.shared.reap(gone.id);
-        let reason = format!(
+        let told = format!(
             "the sandbox is gone ({reason}); the next prompt starts a new one from the last checkpoint"
         );
-        self.advance(Input::Lost, Vec::new(), Some(reason.clone())).await?;
+        self.advance(Input::Lost, Vec::new(), Some(told.clone())).await?;
+        // Not before: whoever took the session over ends our link, and works in this sandbox.
+        self.shared.reap(gone.id);
         if matches!(self.job, Some(Job::Turn { .. })) {
-            self.lost = Some(reason);
+            self.lost = Some(told);
             // Without hands the agent can only go round in circles.
             self.stop(StopReason::Sandbox).await?;
         }

@@ -130,13 +130,15 @@ fn reason(view: &SessionView, lives: bool) -> Option<String> {
 
 /// The sandbox of a session, if it lives and its workspace was whole.
 async fn adopt(shared: &Shared, view: &SessionView, turn_goes_on: bool) -> Option<LiveSandbox> {
-    let living = match shared.host.list().await {
+    let mut living = match shared.host.list().await {
         Ok(living) => living,
         Err(error) => {
             tracing::warn!(session = %view.id, %error, "the living sandboxes could not be listed");
             return None;
         }
     };
+    // Of two the older one is what an earlier driver left: the newest is in which the turn worked.
+    living.sort_by_key(|made| std::cmp::Reverse(made.attachment.sandbox));
     let mut adopted = None;
     let theirs = |made: &Made| made.attachment.session == Some(view.id);
     for made in living.into_iter().filter(theirs) {

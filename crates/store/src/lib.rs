@@ -31,6 +31,8 @@ mod seal;
 mod secrets;
 mod sessions;
 mod setup_caches;
+#[cfg(feature = "steps")]
+mod steps;
 mod writer;
 
 pub use access::{Access, Identity};
@@ -43,3 +45,5 @@ pub use hub::{Notice, Subscription};
 pub use log::{Accepted, IdempotencyKey};
 pub use open::Store;
 pub use setup_caches::{NewSetupCache, SetupCacheFacts, StoredSetupCache};
+#[cfg(feature = "steps")]
+pub use steps::{Fate, Steps};

@@ -51,19 +51,21 @@ impl Store {
     ///
     /// Fails when another process has the directory, or a newer version wrote it.
     pub fn open(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
-        Self::open_with(dir, clock, |master| master)
+        Self::open_with(dir, clock, |master| master, in_a_thread)
     }
 
     /// Opens a directory of which nothing is sealed, for a test that looks for what sealing hides.
     #[cfg(feature = "unsealed")]
     pub fn open_unsealed(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
-        Self::open_with(dir, clock, SealKey::off)
+        Self::open_with(dir, clock, SealKey::off, in_a_thread)
     }
 
-    fn open_with(
+    /// `begin` sees to it that the writer's steps are taken.
+    pub(crate) fn open_with(
         dir: &Path,
         clock: Clock,
         sealing: impl FnOnce(SealKey) -> SealKey,
+        begin: impl FnOnce(Connection, Arc<Hub>) -> std::io::Result<Writer>,
     ) -> Result<Self, StoreError> {
         fs::create_dir_all(dir).map_err(|source| StoreError::io("create", dir, source))?;
         let lock = lock(&dir.join("patchyard.lock"))?;
@@ -73,7 +75,7 @@ impl Store {
         schema::migrate(&mut connection, &path)?;
         let master = sealing(master_key(&dir.join("master.key"))?);
         let hub = Arc::new(Hub::new());
-        let (writer, _thread) = Writer::start(connection, Arc::clone(&hub))
+        let writer = begin(connection, Arc::clone(&hub))
             .map_err(|source| StoreError::io("start the writer of", &path, source))?;
         let readers = (0..READERS)
             .map(|_| connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY))
@@ -154,6 +156,11 @@ impl Store {
         .await
         .map_err(|_| StoreError::Closed)?
     }
+}
+
+/// The writer with its thread, which goes with the last handle.
+fn in_a_thread(connection: Connection, hub: Arc<Hub>) -> std::io::Result<Writer> {
+    Writer::start(connection, hub).map(|(writer, _thread)| writer)
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {

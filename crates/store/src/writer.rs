@@ -1,4 +1,4 @@
-//! The one thread that writes.
+//! The one that writes: a step, and the thread that takes one after the other.
 //!
 //! ```text
 //!  jobs ─▶ recv ─▶ BEGIN ─▶ (SAVEPOINT job RELEASE | ROLLBACK)* ─▶ COMMIT ─▶ publish ─▶ answer ─┐
@@ -6,18 +6,17 @@
 //! ```
 //!
 //! Between two batches it can be asked to leave nothing in the write-ahead log, where what was deleted
-//! would stay for a while.
+//! would stay for a while. A simulation has no thread: it takes the steps itself ([`crate::steps`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use failpoint::{Side, reached};
+use failpoint::{Rule, Side, is_broken, reached};
 use protocol::ids::{Epoch, Seq, SessionId};
 use protocol::view::SessionView;
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::error::StoreError;
 use crate::hub::{Hub, Notice};
@@ -43,12 +42,12 @@ pub(crate) struct Write<'a> {
 }
 
 /// A job in the batch, once it ran.
-type Finish = Box<dyn FnOnce(Result<(), String>) + Send>;
+pub(crate) type Finish = Box<dyn FnOnce(Result<(), String>) + Send>;
 /// Runs in the batch, or learns why it cannot; says whether its changes are to be kept.
 type Job = Box<dyn FnOnce(Result<&mut Write<'_>, &rusqlite::Error>) -> (bool, Finish) + Send>;
 
 /// What the thread is asked for.
-enum Order {
+pub(crate) enum Order {
     Write(Job),
     /// Move everything out of the write-ahead log and cut it; whether that could be done.
     Truncate(oneshot::Sender<Result<bool, StoreError>>),
@@ -58,17 +57,26 @@ enum Order {
 const MAX_HEADS: usize = 4096;
 
 pub(crate) struct Writer {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::UnboundedSender<Order>,
 }
 
 impl Writer {
+    /// A writer, and what takes its steps.
+    pub(crate) fn new(connection: Connection, hub: Arc<Hub>) -> (Self, Stepper) {
+        let (orders, waiting) = mpsc::unbounded_channel();
+        (Self { orders }, Stepper { connection, hub, heads: HashMap::new(), waiting, next: None })
+    }
+
     /// Starts the thread; it ends when the last sender is gone.
     pub(crate) fn start(connection: Connection, hub: Arc<Hub>) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (orders, receiver) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || run(&connection, &hub, &receiver))?;
-        Ok((Self { orders }, thread))
+        let (writer, mut stepper) = Self::new(connection, hub);
+        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || {
+            while let Some(order) = stepper.next.take().or_else(|| stepper.waiting.blocking_recv()) {
+                let (finishes, outcome) = stepper.step(order, keep);
+                answer(finishes, outcome.as_ref().err());
+            }
+        })?;
+        Ok((writer, thread))
     }
 
     /// Runs a job in the next batch; answers when it is durable.
@@ -106,29 +114,50 @@ impl Writer {
     }
 }
 
-fn run(connection: &Connection, hub: &Hub, orders: &mpsc::Receiver<Order>) {
-    let mut heads = HashMap::new();
-    let mut next = None;
-    while let Some(order) = next.take().or_else(|| orders.recv().ok()) {
-        let first = match order {
+/// Takes the steps: one batch after the other, in the order in which they were asked for.
+pub(crate) struct Stepper {
+    connection: Connection,
+    hub: Arc<Hub>,
+    heads: HashMap<SessionId, Head>,
+    pub(crate) waiting: mpsc::UnboundedReceiver<Order>,
+    /// What ended a batch, and is to be done first.
+    pub(crate) next: Option<Order>,
+}
+
+impl Stepper {
+    /// Does what was asked for up to now, as far as it fits into one batch: `end` commits it. Gives who is to be
+    /// told, and how it ended.
+    pub(crate) fn step(
+        &mut self,
+        first: Order,
+        end: impl FnOnce(&Connection) -> Result<(), rusqlite::Error>,
+    ) -> (Vec<Finish>, Result<(), rusqlite::Error>) {
+        let first = match first {
             Order::Write(job) => job,
             Order::Truncate(answer) => {
-                let _ = answer.send(truncate(connection));
-                continue;
+                let _ = answer.send(truncate(&self.connection));
+                return (Vec::new(), Ok(()));
             }
         };
-        let more = std::iter::from_fn(|| match orders.try_recv().ok()? {
+        let Self { connection, hub, heads, waiting, next } = self;
+        let more = std::iter::from_fn(|| match waiting.try_recv().ok()? {
             Order::Write(job) => Some(job),
             other => {
-                next = Some(other);
+                *next = Some(other);
                 None
             }
         });
         let batch = std::iter::once(first).chain(more).take(MAX_BATCH);
-        let mut finishes = Vec::new();
-        let mut notices = Vec::new();
-        let committed = commit(connection, &mut heads, batch, &mut finishes, &mut notices);
+        let (mut finishes, mut notices) = (Vec::new(), Vec::new());
+        let mut committed = run(connection, heads, batch, &mut finishes, &mut notices);
+        if is_broken(Rule::PublishAfterCommit) {
+            notices.iter().cloned().for_each(|notice| hub.publish(notice));
+        }
+        if committed.is_ok() {
+            committed = commit(connection, &notices, end);
+        }
         match &committed {
+            Ok(()) if is_broken(Rule::PublishAfterCommit) => {}
             Ok(()) => notices.into_iter().for_each(|notice| hub.publish(notice)),
             Err(error) => {
                 let _ = connection.execute_batch("ROLLBACK");
@@ -136,12 +165,22 @@ fn run(connection: &Connection, hub: &Hub, orders: &mpsc::Receiver<Order>) {
                 tracing::error!(error = %error, writes = finishes.len(), "the log could not be written");
             }
         }
-        for finish in finishes {
-            finish(committed.as_ref().copied().map_err(ToString::to_string));
-        }
         if heads.len() > MAX_HEADS {
             heads.clear();
         }
+        (finishes, committed)
+    }
+}
+
+/// The ordinary end of a batch.
+pub(crate) fn keep(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.execute_batch("COMMIT")
+}
+
+/// Tells those who wait how it ended.
+pub(crate) fn answer(finishes: Vec<Finish>, failed: Option<&rusqlite::Error>) {
+    for finish in finishes {
+        finish(failed.map_or(Ok(()), |error| Err(error.to_string())));
     }
 }
 
@@ -151,6 +190,18 @@ fn truncate(connection: &Connection) -> Result<bool, StoreError> {
 }
 
 fn commit(
+    connection: &Connection,
+    notices: &[Notice],
+    end: impl FnOnce(&Connection) -> Result<(), rusqlite::Error>,
+) -> Result<(), rusqlite::Error> {
+    reached(Side::Before, "commit", || names(notices));
+    end(connection)?;
+    reached(Side::After, "commit", || names(notices));
+    Ok(())
+}
+
+/// Runs the jobs of a batch in a transaction that is begun here.
+fn run(
     connection: &Connection,
     heads: &mut HashMap<SessionId, Head>,
     batch: impl Iterator<Item = Job>,
@@ -177,11 +228,7 @@ fn commit(
             connection.execute_batch("ROLLBACK TO job; RELEASE job")?;
         }
     }
-    begun?;
-    reached(Side::Before, "commit", || names(notices));
-    connection.execute_batch("COMMIT")?;
-    reached(Side::After, "commit", || names(notices));
-    Ok(())
+    begun
 }
 
 /// What a commit holds, for people.

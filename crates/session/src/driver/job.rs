@@ -152,6 +152,10 @@ impl Driver {
     async fn turn_done(&mut self, done: TurnDone) -> Result<(), StoreError> {
         self.agent = done.agent.filter(|_| self.sandbox.is_some());
         self.unrecorded = !done.recorded && self.sandbox.is_some();
+        // An agent whose words the log did not take could not close its calls, and knows less than the log now.
+        if done.end.status != TurnStatus::Completed && self.close_open_calls().await? {
+            self.agent = None;
+        }
         let Some(Job::Turn { started, stopped, .. }) = &self.job else { return Ok(()) };
         let mut end = done.end;
         if let Some(reason) = *stopped
@@ -183,7 +187,6 @@ impl Driver {
         if !error.is_cancelled() {
             tracing::error!(session = %self.id, %error, "a turn's task died");
         }
-        self.close_open_calls().await?;
         let message = "patchyard itself failed in this turn; its log says why. Send the prompt again.";
         let end = protocol::agent_port::TurnEnd::failed(StopReason::Agent, message);
         self.turn_done(TurnDone { agent: None, end, recorded: false }).await
@@ -209,13 +212,16 @@ impl Driver {
         Ok(())
     }
 
-    async fn close_open_calls(&mut self) -> Result<(), StoreError> {
-        let events = self.shared.store.all_events(self.id).await?;
+    /// Gives results to calls that have none; whether there were any.
+    async fn close_open_calls(&mut self) -> Result<bool, StoreError> {
+        let kinds = ["tool.call", "tool.result"];
+        let events = self.shared.store.events_of_kinds(self.id, &kinds).await?;
         let results = crate::recover::results_for_open_calls(&events, "interrupted");
-        if !results.is_empty() {
+        let were_open = !results.is_empty();
+        if were_open {
             self.append(results).await?;
         }
-        Ok(())
+        Ok(were_open)
     }
 
     /// Ends a preparation, if one runs, and takes down what it made so far.

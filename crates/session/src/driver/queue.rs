@@ -3,6 +3,7 @@
 //! The driver is the only one that takes from the queue and the only one that changes it, so a prompt
 //! is either taken or changed, never both.
 
+use failpoint::{Rule, is_broken};
 use protocol::event::EventBody;
 use protocol::ids::{PromptId, Seq};
 use protocol::prompt::{Delivery, QueuedPrompt};
@@ -97,6 +98,10 @@ impl Driver {
         }
         if !bodies.is_empty() {
             bodies.iter().for_each(|body| self.queue.apply(body));
+            if is_broken(Rule::QueueTake) {
+                let _ = reply.send(taken);
+                return self.append(bodies).await.map(drop);
+            }
             self.append(bodies).await?;
         }
         // An agent that went away meanwhile is made anew from the log, which has them.
