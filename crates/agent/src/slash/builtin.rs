@@ -72,7 +72,7 @@ pub(super) fn answer(agent: &PatchyardAgent, name: &str) -> Option<String> {
         "model" => format!(
             "This session works with `{}`. The model is picked in the server's configuration (`[model]`), and holds \
              for sessions that begin after that.",
-            agent.config.model.config().model
+            agent.config.model_now().config().model
         ),
         "config" | "settings" => "Settings of a repository are in `.claude/settings.json`, those of an environment in \
              the environment's own dialog, and those of the server in its configuration file. They hold for sessions \
@@ -151,7 +151,7 @@ fn status(agent: &PatchyardAgent) -> String {
          |\n| Permission mode | {} |\n| Instructions | {files} |\n| Skills and commands | {} |\n| Background tasks | {} |",
         env!("CARGO_PKG_VERSION"),
         config.session,
-        config.model.config().model,
+        config.model_now().config().model,
         config.workspace,
         config.environment.branch,
         config.settings.session_mode().name(),
