@@ -74,12 +74,13 @@ fn instructions(config: &AgentConfig) -> Option<String> {
         ));
     }
     for file in files {
-        text.push_str(&format!(
-            "\nContents of {}/{} (instructions of the repository):\n\n{}\n",
-            config.workspace,
-            file.path,
-            file.text.trim_end()
-        ));
+        // Those with a full path were not brought by the repository.
+        let (path, whose) = match file.path.starts_with('/') {
+            true => (file.path.clone(), "the person, or a folder above"),
+            false => (format!("{}/{}", config.workspace, file.path), "the repository"),
+        };
+        let body = file.text.trim_end();
+        text.push_str(&format!("\nContents of {path} (instructions of {whose}):\n\n{body}\n"));
     }
     text.push_str("</system-reminder>");
     Some(text)

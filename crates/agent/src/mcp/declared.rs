@@ -132,6 +132,21 @@ impl Declared {
         Ok(())
     }
 
+    /// Adds the person's own, over the repository's of the same name only where they are `stronger`; what is wrong is
+    /// told, server by server.
+    pub fn add_own(&mut self, bytes: &[u8], stronger: bool) -> Vec<String> {
+        let mut remarks = Vec::new();
+        for (name, read) in servers(bytes, Source::Person).unwrap_or_default() {
+            if !stronger && self.servers.iter().any(|other| other.name == name) {
+                continue;
+            }
+            if let Err(why) = read.and_then(|server| self.put(server)) {
+                remarks.push(format!("~/.claude.json: the server `{name}` is left out: {why}"));
+            }
+        }
+        remarks
+    }
+
     /// Adds one that lives with the agent's driver.
     ///
     /// # Errors
@@ -200,6 +215,8 @@ fn server(name: &str, value: &Value, source: Source) -> Result<Server, String> {
     let way = match kind {
         "stdio" => stdio(fields)?,
         "http" | "streamable-http" => http(fields)?,
+        // What lives with the driver of an agent is the driver's to name.
+        "sdk" if source == Source::Person => Way::Driver,
         "sse" => return Err("the transport `sse` of the old protocol is not there; use `http`".into()),
         "ws" => return Err("the transport `ws` is not there; use `http`".into()),
         other => return Err(format!("the type `{}` is not known", plain(other, 40))),

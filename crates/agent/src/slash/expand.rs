@@ -28,8 +28,8 @@ pub(crate) async fn expand(
     gate.grant(command);
     let workspace = moment.bench.workspace.as_str();
     let mut text = String::new();
-    if let Some(folder) = command.folder() {
-        text.push_str(&format!("Base directory for this skill: {workspace}/{folder}\n\n"));
+    if let Some(folder) = command.place(workspace) {
+        text.push_str(&format!("Base directory for this skill: {folder}\n\n"));
     }
     for piece in command.fill(words, Places { workspace, session: gate.session() }) {
         match piece {

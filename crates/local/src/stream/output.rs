@@ -1,0 +1,52 @@
+//! Standard output, a line at a time, without ever waiting for whoever reads it.
+
+use std::io::Write as _;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use serde_json::Value;
+
+/// Where lines go; clones write to the same place.
+#[derive(Clone)]
+pub(crate) struct Output(Arc<Mutex<Option<(Sender<String>, JoinHandle<()>)>>>);
+
+impl Output {
+    /// Begins to write.
+    pub(crate) fn start() -> Self {
+        let (sender, lines) = channel();
+        let writer = std::thread::spawn(move || write(&lines));
+        Self(Arc::new(Mutex::new(Some((sender, writer)))))
+    }
+
+    /// Writes a line.
+    pub(crate) fn line(&self, text: String) {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((sender, _)) = &*open {
+            let _ = sender.send(text);
+        }
+    }
+
+    /// Writes a value as a line.
+    pub(crate) fn json(&self, value: &Value) {
+        self.line(value.to_string());
+    }
+
+    /// Waits until all is written.
+    pub(crate) fn finish(&self) {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((sender, writer)) = open {
+            drop(sender);
+            let _ = writer.join();
+        }
+    }
+}
+
+fn write(lines: &Receiver<String>) {
+    let mut out = std::io::stdout().lock();
+    while let Ok(line) = lines.recv() {
+        // A reader that went away ends nothing: the work goes on without it.
+        let _ = writeln!(out, "{line}");
+        let _ = out.flush();
+    }
+}
