@@ -63,9 +63,11 @@ test-faults: setup guest web
 	PATCHYARD_SWEEP=all $(AS_ROOT) cargo test --package cli --test e2e l04 -- --nocapture
 	$(AS_ROOT) cargo test --package cli --test e2e -- --ignored l05 --nocapture
 
-# Real package managers in a sandbox at level trusted, with the real registries: some 350 MB.
+# Real package managers in a sandbox at level trusted, with the real registries: some 350 MB; and the Agent SDK for
+# Python, which drives `patchyard -p`.
 test-packages: setup guest
 	$(AS_ROOT) cargo test --package cli --test e2e -- --ignored packages --nocapture
+	cargo test --package cli --test headless -- --ignored sdk --nocapture
 
 MINUTES ?= 10
 

@@ -10,7 +10,10 @@ use crate::mcp;
 pub fn tool_response(call: &ToolCall, result: &ToolResult) -> Value {
     // A hook or a driver may have put another input in place of the model's.
     let input = result.detail.get("input").unwrap_or(&call.input);
-    of(&call.name, input, &result.content, &result.detail)
+    // What hooks and instructions say behind it is for the model.
+    let own = result.detail["own_length"].as_u64().and_then(|length| usize::try_from(length).ok());
+    let content = own.and_then(|length| result.content.get(..length)).unwrap_or(&result.content);
+    of(&call.name, input, content, &result.detail)
 }
 
 /// What hooks and drivers read of a result.

@@ -110,6 +110,7 @@ impl User<'_> {
             Call::Agent(input) => threads::run(input, self.call, self.gate, self.moment).await?,
             parsed => Box::pin(run(parsed, Run { bench, port, id: self.call, stop, resumed })).await,
         };
+        let own = outcome.content.len();
         self.instruct(&mut outcome);
         if changed {
             outcome.detail["input"] = self.input.clone();
@@ -126,6 +127,9 @@ impl User<'_> {
                 .await?
         };
         append(&mut outcome, self.name, &before.context, &after);
+        if outcome.content.len() > own {
+            outcome.detail["own_length"] = own.into();
+        }
         Ok(outcome)
     }
 

@@ -64,7 +64,7 @@ impl Control {
 
     /// Asks, and waits for the answer.
     pub(crate) async fn ask(&self, request: Value) -> Answer {
-        let id = uuid::new();
+        let id = uuid::fresh();
         let (sender, answer) = oneshot::channel();
         {
             let mut open = self.held();

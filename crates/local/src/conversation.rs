@@ -80,7 +80,7 @@ pub(crate) fn begin(home: &Home, folder: &Path, options: &Options) -> Result<Beg
     let (session, path) = match goes_on {
         Some((path, id)) => (id, path),
         None => {
-            let id = wanted.unwrap_or_else(uuid::new);
+            let id = wanted.unwrap_or_else(uuid::fresh);
             if of_id(home, folder, &id).is_some() {
                 return Err(LocalError::InUse(id));
             }
@@ -101,7 +101,9 @@ pub(crate) fn begin(home: &Home, folder: &Path, options: &Options) -> Result<Beg
         copy(&path, &session, &past.lines).map_err(failed)?;
     }
     let transcript = Transcript::open(&path, past.last, facts).map_err(failed)?;
-    let scratch = Scratch::Beside(path.with_extension("").join("files"));
+    let scratch = path.with_extension("").join("files");
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&scratch).map_err(failed)?;
+    let scratch = Scratch::Beside(scratch);
     Ok(Begun { session, path: Some(path), transcript, events: past.events, source, scratch })
 }
 

@@ -1,7 +1,7 @@
 //! The way to the model: by the person's own environment, their settings, and the options.
 
 use agent::Settings;
-use model_gateway::{Auth, ModelClient, ModelConfig, Secret};
+use model_gateway::{Auth, ModelClient, ModelConfig, RetryPolicy, Secret};
 
 use crate::error::LocalError;
 
@@ -10,6 +10,10 @@ const BASE_URL: &str = "https://api.anthropic.com";
 /// The model, where nobody names one.
 const MODEL: &str = "claude-sonnet-5";
 
+/// How often a request is tried again, and how often where there is another model.
+const RETRIES: u32 = 10;
+const RETRIES_BESIDE_ANOTHER: u32 = 2;
+
 /// How models are reached.
 #[derive(Clone)]
 pub(crate) struct Models {
@@ -17,6 +21,7 @@ pub(crate) struct Models {
     auth: Auth,
     proxy: Option<String>,
     max_tokens: Option<u32>,
+    retries: u32,
     /// What `opus` and the like stand for.
     aliases: Vec<(&'static str, String)>,
     usual: String,
@@ -45,6 +50,9 @@ impl Models {
             base_url,
             auth,
             key_source,
+            retries: value("CLAUDE_CODE_MAX_RETRIES")
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(RETRIES),
             max_tokens: value("CLAUDE_CODE_MAX_OUTPUT_TOKENS").and_then(|text| text.trim().parse().ok()),
             aliases: vec![
                 alias("opus", "ANTHROPIC_DEFAULT_OPUS_MODEL", "claude-opus-5-5"),
@@ -58,6 +66,16 @@ impl Models {
         })
     }
 
+    /// How often a request is tried again.
+    pub(crate) fn retries(&self) -> u32 {
+        self.retries
+    }
+
+    /// The same where another model takes over from one that is overloaded.
+    pub(crate) fn beside_another(&self) -> Self {
+        Self { retries: self.retries.min(RETRIES_BESIDE_ANOTHER), ..self.clone() }
+    }
+
     /// A client for a model of this name, or for the usual one.
     pub(crate) fn client(&self, name: Option<&str>) -> Result<ModelClient, LocalError> {
         let name = name.filter(|name| !name.trim().is_empty()).unwrap_or(&self.usual);
@@ -68,7 +86,9 @@ impl Models {
         if let Some(most) = self.max_tokens {
             config.max_tokens = most;
         }
-        ModelClient::new(config).map_err(|error| LocalError::Model(error.to_string()))
+        let client = ModelClient::new(config).map_err(|error| LocalError::Model(error.to_string()))?;
+        let attempts = self.retries.saturating_add(1);
+        Ok(client.with_retry(RetryPolicy { attempts, ..RetryPolicy::default() }))
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct LocalPort {
     kept: Mutex<Kept>,
     /// Prompts for the next request of the turn that runs.
     waiting: Mutex<VecDeque<Prompt>>,
+    /// Those that the turn took.
+    delivered: Mutex<Vec<Prompt>>,
     /// Ends the turn that runs.
     stop: Mutex<CancellationToken>,
     servers: OnceLock<Arc<Servers>>,
@@ -63,12 +65,14 @@ pub(crate) struct Parts {
     pub(crate) format: Format,
     pub(crate) partial_messages: bool,
     pub(crate) asked: Asked,
+    /// How often a request is tried again.
+    pub(crate) retries: u32,
 }
 
 impl LocalPort {
     pub(crate) fn new(parts: Parts) -> Self {
         let kept = Kept {
-            lines: Lines::new(&parts.session),
+            lines: Lines::new(&parts.session, parts.retries),
             transcript: parts.transcript,
             tally: Tally::new(),
             model: String::new(),
@@ -84,6 +88,7 @@ impl LocalPort {
             asked: parts.asked,
             kept: Mutex::new(kept),
             waiting: Mutex::default(),
+            delivered: Mutex::default(),
             stop: Mutex::default(),
             servers: OnceLock::new(),
         }
@@ -146,6 +151,11 @@ impl LocalPort {
     /// What came too late for the turn that ended.
     pub(crate) fn left(&self) -> VecDeque<Prompt> {
         std::mem::take(&mut *self.waiting())
+    }
+
+    /// The prompts that the turn that ended took on its way.
+    pub(crate) fn taken(&self) -> Vec<Prompt> {
+        std::mem::take(&mut *self.delivered.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The end of a turn: written down, and told.
@@ -315,7 +325,9 @@ impl AgentPort for LocalPort {
             self.kept().transcript.prompt(&prompt.id.to_string(), &prompt.text, true).map_err(store)?;
             prompt.states(self, &["started"]);
         }
-        Ok(prompts.into_iter().map(|prompt| (prompt.id, prompt.text)).collect())
+        let told = prompts.iter().map(|prompt| (prompt.id, prompt.text.clone())).collect();
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).extend(prompts);
+        Ok(told)
     }
 
     fn refused_since(&self, _since: Instant) -> Vec<NetworkDenied> {

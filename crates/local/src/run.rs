@@ -67,6 +67,7 @@ pub async fn run(
         format: options.format,
         partial_messages: options.partial_messages,
         asked: options.asked.clone(),
+        retries: models.retries(),
     }));
     let input = Input::open(options.stream_input)?;
     let first = options.prompt.clone().map(|text| Prompt::new(text, None));
@@ -89,7 +90,7 @@ pub async fn run(
         source,
         last: None,
     };
-    let code = run.go(project, &events, remark).await;
+    let code = Box::pin(run.go(project, &events, remark)).await;
     output.finish();
     code
 }
@@ -210,6 +211,7 @@ impl Run<'_> {
         self.desk.put_back(left);
         let report = self.port.end(&end, self.desk.queued())?;
         prompt.states(&self.port, &["completed"]);
+        self.port.taken().iter().for_each(|prompt| prompt.states(&self.port, &["completed"]));
         self.last = Some(report);
         Ok(())
     }

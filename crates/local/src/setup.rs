@@ -74,7 +74,10 @@ pub(crate) fn configure(
     let Ground { home, folder, session, options, program, .. } = ground;
     let mut remarks = Vec::new();
     let hands = Arc::new(LocalHands::new(program.to_vec()));
-    let model = models.client(options.model.as_deref())?;
+    let model = match &options.fallback_model {
+        Some(_) => models.beside_another().client(options.model.as_deref())?,
+        None => models.client(options.model.as_deref())?,
+    };
     let workspace = folder.to_string_lossy().into_owned();
     let environment =
         Environment { date: today(), platform: platform(), branch: branch(folder).unwrap_or_default() };

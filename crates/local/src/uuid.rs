@@ -1,7 +1,7 @@
 //! Ids of sessions and lines, as drivers of the command line know them.
 
 /// A new random one.
-pub(crate) fn new() -> String {
+pub(crate) fn fresh() -> String {
     let random = fastrand::u128(..);
     // Version 4, variant 1.
     let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
@@ -23,9 +23,9 @@ mod tests {
 
     #[test]
     fn an_id_is_known_for_one_and_nothing_else_is() {
-        let one = new();
+        let one = fresh();
         assert!(is_one(&one), "{one}");
-        assert_eq!((&one[14..15], one != new()), ("4", true));
+        assert_eq!((&one[14..15], one != fresh()), ("4", true));
         for text in ["", "x", "../../../../etc/passwd", "550e8400-e29b-41d4-a716-44665544000g"] {
             assert!(!is_one(text), "{text}");
         }

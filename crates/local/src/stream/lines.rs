@@ -9,25 +9,24 @@ use serde_json::{Value, json};
 use crate::transcript::usage_fields;
 use crate::uuid;
 
-/// Retries of a request that are told of.
-const MAX_RETRIES: u32 = 10;
-
 /// Makes lines; knows the calls that wait for their results.
 pub(crate) struct Lines {
     session: String,
     calls: HashMap<String, ToolCall>,
+    /// Tries of a request that failed, and how many there may be.
     attempt: u32,
+    retries: u32,
 }
 
 impl Lines {
-    pub(crate) fn new(session: &str) -> Self {
-        Self { session: session.to_owned(), calls: HashMap::new(), attempt: 0 }
+    pub(crate) fn new(session: &str, retries: u32) -> Self {
+        Self { session: session.to_owned(), calls: HashMap::new(), attempt: 0, retries }
     }
 
     /// A line with what all lines have.
     pub(crate) fn line(&self, mut value: Value) -> Value {
         value["session_id"] = self.session.clone().into();
-        value["uuid"] = uuid::new().into();
+        value["uuid"] = uuid::fresh().into();
         value
     }
 
@@ -103,7 +102,7 @@ impl Lines {
         self.line(json!({
             "type": "assistant",
             "message": {
-                "id": uuid::new(), "type": "message", "role": "assistant", "model": "<synthetic>",
+                "id": uuid::fresh(), "type": "message", "role": "assistant", "model": "<synthetic>",
                 "content": [{ "type": "text", "text": text }], "stop_reason": "stop_sequence",
                 "stop_sequence": "", "usage": usage_fields(&Usage::default()),
             },
@@ -157,7 +156,7 @@ impl Lines {
                 self.attempt += 1;
                 self.line(json!({
                     "type": "system", "subtype": "api_retry", "attempt": self.attempt,
-                    "max_retries": MAX_RETRIES, "retry_delay_ms": delay, "error_status": null,
+                    "max_retries": self.retries, "retry_delay_ms": delay, "error_status": null,
                     "error": error.code, "message": error.message,
                 }))
             }

@@ -9,21 +9,27 @@ use serde_json::Value;
 
 /// Where lines go; clones write to the same place.
 #[derive(Clone)]
-pub(crate) struct Output(Arc<Mutex<Option<(Sender<String>, JoinHandle<()>)>>>);
+pub(crate) struct Output(Arc<Mutex<Option<Writer>>>);
+
+/// The thread that writes, and the way to it.
+struct Writer {
+    sender: Sender<String>,
+    thread: JoinHandle<()>,
+}
 
 impl Output {
     /// Begins to write.
     pub(crate) fn start() -> Self {
         let (sender, lines) = channel();
-        let writer = std::thread::spawn(move || write(&lines));
-        Self(Arc::new(Mutex::new(Some((sender, writer)))))
+        let thread = std::thread::spawn(move || write(&lines));
+        Self(Arc::new(Mutex::new(Some(Writer { sender, thread }))))
     }
 
     /// Writes a line.
     pub(crate) fn line(&self, text: String) {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((sender, _)) = &*open {
-            let _ = sender.send(text);
+        if let Some(writer) = &*open {
+            let _ = writer.sender.send(text);
         }
     }
 
@@ -35,9 +41,9 @@ impl Output {
     /// Waits until all is written.
     pub(crate) fn finish(&self) {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((sender, writer)) = open {
+        if let Some(Writer { sender, thread }) = open {
             drop(sender);
-            let _ = writer.join();
+            let _ = thread.join();
         }
     }
 }

@@ -124,7 +124,7 @@ impl Chain {
     fn write(&mut self, lines: Vec<Fields>, facts: &Facts, is_thread: bool) -> io::Result<()> {
         let mut text = Vec::new();
         for line in lines {
-            let id = uuid::new();
+            let id = uuid::fresh();
             let mut whole = json!({
                 "parentUuid": self.parent.replace(id.clone()),
                 "isSidechain": is_thread,
