@@ -80,6 +80,9 @@ impl PatchyardAgent {
         agent.system = context::system_of_thread(&agent.config, kind);
         agent.tools.retain(|tool| tool.name != "Agent" && kind.has(&tool.name));
         agent.gate.thread = Some(thread.clone());
+        if kind.mode.is_some() {
+            agent.gate.keep_mode();
+        }
         agent.thread = Some(thread);
         agent.spent = spent.clone();
         agent.bench.set_cwd(cwd);

@@ -46,6 +46,8 @@ pub(crate) struct Gate {
     steering: Steering,
     /// The changes of it that the rules know of.
     heeded: SyncMutex<u64>,
+    /// Whether the mode is that of a kind of agent, whatever the driver sets.
+    keeps_mode: bool,
     hooks: Hooks,
     session: String,
     transcript: String,
@@ -88,6 +90,7 @@ impl Gate {
             rules: SyncMutex::new((Vec::new(), Arc::new(permissions))),
             steering: config.steering.clone(),
             heeded: SyncMutex::new(0),
+            keeps_mode: false,
             transcript: config.transcript.clone(),
             hooks: config.settings.hooks.clone(),
             session: config.session.clone(),
@@ -104,6 +107,13 @@ impl Gate {
     pub(crate) fn permissions(&self) -> Arc<Permissions> {
         self.heed_steering();
         Arc::clone(&self.rules.lock().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    /// Keeps to the mode of the settings from here on.
+    pub(crate) fn keep_mode(&mut self) {
+        self.keeps_mode = true;
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.1 = self.compile(&rules.0);
     }
 
     /// Takes over what the driver changed.
@@ -138,7 +148,7 @@ impl Gate {
 
     fn compile(&self, granted: &[Granted]) -> Arc<Permissions> {
         let (workspace, home) = &self.places;
-        let settings = self.settings.steered(&self.steering.now(), self.thread.is_some());
+        let settings = self.settings.steered(&self.steering.now(), self.keeps_mode);
         Arc::new(settings.permissions(workspace, home, granted).0)
     }
 

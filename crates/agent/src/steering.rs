@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use model_gateway::ModelClient;
 use policy::permissions::{Effect, Mode, RuleSource};
 
+/// Whose rules are that were made while the agent works.
+const SESSION: &str = "this session";
+
 /// A handle on what can be changed; clones are about the same agent.
 #[derive(Clone, Default)]
 pub struct Steering(Arc<Mutex<Held>>);
@@ -51,31 +54,24 @@ impl Steering {
         self.held().mode
     }
 
-    /// Adds rules of this session.
-    pub fn add_rules(&self, effect: Effect, rules: Vec<String>) {
+    /// Sets rules that hold from the beginning to the end, whatever is changed later; `name` is whose they are.
+    pub fn fix_rules(&self, name: &str, effect: Effect, rules: Vec<String>) {
+        let mut source = RuleSource { name: name.to_owned(), ..nothing() };
+        *list(&mut source, effect) = rules;
         let mut held = self.held();
-        let (mut deny, mut ask, mut allow) = (Vec::new(), Vec::new(), Vec::new());
-        match effect {
-            Effect::Deny => deny = rules,
-            Effect::Ask => ask = rules,
-            Effect::Allow => allow = rules,
-        }
-        let (name, base) = ("this session".to_owned(), std::path::PathBuf::new());
-        held.rules.push(RuleSource { name, base, deny, ask, allow });
+        held.rules.push(source);
         held.changes += 1;
     }
 
-    /// Takes rules of this session back.
-    pub fn remove_rules(&self, effect: Effect, rules: &[String]) {
+    /// Changes the rules of this session.
+    pub fn change_rules(&self, effect: Effect, change: impl FnOnce(&mut Vec<String>)) {
         let mut held = self.held();
-        for source in &mut held.rules {
-            let list = match effect {
-                Effect::Deny => &mut source.deny,
-                Effect::Ask => &mut source.ask,
-                Effect::Allow => &mut source.allow,
-            };
-            list.retain(|rule| !rules.contains(rule));
-        }
+        let at = held.rules.iter().position(|source| source.name == SESSION);
+        let at = at.unwrap_or_else(|| {
+            held.rules.push(RuleSource { name: SESSION.to_owned(), ..nothing() });
+            held.rules.len() - 1
+        });
+        change(list(&mut held.rules[at], effect));
         held.changes += 1;
     }
 
@@ -102,5 +98,18 @@ impl Steering {
     #[must_use]
     pub fn model(&self) -> Option<ModelClient> {
         self.held().model.clone()
+    }
+}
+
+fn nothing() -> RuleSource {
+    let base = std::path::PathBuf::new();
+    RuleSource { name: String::new(), base, deny: Vec::new(), ask: Vec::new(), allow: Vec::new() }
+}
+
+fn list(source: &mut RuleSource, effect: Effect) -> &mut Vec<String> {
+    match effect {
+        Effect::Deny => &mut source.deny,
+        Effect::Ask => &mut source.ask,
+        Effect::Allow => &mut source.allow,
     }
 }

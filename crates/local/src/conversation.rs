@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::error::LocalError;
 use crate::home::Home;
 use crate::options::{Conversation, Options};
-use crate::setup::branch;
+use crate::setup::{ENV_FILE, branch};
 use crate::transcript::{Facts, Transcript, newest, of_id, read};
 use crate::uuid;
 
@@ -103,6 +103,8 @@ pub(crate) fn begin(home: &Home, folder: &Path, options: &Options) -> Result<Beg
     let transcript = Transcript::open(&path, past.last, facts).map_err(failed)?;
     let scratch = path.with_extension("").join("files");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&scratch).map_err(failed)?;
+    // What hooks of an earlier run left there, those of this one leave again.
+    let _ = fs::remove_file(scratch.join(ENV_FILE));
     let scratch = Scratch::Beside(scratch);
     Ok(Begun { session, path: Some(path), transcript, events: past.events, source, scratch })
 }

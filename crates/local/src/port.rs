@@ -126,6 +126,11 @@ impl LocalPort {
         }
     }
 
+    /// What an interrupt ends from here on.
+    pub(crate) fn watch(&self, token: &CancellationToken) {
+        *self.stop_token() = token.clone();
+    }
+
     /// Begins a turn with a prompt; the token ends it.
     pub(crate) fn begin(&self, prompt: &Prompt, model: &str) -> Result<CancellationToken, PortError> {
         let mut kept = self.kept();

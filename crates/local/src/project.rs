@@ -152,7 +152,7 @@ fn instructions(
     above: bool,
 ) -> (Memory, Vec<String>) {
     let sources = memory::Sources::of(theirs.iter().map(String::as_str));
-    let (mut memory, mut remarks) = sources.read(|path| text(&folder.join(path)));
+    let (mut memory, mut remarks) = sources.read(|path| text_inside(folder, path));
     let mut outer = Vec::new();
     let mut add = |paths: Vec<String>, place: &dyn Fn(&str) -> PathBuf| {
         let sources = memory::Sources::of(paths.iter().map(String::as_str));
@@ -279,6 +279,12 @@ fn servers(
         servers.add(&bytes).map_err(|why| LocalError::Usage(format!("--mcp-config: {why}")))?;
     }
     Ok((servers, remarks))
+}
+
+/// A text of the folder. A link that leads out of it is none: what it imports is sent to the model.
+fn text_inside(folder: &Path, path: &str) -> Option<String> {
+    let real = folder.join(path).canonicalize().ok()?;
+    if real.starts_with(folder) { text(&real) } else { None }
 }
 
 fn text(path: &Path) -> Option<String> {

@@ -127,14 +127,20 @@ impl Run<'_> {
         remark: &mut (dyn FnMut(&str) + Send),
     ) -> Result<u8, LocalError> {
         let mut project = Some(project);
-        let mut at_work = None;
+        let (mut at_work, mut stopped) = (None, false);
         let mut outcome = Ok(());
         while let Some(prompt) = self.desk.prompt().await {
             if let Some(project) = project.take() {
-                at_work = Some(self.make(project, events, remark).await?);
+                let stop = CancellationToken::new();
+                at_work = Some(self.make(project, events, &stop, remark).await?);
+                if self.desk.is_terminated() {
+                    break;
+                }
+                // An interrupt that came meanwhile was for the prompt.
+                stopped = stop.is_cancelled();
             }
             let Some(at_work) = &mut at_work else { break };
-            outcome = self.turn(at_work, prompt).await;
+            outcome = self.turn(at_work, prompt, std::mem::take(&mut stopped)).await;
             if outcome.is_err() || self.desk.is_terminated() {
                 break;
             }
@@ -157,6 +163,7 @@ impl Run<'_> {
         &mut self,
         project: Project,
         events: &[protocol::event::Event],
+        stop: &CancellationToken,
         remark: &mut (dyn FnMut(&str) + Send),
     ) -> Result<AtWork, LocalError> {
         let ground = Ground {
@@ -176,18 +183,22 @@ impl Run<'_> {
         let servers = Arc::clone(&config.servers);
         let mut agent = PatchyardAgent::new(config);
         agent.restore(events).await?;
-        let (port, stop) = (Arc::clone(&self.port), CancellationToken::new());
-        self.desk.attend(agent.open(self.source, &*port, &stop)).await?;
+        let port = Arc::clone(&self.port);
+        port.watch(stop);
+        self.desk.attend(agent.open(self.source, &*port, stop)).await?;
         Ok(AtWork { agent, hands, servers })
     }
 
-    async fn turn(&mut self, at_work: &mut AtWork, prompt: Prompt) -> Result<(), LocalError> {
+    async fn turn(&mut self, at_work: &mut AtWork, prompt: Prompt, stopped: bool) -> Result<(), LocalError> {
         let model = match self.steering.model() {
             Some(model) => model,
             None => self.models.client(self.options.model.as_deref())?,
         };
         let model = model.config().model.clone();
         let stop = self.port.begin(&prompt, &model)?;
+        if stopped {
+            stop.cancel();
+        }
         self.init(at_work, &model);
         prompt.states(&self.port, &["started"]);
         if self.options.replay_prompts {

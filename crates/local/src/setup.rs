@@ -27,6 +27,9 @@ const HOW: [&str; 4] = [
 /// Variables that nothing that a repository names is given: by these the model is asked.
 const KEYS: [&str; 3] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS"];
 
+/// Where hooks leave variables, beside the agent's own files.
+pub(crate) const ENV_FILE: &str = "session-env";
+
 /// What does not change in a run.
 pub(crate) struct Ground<'a> {
     pub(crate) home: &'a Home,
@@ -53,8 +56,9 @@ pub(crate) fn steer(steering: &Steering, options: &Options, project: &Project) -
         mode => mode,
     };
     mode.into_iter().for_each(|mode| steering.set_mode(mode));
-    steering.add_rules(Effect::Allow, options.allowed.clone());
-    steering.add_rules(Effect::Deny, options.disallowed.clone());
+    let name = "the command line";
+    steering.fix_rules(name, Effect::Allow, options.allowed.clone());
+    steering.fix_rules(name, Effect::Deny, options.disallowed.clone());
     for folder in &options.folders {
         let folder =
             folder.canonicalize().map_err(|source| LocalError::File { path: folder.clone(), source })?;
@@ -95,7 +99,7 @@ pub(crate) fn configure(
     config.transcript.clone_from(&ground.transcript);
     config.scratch = ground.scratch.to_string_lossy().into_owned();
     steering.add_folder(config.scratch.clone());
-    config.env_file = Some(format!("{}/session-env", config.scratch));
+    config.env_file = Some(format!("{}/{ENV_FILE}", config.scratch));
     config.session = (*session).to_owned();
     config.home = home.home.to_string_lossy().into_owned();
     config.guest_program = program.to_vec();

@@ -20,15 +20,13 @@ pub(crate) fn apply(steering: &Steering, update: &Value) {
         all.filter_map(|one| one.as_str().map(str::to_owned)).collect::<Vec<_>>()
     };
     match update["type"].as_str() {
-        Some("addRules" | "replaceRules") => {
-            if let Some(effect) = effect(update) {
-                steering.add_rules(effect, rules(update));
-            }
-        }
-        Some("removeRules") => {
-            if let Some(effect) = effect(update) {
-                steering.remove_rules(effect, &rules(update));
-            }
+        Some(kind @ ("addRules" | "replaceRules" | "removeRules")) => {
+            let (Some(effect), rules) = (effect(update), rules(update)) else { return };
+            steering.change_rules(effect, |known| match kind {
+                "addRules" => known.extend(rules),
+                "replaceRules" => *known = rules,
+                _ => known.retain(|rule| !rules.contains(rule)),
+            });
         }
         // Without questions at all is for whoever started the run to say.
         Some("setMode") => {

@@ -197,10 +197,10 @@ impl Settings {
         text
     }
 
-    /// The same as its driver changed it. An agent that was sent keeps the mode of its kind.
-    pub(crate) fn steered(&self, held: &Held, is_thread: bool) -> Self {
+    /// The same as its driver changed it; an agent that was sent may keep the mode of its kind.
+    pub(crate) fn steered(&self, held: &Held, keeps_mode: bool) -> Self {
         let mut settings = self.clone();
-        if let Some(mode) = held.mode.filter(|_| !is_thread) {
+        if let Some(mode) = held.mode.filter(|_| !keeps_mode) {
             settings.mode = Some(mode);
         }
         let ours = held.rules.iter().map(|source| match self.rules_only {

@@ -63,7 +63,10 @@ pub(super) fn answer(agent: &PatchyardAgent, name: &str) -> Option<String> {
         "context" => context(agent),
         "cost" | "usage" => cost(&agent.history.usage),
         "status" => status(agent),
-        "permissions" => agent.config.settings.describe_permissions(),
+        "permissions" => {
+            let held = agent.config.steering.now();
+            agent.config.settings.steered(&held, false).describe_permissions()
+        }
         "help" | "skills" => help(agent),
         "mcp" => mcp::describe(&agent.config.servers),
         "clear" | "reset" | "new" => "A conversation of this session stays as it is. Start a new session from the \

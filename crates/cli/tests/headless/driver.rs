@@ -223,3 +223,22 @@ async fn a_driver_that_is_gone_answers_no() {
     assert_eq!((code, of(&lines, "result").len()), (Some(0), 1));
     assert!(!world.has("made"));
 }
+
+/// Section 3: an answer of the driver does not take back what the command line denies.
+#[tokio::test]
+async fn denials_of_the_command_line_stay() {
+    let turns = [bash("install -d one"), bash("rm there"), Turn::text("Done.")];
+    let world = World::new(turns).await;
+    world.put("there", "");
+    let mut run = world.drive(&["--permission-prompt-tool", "stdio", "--disallowedTools", "Bash(rm *)"]);
+    run.prompt("go").await;
+    let asked = run.request("can_use_tool").await;
+    let rule = json!({ "toolName": "Bash", "ruleContent": "rm *" });
+    let update = |kind: &str, behavior: &str| json!({ "type": kind, "rules": [rule], "behavior": behavior });
+    let updates = [update("removeRules", "deny"), update("replaceRules", "allow")];
+    run.answer(&asked, json!({ "behavior": "allow", "updatedInput": {}, "updatedPermissions": updates }))
+        .await;
+    run.result().await;
+    run.end().await;
+    assert!(world.has("there"));
+}

@@ -222,3 +222,50 @@ async fn servers_start_and_are_told() {
         }
     }
 }
+
+/// Section 7.2: an agent that was sent works in the mode and by the rules of the run, unless its kind narrows it.
+#[tokio::test]
+async fn an_agent_that_was_sent_keeps_to_the_rules_of_the_run() {
+    for (mode, made) in [(Value::Null, true), (json!("plan"), false)] {
+        let call = json!({ "description": "make", "prompt": "MAKE-IT", "subagent_type": "maker" });
+        let write = Turn::tool("Write", json!({ "file_path": "made.md", "content": "x" }));
+        let script = testkit::model::Script::default()
+            .many_conversations()
+            .when(testkit::model::When::last_user("MAKE-IT"), [write, Turn::text("So.")])
+            .when(testkit::model::When::Always, [Turn::tool("Agent", call), Turn::text("Done.")]);
+        let world = World::with(script).await;
+        let agents =
+            json!({ "maker": { "description": "Makes", "prompt": "You make.", "permissionMode": mode } });
+        let arguments = ["-p", "go", "--permission-mode", "acceptEdits", "--agents", &agents.to_string()];
+        world.run(&arguments).await.ended(0);
+        assert_eq!(world.has("made.md"), made, "{mode}");
+    }
+}
+
+/// A repository's link does not bring files of the person to the model.
+#[tokio::test]
+async fn a_link_out_of_the_folder_is_not_imported() {
+    let world = World::new([Turn::text("x")]).await;
+    world.write("home/.ssh/id", "THE-PRIVATE-KEY");
+    world.put("CLAUDE.md", "See @docs/key.md and @docs/fine.md");
+    world.put("docs/fine.md", "FINE");
+    std::os::unix::fs::symlink(world.path("home/.ssh/id"), world.path("work/project/docs/key.md")).unwrap();
+    world.run(&["-p", "go"]).await.ended(0);
+    let said = world.said(0);
+    assert!(said.contains("FINE") && !said.contains("THE-PRIVATE-KEY"), "{said}");
+}
+
+/// New files have the bits that the person's mask leaves.
+#[tokio::test]
+async fn new_files_keep_to_the_mask_of_the_person() {
+    let write = Turn::tool("Write", json!({ "file_path": "made.md", "content": "x" }));
+    let world = World::new([write, Turn::text("x")]).await;
+    let run = world.command(&[]);
+    let mut command = tokio::process::Command::new("sh");
+    command.arg("-c").arg("umask 077; exec \"$@\"").arg("sh").arg(run.as_std().get_program());
+    command.args(["-p", "go", "--permission-mode", "acceptEdits"]).current_dir(world.path("work/project"));
+    command.env_clear().envs(run.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
+    world.run_of(command).await.ended(0);
+    let about = std::fs::metadata(world.path("work/project/made.md")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&about.permissions()) & 0o777, 0o600);
+}

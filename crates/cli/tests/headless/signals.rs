@@ -71,3 +71,24 @@ async fn a_command_has_an_end() {
     assert!(text.contains("timed out") && text.len() < 60_000, "{}", &text[text.len().saturating_sub(300)..]);
     until_gone(&until_written(&world.path("work/project/pid")).await).await;
 }
+
+/// A run that is told to end while its servers start does not wait for them.
+#[tokio::test]
+async fn a_start_can_be_ended() {
+    let world = World::new([]).await;
+    let script = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(300)";
+    world.put("server.py", script);
+    let config =
+        json!({ "mcpServers": { "mute": { "command": "python3", "args": ["server.py"] } } }).to_string();
+    for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
+        let _ = std::fs::remove_file(world.path("work/project/pid"));
+        let child = world.command(&["-p", "go", "--mcp-config", &config]).spawn().unwrap();
+        let pid = until_written(&world.path("work/project/pid")).await;
+        let began = Instant::now();
+        send(child.id(), signal);
+        assert_eq!(child.wait_with_output().await.unwrap().status.code(), Some(code), "{signal}");
+        assert!(began.elapsed().as_secs() < 20, "it waited for the server");
+        until_gone(&pid).await;
+    }
+    assert_eq!(world.model.requests().len(), 0);
+}

@@ -27,7 +27,11 @@ pub(crate) struct Past {
 /// Reads a file; what is no line of a conversation is passed over.
 pub(crate) fn read(path: &Path) -> io::Result<Past> {
     let mut past = Past::default();
-    for line in BufReader::new(File::open(path)?.take(MAX_FILE)).split(b'\n') {
+    let file = File::open(path)?;
+    if file.metadata()?.len() > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the conversation is longer than 512 MiB"));
+    }
+    for line in BufReader::new(file.take(MAX_FILE)).split(b'\n') {
         let Ok(value) = serde_json::from_slice::<Value>(&line?) else { continue };
         if value["isSidechain"] == true {
             continue;
