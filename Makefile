@@ -71,9 +71,11 @@ SEEDS ?= 1000
 test-simulation:
 	PATCHYARD_SIMULATION_SEEDS=$(SEEDS) cargo test --package session --test simulation -- --include-ignored --nocapture
 
-# Real package managers in a sandbox at level trusted, with the real registries: some 350 MB.
+# Real package managers in a sandbox at level trusted, with the real registries: some 350 MB; and the Agent SDK for
+# Python, which drives `patchyard -p`.
 test-packages: setup guest
 	$(AS_ROOT) cargo test --package cli --test e2e -- --ignored packages --nocapture
+	cargo test --package cli --test headless -- --ignored sdk --nocapture
 
 MINUTES ?= 10
 

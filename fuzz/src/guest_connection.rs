@@ -55,7 +55,7 @@ async fn converse(said: Vec<u8>, asked: HashSet<u64>) {
     let Ok(signals) = reaper::listen() else { return };
     let reaper = Rc::new(Reaper::default());
     let reaping = tokio::task::spawn_local(reaper::run(Rc::clone(&reaper), signals));
-    let commands = Rc::new(Commands::new(reaper, false));
+    let commands = Rc::new(Commands::new(reaper, guest::ground::Ground::default()));
     let serving = {
         let commands = Rc::clone(&commands);
         tokio::task::spawn_local(async move {

@@ -80,6 +80,9 @@ impl PatchyardAgent {
         agent.system = context::system_of_thread(&agent.config, kind);
         agent.tools.retain(|tool| tool.name != "Agent" && kind.has(&tool.name));
         agent.gate.thread = Some(thread.clone());
+        if kind.mode.is_some() {
+            agent.gate.keep_mode();
+        }
         agent.thread = Some(thread);
         agent.spent = spent.clone();
         agent.bench.set_cwd(cwd);
@@ -88,7 +91,7 @@ impl PatchyardAgent {
 
     /// Waits for MCP servers, and takes over what they have now. What they had before is still there while they
     /// are, so that requests begin with the same bytes.
-    async fn equip(&mut self, stop: &CancellationToken) {
+    pub(crate) async fn equip(&mut self, stop: &CancellationToken) {
         if self.config.servers.is_empty() {
             return;
         }
@@ -107,6 +110,11 @@ impl PatchyardAgent {
 /// Ours first, then those of servers, without those that a rule denies whole.
 fn all_tools(config: &AgentConfig, gate: &Gate) -> Vec<Tool> {
     let mut tools = definitions(&config.library);
+    if let Some(only) = &config.tools {
+        tools.retain(|tool| {
+            only.iter().any(|name| *name == tool.name || (name == "Task" && tool.name == "Agent"))
+        });
+    }
     tools.extend(mcp::tools(&config.servers));
     tools.retain(|tool| !gate.permissions().removes(&tool.name));
     tools
@@ -150,6 +158,7 @@ impl Agent for PatchyardAgent {
 
     async fn turn(&mut self, input: TurnInput, port: &dyn AgentPort, stop: CancellationToken) -> TurnEnd {
         self.equip(&stop).await;
+        self.gate.heed_steering();
         match Box::pin(turn::work(self, input, port, &stop)).await {
             Ok(end) => end,
             Err(error) => TurnEnd::failed(StopReason::Agent, error.to_string()),

@@ -186,7 +186,7 @@ async fn ask(
         let asked = question(conversation, shortened, focus);
         let request = Request { system: &agent.system, tools: &agent.tools, messages: &asked };
         let mut live = Live::begin(with.port, with.input.turn, messages);
-        let answer = agent.config.model.stream(request, &mut live, with.stop).await;
+        let answer = agent.config.model_now().stream(request, &mut live, with.stop).await;
         live.discard();
         live.end()?;
         match answer {

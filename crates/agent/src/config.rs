@@ -10,6 +10,7 @@ use crate::library::Library;
 use crate::mcp::Servers;
 use crate::memory::Memory;
 use crate::settings::Settings;
+use crate::steering::Steering;
 
 /// Facts of the session that the model is told once. They must stay the same for the whole session:
 /// they are part of every request.
@@ -21,6 +22,25 @@ pub struct Environment {
     pub platform: String,
     /// The branch that the work lands on.
     pub branch: String,
+}
+
+/// Where an agent works, as far as it is told about it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Where {
+    /// In a sandbox of the session's own.
+    #[default]
+    Sandbox,
+    /// On the machine of the person.
+    Machine,
+}
+
+/// What the model is told of itself in place of our words, and besides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Words {
+    /// In place of ours.
+    pub instead: Option<String>,
+    /// Besides.
+    pub besides: Option<String>,
 }
 
 /// What ends a turn that does not end by itself.
@@ -49,6 +69,18 @@ impl Default for Caps {
 pub struct AgentConfig {
     /// The way to the model.
     pub model: ModelClient,
+    /// The model that is asked when the other one is overloaded.
+    pub fallback: Option<ModelClient>,
+    /// What may be changed while the agent works.
+    pub steering: Steering,
+    /// Where it works.
+    pub place: Where,
+    /// Words of the person's for the system prompt.
+    pub words: Words,
+    /// The only tools of ours that it has, where somebody says so.
+    pub tools: Option<Vec<String>>,
+    /// The file with the conversation, as hooks read it.
+    pub transcript: String,
     /// Where the tools run.
     pub hands: Arc<dyn Hands>,
     /// The workspace inside, such as `/workspace/project`.
@@ -76,13 +108,19 @@ pub struct AgentConfig {
     pub env_file: Option<String>,
     /// What ends a turn.
     pub caps: Caps,
-    /// The program inside that answers `glob` and `grep`.
-    pub guest_program: String,
+    /// The program inside that answers `glob` and `grep`, and what stands before these words.
+    pub guest_program: Vec<String>,
     /// A folder inside for the agent's own files: long outputs, the shell's last folder.
     pub scratch: String,
 }
 
 impl AgentConfig {
+    /// The model that is asked now.
+    #[must_use]
+    pub fn model_now(&self) -> ModelClient {
+        self.steering.model().unwrap_or_else(|| self.model.clone())
+    }
+
     /// An agent without instructions of the repository, with the usual caps.
     #[must_use]
     pub fn new(
@@ -93,6 +131,12 @@ impl AgentConfig {
     ) -> Self {
         Self {
             model,
+            fallback: None,
+            steering: Steering::default(),
+            place: Where::default(),
+            words: Words::default(),
+            tools: None,
+            transcript: String::new(),
             hands,
             workspace: workspace.into(),
             session: String::new(),
@@ -106,7 +150,7 @@ impl AgentConfig {
             tool_env: Vec::new(),
             env_file: None,
             caps: Caps::default(),
-            guest_program: format!("{GUEST_BIN}/patchyard-guest"),
+            guest_program: vec![format!("{GUEST_BIN}/patchyard-guest")],
             scratch: "/tmp/patchyard".into(),
         }
     }

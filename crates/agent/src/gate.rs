@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use policy::permissions::{Permissions, Reason, ToolUse, Verdict};
-use protocol::agent_port::{AgentPort, PortError};
+use protocol::agent_port::{AgentPort, PortError, UseAnswer, UseQuestion};
 use protocol::event::{EventBody, QuestionOption, SessionError};
 use protocol::ids::PromptId;
 use serde_json::{Value, json};
@@ -26,6 +26,7 @@ use crate::hooks::{self, Decision, Event, Hooks, Said};
 use crate::library::Command;
 use crate::outcome::Outcome;
 use crate::settings::Settings;
+use crate::steering::Steering;
 use crate::threads::Thread;
 use crate::tools::{Workbench, attend, new_exec};
 
@@ -42,8 +43,14 @@ pub(crate) struct Gate {
     places: (String, String),
     /// What is allowed for this turn besides, and all rules together.
     rules: SyncMutex<(Vec<Granted>, Arc<Permissions>)>,
+    steering: Steering,
+    /// The changes of it that the rules know of.
+    heeded: SyncMutex<u64>,
+    /// Whether the mode is that of a kind of agent, whatever the driver sets.
+    keeps_mode: bool,
     hooks: Hooks,
     session: String,
+    transcript: String,
     /// Set for an agent of a thread.
     pub(crate) thread: Option<Thread>,
     /// One question at a time, of all agents of the session.
@@ -65,6 +72,7 @@ pub(crate) struct Moment<'a> {
 
 /// A use that wants to happen.
 pub(crate) struct Wish<'a> {
+    pub(crate) call: &'a str,
     pub(crate) tool: &'a str,
     pub(crate) title: &'a str,
     pub(crate) input: &'a Value,
@@ -80,6 +88,10 @@ impl Gate {
             settings: config.settings.clone(),
             places: (workspace.to_owned(), config.home.clone()),
             rules: SyncMutex::new((Vec::new(), Arc::new(permissions))),
+            steering: config.steering.clone(),
+            heeded: SyncMutex::new(0),
+            keeps_mode: false,
+            transcript: config.transcript.clone(),
             hooks: config.settings.hooks.clone(),
             session: config.session.clone(),
             thread: None,
@@ -93,7 +105,26 @@ impl Gate {
     }
 
     pub(crate) fn permissions(&self) -> Arc<Permissions> {
+        self.heed_steering();
         Arc::clone(&self.rules.lock().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    /// Keeps to the mode of the settings from here on.
+    pub(crate) fn keep_mode(&mut self) {
+        self.keeps_mode = true;
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.1 = self.compile(&rules.0);
+    }
+
+    /// Takes over what the driver changed.
+    pub(crate) fn heed_steering(&self) {
+        let mut heeded = self.heeded.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = self.steering.changes();
+        if *heeded != changes {
+            *heeded = changes;
+            let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+            rules.1 = self.compile(&rules.0);
+        }
     }
 
     /// Allows what a command or skill says that it needs, until [`Gate::revoke`]. A rule that denies or asks holds
@@ -117,7 +148,8 @@ impl Gate {
 
     fn compile(&self, granted: &[Granted]) -> Arc<Permissions> {
         let (workspace, home) = &self.places;
-        Arc::new(self.settings.permissions(workspace, home, granted).0)
+        let settings = self.settings.steered(&self.steering.now(), self.keeps_mode);
+        Arc::new(settings.permissions(workspace, home, granted).0)
     }
 
     /// Whether commands inside of commands and skills do not run.
@@ -150,7 +182,7 @@ impl Gate {
         let cwd = moment.bench.cwd();
         let mut input = json!({
             "session_id": self.session,
-            "transcript_path": "",
+            "transcript_path": self.transcript,
             "cwd": cwd,
             "hook_event_name": event.name(),
             "prompt_id": moment.prompt.to_string(),
@@ -171,8 +203,13 @@ impl Gate {
         }
         let (hands, places) = (&*bench.hands, (cwd.as_str(), bench.workspace.as_str()));
         let told = (env.as_slice(), &input);
-        let running =
-            handlers.iter().map(|handler| hooks::run(hands, handler, new_exec(), places, told, moment.stop));
+        let call = input["tool_use_id"].as_str();
+        let running = handlers.iter().map(|handler| async move {
+            match handler.callback() {
+                Some(hook) => hooks::call(moment.port, handler, (hook, told.1, call), moment.stop).await,
+                None => hooks::run(hands, handler, new_exec(), places, told, moment.stop).await,
+            }
+        });
         let all = join_all(running).await;
         if moment.stop.is_cancelled() {
             return Ok(said);
@@ -257,6 +294,22 @@ impl Gate {
             }
             Some((Decision::Allow, _)) => return Ok(Ok(said.input)),
             _ => {}
+        }
+        let question = UseQuestion {
+            call: wish.call.to_owned(),
+            tool: tool.to_owned(),
+            title: wish.title.to_owned(),
+            input: wish.input.clone(),
+            reason: reason.to_string(),
+            agent: None,
+        };
+        match moment.stop.run_until_cancelled(moment.port.may_use(&question)).await {
+            None => return Ok(Err(Outcome::failed("not run: interrupted by the user"))),
+            Some(answer) => match answer? {
+                Some(UseAnswer::Allow { input }) => return Ok(Ok(input)),
+                Some(UseAnswer::Deny { message }) => return Ok(Err(denied(message, Some(reason)))),
+                None => {}
+            },
         }
         let option = |id: &str, label: &str| QuestionOption { id: id.into(), label: label.into() };
         let options = vec![option("deny", "Refuse"), option("allow", "Allow this once")];

@@ -54,6 +54,10 @@ impl Observer for Live<'_> {
         });
     }
 
+    fn event(&mut self, data: &str) {
+        self.port.streamed(data);
+    }
+
     async fn retry(&mut self, retry: Retry<'_>) {
         self.discard();
         *self.number += 1;

@@ -24,7 +24,8 @@ pub(crate) async fn bring(agent: &mut PatchyardAgent, text: &str, with: With<'_>
         let moment = Moment { bench, port, stop, prompt: input.prompt, resumed: false };
         let asked = json!({ "server": server, "uri": uri });
         let title = format!("{server}: {uri}");
-        let wish = Wish { tool: "ReadMcpResourceTool", title: &title, input: &asked, read_only: true };
+        let wish =
+            Wish { call: "", tool: "ReadMcpResourceTool", title: &title, input: &asked, read_only: true };
         let outcome = match agent.gate.pass(wish, None, moment).await? {
             Ok(_) => {
                 mcp::read_resource(&server, &uri, Run { bench, port, id: &title, stop, resumed: false }).await

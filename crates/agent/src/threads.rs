@@ -15,14 +15,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use protocol::agent_port::{AgentPort, PortError, TurnEnd, TurnInput};
+use protocol::agent_port::{AgentPort, PortError, TurnEnd, TurnInput, UseAnswer, UseQuestion};
 use protocol::event::{
     Answer, BlobRef, EventBody, LiveDelta, NetworkDenied, QuestionOption, ThreadEnded, ThreadEvent,
     ThreadStarted,
 };
 use protocol::ids::Seq;
 use protocol::status::TurnStatus;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::PatchyardAgent;
@@ -199,6 +199,15 @@ impl AgentPort for ThreadPort<'_> {
 
     async fn ask(&self, text: String, options: Vec<QuestionOption>) -> Result<Answer, PortError> {
         self.port.ask(format!("Of the agent {}: {text}", self.thread.kind), options).await
+    }
+
+    async fn may_use(&self, question: &UseQuestion) -> Result<Option<UseAnswer>, PortError> {
+        let agent = Some(self.thread.id.clone());
+        self.port.may_use(&UseQuestion { agent, ..question.clone() }).await
+    }
+
+    async fn call_hook(&self, hook: &str, input: &Value, call: Option<&str>) -> Result<Value, String> {
+        self.port.call_hook(hook, input, call).await
     }
 
     fn refused_since(&self, since: Instant) -> Vec<NetworkDenied> {

@@ -337,7 +337,7 @@ async fn ask(agent: &mut PatchyardAgent, with: With<'_>, messages: &mut u32) -> 
     let With { input, port, stop } = with;
     let mut live = Live::begin(port, input.turn, messages);
     let request = Request { system: &agent.system, tools: &agent.tools, messages: agent.history.messages() };
-    let outcome = agent.config.model.stream(request, &mut live, stop).await;
+    let outcome = agent.config.model_now().stream(request, &mut live, stop).await;
     match outcome {
         Ok(response) if response.stop == StopCause::Refusal => {
             live.discard();
@@ -367,6 +367,9 @@ async fn ask(agent: &mut PatchyardAgent, with: With<'_>, messages: &mut u32) -> 
         Err(error) => {
             live.discard();
             live.end()?;
+            if fall_back(agent, port, &error).await? {
+                return Box::pin(ask(agent, with, messages)).await;
+            }
             let end = failure(&error);
             // An image that the API does not take would be refused for ever.
             let images = agent.history.newest_images();
@@ -380,6 +383,23 @@ async fn ask(agent: &mut PatchyardAgent, with: With<'_>, messages: &mut u32) -> 
             })
         }
     }
+}
+
+/// Goes over to the other model where the first one stays overloaded; whether it did.
+async fn fall_back(
+    agent: &mut PatchyardAgent,
+    port: &dyn AgentPort,
+    error: &ModelError,
+) -> Result<bool, PortError> {
+    let overloaded =
+        matches!(error, ModelError::Exhausted { last, .. } if matches!(**last, ModelError::Busy { .. }));
+    let Some(other) = agent.config.fallback.take_if(|_| overloaded) else { return Ok(false) };
+    let (from, to) = (agent.config.model_now().config().model.clone(), other.config().model.clone());
+    agent.config.steering.set_model(other);
+    let message = format!("the model {from} is overloaded; {to} goes on");
+    let error = SessionError { code: "model_fallback".into(), message, retry_in_ms: Some(0) };
+    append(agent, port, vec![EventBody::Error(error)]).await?;
+    Ok(true)
 }
 
 fn without(left_out: Vec<String>, tokens_before: u64) -> EventBody {

@@ -14,6 +14,7 @@ use crate::gate::{Gate, Moment, Wish};
 use crate::hooks::{Event, Said};
 use crate::mcp;
 use crate::outcome::Outcome;
+use crate::response;
 use crate::skills;
 use crate::threads;
 use crate::tools::{Call, Run, is_read_only, parse, run, title};
@@ -80,6 +81,7 @@ impl User<'_> {
         }
         let title = title(self.name, &self.input, &self.moment.bench.workspace);
         let wish = Wish {
+            call: self.call,
             tool: self.name,
             title: &title,
             input: &self.input,
@@ -108,6 +110,7 @@ impl User<'_> {
             Call::Agent(input) => threads::run(input, self.call, self.gate, self.moment).await?,
             parsed => Box::pin(run(parsed, Run { bench, port, id: self.call, stop, resumed })).await,
         };
+        let own = outcome.content.len();
         self.instruct(&mut outcome);
         if changed {
             outcome.detail["input"] = self.input.clone();
@@ -119,11 +122,14 @@ impl User<'_> {
             let more = json!({ "error": error, "is_interrupt": interrupted, "duration_ms": duration });
             self.hooks(Event::PostToolUseFailure, more).await?
         } else {
-            let response = response(self.name, &self.input, &outcome);
+            let response = response::of(self.name, &self.input, &outcome.content, &outcome.detail);
             self.hooks(Event::PostToolUse, json!({ "tool_response": response, "duration_ms": duration }))
                 .await?
         };
         append(&mut outcome, self.name, &before.context, &after);
+        if outcome.content.len() > own {
+            outcome.detail["own_length"] = own.into();
+        }
         Ok(outcome)
     }
 
@@ -185,49 +191,6 @@ fn absolute(name: &str, input: &Value, moment: Moment<'_>) -> Value {
         input["file_path"] = moment.bench.absolute(path).into();
     }
     input
-}
-
-/// What hooks read of a result.
-fn response(name: &str, input: &Value, outcome: &Outcome) -> Value {
-    match name {
-        "Bash" => json!({
-            "stdout": outcome.content,
-            "stderr": "",
-            "interrupted": outcome.detail["interrupted"] == true,
-            "isImage": false,
-            "backgroundTaskId": outcome.detail["background_task_id"],
-        }),
-        "Read" => json!({ "type": "text", "file": {
-            "filePath": input["file_path"],
-            "content": outcome.content,
-            "numLines": outcome.detail["lines"],
-            "startLine": input["offset"].as_u64().unwrap_or(1),
-        } }),
-        "Edit" => json!({
-            "filePath": input["file_path"],
-            "oldString": input["old_string"],
-            "newString": input["new_string"],
-            "replaceAll": input["replace_all"] == true,
-            "userModified": false,
-            "gitDiff": { "patch": outcome.detail["patch"] },
-        }),
-        "Write" => json!({
-            "type": if outcome.detail["created"] == true { "create" } else { "update" },
-            "filePath": input["file_path"],
-            "content": input["content"],
-        }),
-        "Skill" => outcome.detail.clone(),
-        "Agent" | "Task" => json!({
-            "status": "completed",
-            "agentId": outcome.detail["agent_id"],
-            "agentType": outcome.detail["agent_type"],
-            "content": [{ "type": "text", "text": outcome.content }],
-            "totalToolUseCount": outcome.detail["tool_uses"],
-            "totalTokens": outcome.detail["tokens"],
-        }),
-        _ if name.starts_with(mcp::PREFIX) => json!([{ "type": "text", "text": outcome.content }]),
-        _ => json!({ "content": outcome.content }),
-    }
 }
 
 /// Adds what the hooks say to what the model reads.

@@ -3,6 +3,7 @@
 pub(crate) mod environments;
 mod forge;
 mod image;
+pub(crate) mod print;
 mod sessions;
 
 use std::net::SocketAddr;
@@ -27,6 +28,9 @@ pub(crate) struct Args {
     pub(crate) global: Global,
     #[command(flatten)]
     pub(crate) remote: Remote,
+    /// Work on a task here, on this machine, and print the answer: `patchyard -p "PROMPT"`; more with `-p --help`
+    #[arg(short, long)]
+    pub(crate) print: bool,
 }
 
 /// How to reach the server.

@@ -8,6 +8,7 @@ pub(crate) mod environments;
 pub(crate) mod image;
 pub(crate) mod login;
 mod network;
+pub(crate) mod print;
 mod prompts;
 pub(crate) mod pull_requests;
 pub(crate) mod remote;

@@ -7,6 +7,7 @@
 //!  patchyard demo  ─▶ serve on a free port, one task, its diff
 //!  patchyard doctor  image                  ─▶ this machine
 //!  patchyard sandbox -- CMD                 ─▶ one command on this machine, by bubblewrap
+//!  patchyard -p "…" ─▶ our agent, here ─▶ patchyard internal hands   (commands and files of this machine)
 //! ```
 
 #![forbid(unsafe_code)]
@@ -32,6 +33,14 @@ use crate::args::{Args, Command};
 use crate::error::Failure;
 
 fn main() -> ExitCode {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    // Before anything is made of the arguments: its own tools are started for every search.
+    if let Some(words) = commands::print::hands(&words) {
+        return guest::program::on_machine(&words);
+    }
+    if args::print::is_meant(&words) {
+        return commands::print::run(&words);
+    }
     let mut args = Args::parse();
     if let Some(Command::Sandbox(sandbox)) =
         args.command.take_if(|command| matches!(command, Command::Sandbox(_)))
@@ -71,7 +80,7 @@ fn report(failure: &Failure) -> ExitCode {
 }
 
 async fn dispatch(args: Args, settled: Settled) -> Result<ExitCode, Failure> {
-    let Args { command, global, remote } = args;
+    let Args { command, global, remote, print: _ } = args;
     if command.is_some() && remote.remote.is_some() {
         return Err(Failure::Usage("give a task with --remote, or a command, not both".into()));
     }

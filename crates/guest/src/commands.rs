@@ -22,6 +22,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{Notify, mpsc};
 
 use crate::connection::Outbox;
+use crate::ground::Ground;
 use crate::journal::Journal;
 use crate::kill;
 use crate::pump::{Destination, Pump};
@@ -65,15 +66,14 @@ pub struct Commands {
     /// Kept ones of which nothing is left: they must not run again.
     forgotten: RefCell<HashSet<ExecId>>,
     reaper: Rc<Reaper>,
-    /// Whether every command may gain rights.
-    nested: bool,
+    ground: Ground,
 }
 
 impl Commands {
     /// No commands yet.
     #[must_use]
-    pub fn new(reaper: Rc<Reaper>, nested: bool) -> Self {
-        Self { reaper, nested, ..Self::default() }
+    pub fn new(reaper: Rc<Reaper>, ground: Ground) -> Self {
+        Self { reaper, ground, ..Self::default() }
     }
 
     /// Starts a command whose output goes to this connection.
@@ -86,7 +86,7 @@ impl Commands {
         if self.forgotten.borrow().contains(&exec) {
             return Err(ran_before(exec));
         }
-        let spawned = spawn(spec, spec.new_privileges || self.nested)?;
+        let spawned = spawn(spec, self.ground)?;
         let ended = self.reaper.wait_for(spawned.pid);
         let running = Rc::new(Running {
             pid: spawned.pid,
@@ -222,12 +222,12 @@ impl Commands {
 
     async fn kill(&self, exec: ExecId, running: &Running) {
         let _killing = running.killing.lock().await;
-        kill::command(exec, self.leader(exec), &self.reaper).await;
+        kill::command(exec, self.leader(exec), &self.reaper, self.ground).await;
     }
 
     /// Kills everything; returns once it is gone.
     pub async fn kill_all(&self) {
-        kill::everything(&self.reaper).await;
+        kill::everything(&self.reaper, self.ground).await;
     }
 
     /// Allows more output. Unknown commands have just ended.

@@ -42,21 +42,35 @@ pub enum DialError {
 ///
 /// When there is no connection.
 pub fn run(target: &str) -> Result<(), DialError> {
+    if is_own(target)? {
+        return direct(target);
+    }
+    let (stream, first) = by_proxy(target)?;
+    both_ways(target, &stream, &first)
+}
+
+/// The same without a proxy: on a machine that is nobody's sandbox.
+///
+/// # Errors
+///
+/// When there is no connection.
+pub fn direct(target: &str) -> Result<(), DialError> {
+    is_own(target)?;
     let broken = |source| DialError::Unreachable { target: target.to_owned(), source };
-    let (stream, first) = if is_own(target)? {
-        (TcpStream::connect(target).map_err(broken)?, Vec::new())
-    } else {
-        by_proxy(target)?
-    };
+    both_ways(target, &TcpStream::connect(target).map_err(broken)?, &[])
+}
+
+fn both_ways(target: &str, stream: &TcpStream, first: &[u8]) -> Result<(), DialError> {
+    let broken = |source| DialError::Unreachable { target: target.to_owned(), source };
     let _ = stream.set_nodelay(true);
     let mut out = io::stdout().lock();
-    out.write_all(&first).and_then(|()| out.flush()).map_err(broken)?;
+    out.write_all(first).and_then(|()| out.flush()).map_err(broken)?;
     let up = stream.try_clone().map_err(broken)?;
     thread::spawn(move || {
         let _ = carry(&mut io::stdin().lock(), &mut &up);
         let _ = up.shutdown(Shutdown::Write);
     });
-    carry(&mut &stream, &mut out).map_err(broken)
+    carry(&mut &*stream, &mut out).map_err(broken)
 }
 
 /// Whether a host is the sandbox itself, which the proxy is not asked for.

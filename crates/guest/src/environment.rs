@@ -9,13 +9,18 @@ use std::path::Path;
 
 use protocol::sandbox_host::GUEST_BIN;
 
+use crate::ground::Ground;
+
 /// The variable that marks a command and all that it starts.
 pub const MARKER: &str = "PATCHYARD_EXEC";
 
-/// The environment that every command of this sandbox begins with: what the image sets, which process 1
-/// was started with, and what programs expect besides.
+/// The environment that every command begins with: what the guest was started with, which in a sandbox is what
+/// the image sets, and there what programs expect besides.
 #[must_use]
-pub fn base() -> Vec<(OsString, OsString)> {
+pub fn base(ground: Ground) -> Vec<(OsString, OsString)> {
+    if !ground.is_ours() {
+        return std::env::vars_os().collect();
+    }
     let shell = if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
     let usual =
         [("USER", "root"), ("LOGNAME", "root"), ("SHELL", shell), ("LANG", "C.UTF-8"), ("TERM", "dumb")];

@@ -179,8 +179,15 @@ fn begin(path: &str) -> Result<PartFile, HandsError> {
         // Kept where that is possible.
         let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
     }
-    let mode = old.map_or(0o644, |old| old.mode() & 0o7777);
+    let mode = old.map_or_else(|| 0o666 & !mask(), |old| old.mode() & 0o7777);
     Ok(PartFile { file, part, target, written: 0, mode, placed: false })
+}
+
+/// The bits that new files do not have here. There is one thread, so that nobody sees the other mask.
+fn mask() -> u32 {
+    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    nix::sys::stat::umask(mask);
+    mask.bits()
 }
 
 /// The file behind a path, links followed, also where it does not exist yet.

@@ -20,6 +20,7 @@ use tokio::net::UnixListener;
 use tokio::task::LocalSet;
 
 use crate::commands::Commands;
+use crate::ground::Ground;
 use crate::reaper::{self, Reaper};
 use crate::relay::Doors;
 use crate::{connection, environment};
@@ -111,7 +112,7 @@ async fn serve(
     let reaper = Rc::new(Reaper::default());
     let signals = reaper::listen().map_err(InitError::Runtime)?;
     tokio::task::spawn_local(reaper::run(Rc::clone(&reaper), signals));
-    let commands = Rc::new(Commands::new(reaper, nested));
+    let commands = Rc::new(Commands::new(reaper, Ground::Sandbox { nested }));
     let mut current: Option<tokio::task::JoinHandle<_>> = None;
     loop {
         let Ok((stream, _)) = listener.accept().await else {

@@ -11,7 +11,8 @@
 //!
 //! All is stopped first, bystanders for some milliseconds too: against a fork bomb, looking while it
 //! runs is a race, and one in which the bomb has nearly all of the processor. (A bystander that somebody
-//! had stopped before is stopped no more afterwards.)
+//! had stopped before is stopped no more afterwards.) On a machine of somebody's the bystanders are not ours to
+//! stop: there members alone are stopped, and looked for again until nobody new is found.
 //!
 //! Nothing here forks: it works when the sandbox has no process left to give.
 
@@ -24,6 +25,7 @@ use nix::unistd::Pid;
 use protocol::ids::ExecId;
 
 use crate::environment::MARKER;
+use crate::ground::Ground;
 use crate::procfs::{self, Process};
 use crate::reaper::Reaper;
 
@@ -33,25 +35,49 @@ const ALL: Pid = Pid::from_raw(-1);
 /// Between two looks at processes that are about to die.
 const DEATH_POLL: Duration = Duration::from_millis(2);
 
+/// Looks for new members of a command whose members are being stopped.
+const STOP_ROUNDS: usize = 200;
+
 /// Looks for the dying before giving up on the unkillable (in the kernel's uninterruptible sleep).
 const DEATH_ROUNDS: usize = 2_500;
 
 /// Kills what belongs to this command and returns once it is dead. Without a leader, whose number may be
 /// another's by now, it is what the command left behind.
-pub async fn command(exec: ExecId, leader: Option<Pid>, reaper: &Reaper) {
+pub async fn command(exec: ExecId, leader: Option<Pid>, reaper: &Reaper, ground: Ground) {
     let marker = format!("{MARKER}={exec}");
     for _ in 0..DEATH_ROUNDS {
         // Without an `await` until all go on again.
-        let _ = kill(ALL, Signal::SIGSTOP);
-        let left = members(leader, marker.as_bytes());
-        send_all(&left, Signal::SIGKILL);
-        let _ = kill(ALL, Signal::SIGCONT);
+        let left = if ground.is_ours() {
+            let _ = kill(ALL, Signal::SIGSTOP);
+            let left = members(leader, marker.as_bytes());
+            send_all(&left, Signal::SIGKILL);
+            let _ = kill(ALL, Signal::SIGCONT);
+            left
+        } else {
+            let left = hold(|| members(leader, marker.as_bytes()));
+            send_all(&left, Signal::SIGKILL);
+            left
+        };
         if left.is_empty() || !died(&left).await {
             break;
         }
     }
     // The dead count against the process limit until they are collected.
     reaper.collect();
+}
+
+/// Stops who is found, and looks again until nobody new is there.
+fn hold(find: impl Fn() -> Vec<Process>) -> Vec<Process> {
+    let mut held = HashSet::new();
+    for _ in 0..STOP_ROUNDS {
+        let found = find();
+        let fresh: Vec<Process> = found.iter().filter(|process| held.insert(process.pid)).copied().collect();
+        if fresh.is_empty() {
+            return found;
+        }
+        send_all(&fresh, Signal::SIGSTOP);
+    }
+    find()
 }
 
 /// Waits for the death of the killed, without stopping anybody else for it; says whether all died.
@@ -65,8 +91,12 @@ async fn died(killed: &[Process]) -> bool {
     false
 }
 
-/// Kills every process of the sandbox but this one and returns once they are gone.
-pub async fn everything(reaper: &Reaper) {
+/// Kills every process of the sandbox but this one, or on a machine all that descends from this one, and returns
+/// once they are gone.
+pub async fn everything(reaper: &Reaper, ground: Ground) {
+    if !ground.is_ours() {
+        return offspring(reaper).await;
+    }
     for _ in 0..DEATH_ROUNDS {
         // The kernel walks all processes under its own lock, so nothing forks away from this.
         let none_left = kill(ALL, Signal::SIGKILL) == Err(Errno::ESRCH);
@@ -76,6 +106,28 @@ pub async fn everything(reaper: &Reaper) {
         }
         tokio::time::sleep(DEATH_POLL).await;
     }
+}
+
+/// Kills all that descends from this process, to which orphans come.
+async fn offspring(reaper: &Reaper) {
+    for _ in 0..DEATH_ROUNDS {
+        let left = hold(descendants);
+        send_all(&left, Signal::SIGKILL);
+        let gone = left.is_empty() || !died(&left).await;
+        reaper.collect();
+        if gone {
+            return;
+        }
+    }
+}
+
+fn descendants() -> Vec<Process> {
+    let me = Pid::this().as_raw();
+    let mut processes = procfs::processes();
+    processes.retain(Process::is_alive);
+    let children: Vec<i32> =
+        processes.iter().filter(|process| process.parent == me).map(|process| process.pid).collect();
+    select(&processes, None, |pid| children.contains(&pid))
 }
 
 fn send_all(processes: &[Process], signal: Signal) {

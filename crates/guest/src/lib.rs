@@ -1,4 +1,4 @@
-//! Process 1 of every sandbox.
+//! Process 1 of every sandbox, and the hands of a local agent.
 //!
 //! ```text
 //!   host ══ fd 3: listening socket ══▶ init: one connection at a time
@@ -14,7 +14,8 @@
 //!
 //! One thread, because threads count against the sandbox's process limit, and because the kill path
 //! has to work when that limit is reached. The same binary is also the search tools that the agent
-//! runs as ordinary commands: `grep`, `glob`, `dial`, `check-tools`.
+//! runs as ordinary commands: `grep`, `glob`, `dial`, `check-tools`. On somebody's own machine the same
+//! executor is an ordinary process (`machine`), which ends what it started when its agent is gone.
 //!
 //! Whatever runs in the sandbox is root there, so the guest defends nothing but its own life: no
 //! input makes it stop.
@@ -25,10 +26,13 @@ pub mod connection;
 pub mod dial;
 pub mod environment;
 pub mod files;
+pub mod ground;
 pub mod init;
 pub mod journal;
 pub mod kill;
+pub mod machine;
 pub mod procfs;
+pub mod program;
 pub mod proof;
 pub mod pump;
 pub mod reaper;

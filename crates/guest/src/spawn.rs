@@ -1,8 +1,8 @@
 //! Starts one command.
 //!
 //! ```text
-//!   fork ─▶ own session, own terminal where asked for · root, as process 1 is not · no new rights ·
-//!           killed for memory before process 1 · no tracing right · no descriptor but 0, 1, 2 ─▶ exec
+//!   fork ─▶ own session, own terminal where asked for · in a sandbox: root, as process 1 is not, no new rights,
+//!           killed for memory before process 1, no tracing right · no descriptor but 0, 1, 2 ─▶ exec
 //! ```
 
 #![allow(unsafe_code)]
@@ -18,13 +18,8 @@ use protocol::hands::{ExecSpec, HandsError};
 use tokio::net::unix::pipe;
 
 use crate::environment::{self, MARKER};
+use crate::ground::Ground;
 use crate::terminal::Terminal;
-
-/// How much sooner than process 1 the kernel kills a command when memory runs out.
-const OOM_SCORE: &[u8] = b"500";
-
-/// `CAP_SYS_PTRACE`: process 1 holds it to read every environment; commands do not get it.
-const CAP_SYS_PTRACE: libc::c_ulong = 19;
 
 /// A command that runs, with our ends of its pipes.
 #[derive(Debug)]
@@ -41,8 +36,8 @@ pub struct Spawned {
     pub terminal: Option<Terminal>,
 }
 
-/// Starts what the spec says, and lets it gain rights or not. Never waits for more than the start itself.
-pub fn spawn(spec: &ExecSpec, new_privileges: bool) -> Result<Spawned, HandsError> {
+/// Starts what the spec says, as commands are here. Never waits for more than the start itself.
+pub fn spawn(spec: &ExecSpec, ground: Ground) -> Result<Spawned, HandsError> {
     let [program, arguments @ ..] = spec.argv.as_slice() else {
         return Err(HandsError::WrongKind { path: String::new(), reason: "no program given".into() });
     };
@@ -54,7 +49,7 @@ pub fn spawn(spec: &ExecSpec, new_privileges: bool) -> Result<Spawned, HandsErro
         .args(arguments)
         .current_dir(&spec.cwd)
         .env_clear()
-        .envs(environment::base())
+        .envs(environment::base(ground))
         .envs(spec.env.iter().filter(|(name, _)| !name.is_empty() && !name.contains(['=', '\0'])).cloned())
         .env(MARKER, spec.exec.to_string())
         .stdin(if spec.stdin { Stdio::piped() } else { Stdio::null() })
@@ -64,10 +59,10 @@ pub fn spawn(spec: &ExecSpec, new_privileges: bool) -> Result<Spawned, HandsErro
         let end = || theirs.try_clone().map(Stdio::from).map_err(io);
         command.env("TERM", "xterm-256color").stdin(end()?).stdout(end()?).stderr(end()?);
     }
-    let has_terminal = terminal.is_some();
+    let (has_terminal, new_privileges) = (terminal.is_some(), spec.new_privileges);
     // SAFETY: between fork and exec, `in_child` only makes system calls on plain values: it takes no
     // lock and allocates nothing.
-    unsafe { command.pre_exec(move || in_child(has_terminal, new_privileges)) };
+    unsafe { command.pre_exec(move || in_child(has_terminal, new_privileges, ground)) };
     let mut child = command.spawn().map_err(|error| refusal(program, &error))?;
     let pid = Pid::from_raw(child.id().cast_signed());
     if let Some((ours, _)) = terminal {
@@ -92,7 +87,7 @@ pub fn spawn(spec: &ExecSpec, new_privileges: bool) -> Result<Spawned, HandsErro
 }
 
 /// Runs in the child. The standard library has reset the signal mask and SIGPIPE already.
-fn in_child(has_terminal: bool, new_privileges: bool) -> io::Result<()> {
+fn in_child(has_terminal: bool, new_privileges: bool, ground: Ground) -> io::Result<()> {
     let check = |result: libc::c_int| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
     // SAFETY: plain system calls on plain values, safe between fork and exec.
     unsafe {
@@ -100,16 +95,7 @@ fn in_child(has_terminal: bool, new_privileges: bool) -> io::Result<()> {
         if has_terminal {
             check(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
         }
-        environment::become_root()?;
-        if !new_privileges {
-            check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-        }
-        let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-        if score >= 0 {
-            // Raising needs no right; a failure leaves the command as likely to die as process 1.
-            libc::write(score, OOM_SCORE.as_ptr().cast(), OOM_SCORE.len());
-        }
-        libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0);
+        ground.settle_command(new_privileges)?;
         // All descriptors close at the exec; at once they cannot, because the standard library
         // reports a failed exec through one of them.
         libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int);

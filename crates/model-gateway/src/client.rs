@@ -165,6 +165,7 @@ impl ModelClient {
             };
             bytes += chunk.len() as u64;
             for event in parser.push(&chunk).map_err(|error| ModelError::Malformed(error.to_string()))? {
+                observer.event(&event.data);
                 if assembler.take(&event, observer)? {
                     reached(Side::After, "model", || "request".into());
                     return Ok(assembler.into_response());

@@ -32,6 +32,9 @@ pub trait Observer: Send {
     /// A piece arrived.
     fn delta(&mut self, delta: Delta<'_>);
 
+    /// An event of the stream, as it came.
+    fn event(&mut self, _data: &str) {}
+
     /// A try failed; the wait begins when this returns.
     async fn retry(&mut self, retry: Retry<'_>);
 }

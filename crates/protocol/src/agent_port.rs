@@ -13,6 +13,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Answer, BlobRef, Event, EventBody, LiveDelta, NetworkDenied, QuestionOption};
@@ -30,6 +31,38 @@ pub enum PortError {
     Store(String),
 }
 
+/// A use of a tool that no rule decides about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UseQuestion {
+    /// The model's id of the call.
+    pub call: String,
+    /// The tool.
+    pub tool: String,
+    /// One line for people.
+    pub title: String,
+    /// The input.
+    pub input: Value,
+    /// Why it is asked about.
+    pub reason: String,
+    /// The agent that was sent and wants to, where it is one.
+    pub agent: Option<String>,
+}
+
+/// What is said to it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UseAnswer {
+    /// It may happen, perhaps with another input.
+    Allow {
+        /// In place of the model's.
+        input: Option<Value>,
+    },
+    /// It does not happen.
+    Deny {
+        /// What the model reads.
+        message: String,
+    },
+}
+
 /// Up: what an agent may ask of its session.
 #[async_trait]
 pub trait AgentPort: Send + Sync {
@@ -45,6 +78,20 @@ pub trait AgentPort: Send + Sync {
 
     /// Asks the person and waits for the answer; the first option stands when the deadline passes.
     async fn ask(&self, text: String, options: Vec<QuestionOption>) -> Result<Answer, PortError>;
+
+    /// Asks whoever decides about uses of tools here, where that is not a person who picks
+    /// [one of the options](AgentPort::ask).
+    async fn may_use(&self, _question: &UseQuestion) -> Result<Option<UseAnswer>, PortError> {
+        Ok(None)
+    }
+
+    /// Runs a hook that lives with whoever drives the agent; what it says, as a hook's program would print it.
+    async fn call_hook(&self, _hook: &str, _input: &Value, _call: Option<&str>) -> Result<Value, String> {
+        Err("there is nobody here who could run it".into())
+    }
+
+    /// Shows an event of the model's stream as it came, for those who want to see it unchanged.
+    fn streamed(&self, _event: &str) {}
 
     /// Takes the prompts that came meanwhile and wait for the next request to the model; the log says that
     /// they were handed over. To be asked for where results go back.

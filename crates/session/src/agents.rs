@@ -116,6 +116,7 @@ impl Agents {
             home: HOME.to_owned(),
             environment: place.environment.clone(),
             guest_program: config.guest_program.clone(),
+            driver: None,
             authorities: place.authorities,
         };
         config.servers = Servers::start(&project.servers, &project.settings, inside).into();

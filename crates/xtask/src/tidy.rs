@@ -57,9 +57,26 @@ const EDGES: &[(&str, &[&str])] = &[
             "egress",
         ],
     ),
+    // The hands of a machine speak the guest's wire, so that there is one executor.
+    ("local", &["protocol", "policy", "model-gateway", "agent", "sandbox"]),
     ("client", &["protocol"]),
     // The binary: the client's commands, and the processes that it starts.
-    ("cli", &["archive", "client", "protocol", "agent", "server", "sandbox", "egress", "model-gateway"]),
+    (
+        "cli",
+        &[
+            "archive",
+            "client",
+            "protocol",
+            "policy",
+            "agent",
+            "server",
+            "sandbox",
+            "egress",
+            "guest",
+            "local",
+            "model-gateway",
+        ],
+    ),
 ];
 
 /// Crates for development only: they may use anything, nothing may use them outside of tests.

@@ -95,7 +95,7 @@ impl Said {
             Event::PreToolUse => self.decide(Decision::Deny, reason),
             Event::SessionStart => self.failures.push(format!("a SessionStart hook: {reason}")),
             // Its exit code is not heeded.
-            Event::PermissionRequest | Event::SubagentStart | Event::PostCompact => {}
+            Event::PermissionRequest | Event::SubagentStart | Event::PostCompact | Event::SessionEnd => {}
             Event::UserPromptSubmit
             | Event::PostToolUse
             | Event::PostToolUseFailure
@@ -160,7 +160,7 @@ impl Said {
                     self.block.get_or_insert(reason);
                 }
             }
-            Event::SessionStart | Event::SubagentStart | Event::PostCompact => {}
+            Event::SessionStart | Event::SubagentStart | Event::PostCompact | Event::SessionEnd => {}
         }
     }
 
@@ -210,7 +210,7 @@ mod tests {
     fn said(event: Event, outcomes: &[(i32, &str, &str)]) -> Said {
         let mut hooks = super::super::Hooks::default();
         let value = json!({ event.name(): [{ "hooks": [{ "type": "command", "command": "check it" }] }] });
-        assert_eq!(super::super::read(&value, "s", &mut hooks), Vec::<String>::new());
+        assert_eq!(super::super::read(&value, "s", false, &mut hooks), Vec::<String>::new());
         let handler = hooks.of(event, "Bash")[0];
         let mut said = Said::default();
         for (code, output, complaint) in outcomes {

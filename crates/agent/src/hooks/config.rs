@@ -44,10 +44,12 @@ pub enum Event {
     PreCompact,
     /// The conversation was summed up.
     PostCompact,
+    /// A session on a machine of one's own is over.
+    SessionEnd,
 }
 
 impl Event {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::SessionStart,
         Self::UserPromptSubmit,
         Self::PreToolUse,
@@ -59,6 +61,7 @@ impl Event {
         Self::SubagentStop,
         Self::PreCompact,
         Self::PostCompact,
+        Self::SessionEnd,
     ];
 
     /// Its name in settings and in what hooks read.
@@ -76,6 +79,7 @@ impl Event {
             Self::SubagentStop => "SubagentStop",
             Self::PreCompact => "PreCompact",
             Self::PostCompact => "PostCompact",
+            Self::SessionEnd => "SessionEnd",
         }
     }
 
@@ -84,6 +88,8 @@ impl Event {
             Self::UserPromptSubmit => Duration::from_secs(30),
             // Nobody sees the session yet, and a sandbox waits.
             Self::SessionStart => Duration::from_secs(60),
+            // The person has turned away.
+            Self::SessionEnd => Duration::from_millis(1500),
             _ => MAX_TIMEOUT,
         }
     }
@@ -104,6 +110,8 @@ pub struct Handler {
     pub timeout: Duration,
     /// A rule that a use must fit: `Bash(git *)`.
     condition: Option<String>,
+    /// The name of one that lives with the agent's driver, and is no command.
+    callback: Option<String>,
     /// The file that it stands in.
     pub source: String,
 }
@@ -139,9 +147,51 @@ impl Hooks {
         }
         found
     }
+
+    /// Adds hooks that live with the agent's driver, `{Event: [{matcher, hookCallbackIds, timeout}]}`; what is wrong
+    /// with them, a sentence each.
+    pub fn add_callbacks(&mut self, value: &Value) -> Vec<String> {
+        let (mut remarks, events) = (Vec::new(), value.as_object());
+        for (name, groups) in events.into_iter().flatten() {
+            let Some(event) = Event::ALL.into_iter().find(|event| event.name() == name) else {
+                remarks.push(format!("hooks of `{}` do not run here", crate::stream_text::plain(name)));
+                continue;
+            };
+            for group in groups.as_array().into_iter().flatten() {
+                let matcher = match Matcher::parse(group.get("matcher")) {
+                    Ok(matcher) => matcher,
+                    Err(why) => {
+                        remarks.push(format!("a group of hooks of {name}: {why}; left out"));
+                        continue;
+                    }
+                };
+                let seconds =
+                    group["timeout"].as_f64().filter(|seconds| seconds.is_finite() && *seconds > 0.0);
+                let timeout = seconds.map_or(event.default_timeout(), |seconds| {
+                    Duration::from_secs_f64(seconds.min(MAX_TIMEOUT.as_secs_f64()))
+                });
+                let ids = group["hookCallbackIds"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                let handler = |id: &str| Handler {
+                    command: format!("callback {id}"),
+                    args: None,
+                    timeout,
+                    condition: None,
+                    callback: Some(id.to_owned()),
+                    source: "the driver of this session".into(),
+                };
+                self.groups.push((event, matcher, ids.take(MAX_HANDLERS).map(handler).collect()));
+            }
+        }
+        remarks
+    }
 }
 
 impl Handler {
+    /// The name of one that lives with the agent's driver.
+    pub(crate) fn callback(&self) -> Option<&str> {
+        self.callback.as_deref()
+    }
+
     /// The program and its arguments, in a workspace.
     #[must_use]
     pub fn argv(&self, project: &str) -> Vec<String> {
@@ -209,14 +259,16 @@ impl Matcher {
 }
 
 /// Reads `hooks` of a file into what there is; what is wrong with it, a sentence each.
-pub(crate) fn read(value: &Value, source: &str, hooks: &mut Hooks) -> Vec<String> {
+/// `ends` says that there is an end here that hooks can run at.
+pub(crate) fn read(value: &Value, source: &str, ends: bool, hooks: &mut Hooks) -> Vec<String> {
     let mut remarks = Vec::new();
     let Value::Object(events) = value else {
         return vec![format!("{source}: `hooks` is no object; left out")];
     };
     for (name, groups) in events {
         let shown: String = name.chars().filter(|character| !character.is_control()).take(60).collect();
-        let Some(event) = Event::ALL.into_iter().find(|event| event.name() == name) else {
+        let there = |event: &Event| event.name() == name && (ends || *event != Event::SessionEnd);
+        let Some(event) = Event::ALL.into_iter().find(there) else {
             remarks.push(format!("{source}: hooks of `{shown}` do not run here"));
             continue;
         };
@@ -285,7 +337,7 @@ fn handler_of(entry: &Map<String, Value>, event: Event, source: &str) -> Result<
         Duration::from_secs_f64(seconds.min(MAX_TIMEOUT.as_secs_f64()))
     });
     let condition = entry.get("if").and_then(Value::as_str).map(str::to_owned);
-    Ok(Handler { command, args, timeout, condition, source: source.to_owned() })
+    Ok(Handler { command, args, timeout, condition, callback: None, source: source.to_owned() })
 }
 
 #[cfg(test)]
@@ -296,7 +348,7 @@ mod tests {
 
     fn hooks(value: &Value) -> (Hooks, Vec<String>) {
         let mut hooks = Hooks::default();
-        let remarks = read(value, "s", &mut hooks);
+        let remarks = read(value, "s", false, &mut hooks);
         (hooks, remarks)
     }
 

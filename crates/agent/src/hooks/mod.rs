@@ -19,3 +19,4 @@ pub use run::{Ran, run};
 
 pub(crate) use answer::{Decision, Said};
 pub(crate) use config::read;
+pub(crate) use run::call;

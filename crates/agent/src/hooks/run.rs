@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol::agent_port::AgentPort;
 use protocol::hands::{ExecEnd, ExecSpec, Hands};
 use protocol::ids::ExecId;
 use serde_json::Value;
@@ -66,6 +67,22 @@ pub async fn run(
     match timeout(handler.timeout + PATIENCE, follow(hands, spec, input, stop)).await {
         Ok(ran) => ran,
         Err(_) => Ran::TimedOut,
+    }
+}
+
+/// Runs a hook that lives with the agent's driver.
+pub(crate) async fn call(
+    port: &dyn AgentPort,
+    handler: &Handler,
+    (hook, input, call): (&str, &Value, Option<&str>),
+    stop: &CancellationToken,
+) -> Ran {
+    let called = timeout(handler.timeout, port.call_hook(hook, input, call));
+    match stop.run_until_cancelled(called).await {
+        None => Ran::Failed("it was stopped".into()),
+        Some(Err(_)) => Ran::TimedOut,
+        Some(Ok(Err(why))) => Ran::Failed(why),
+        Some(Ok(Ok(output))) => Ran::Ended { code: 0, output: output.to_string(), complaint: String::new() },
     }
 }
 

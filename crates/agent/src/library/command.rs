@@ -62,6 +62,13 @@ impl Command {
         }
     }
 
+    /// Where a skill is, by its full path; one of the person's own is outside of the workspace.
+    #[must_use]
+    pub fn place(&self, workspace: &str) -> Option<String> {
+        let folder = self.folder()?;
+        Some(if folder.starts_with('/') { folder.to_owned() } else { format!("{workspace}/{folder}") })
+    }
+
     /// Where its own files are, in the repository.
     #[must_use]
     pub fn folder(&self) -> Option<&str> {

@@ -165,7 +165,7 @@ impl Filler<'_> {
             let value = match name {
                 "CLAUDE_PROJECT_DIR" => self.places.workspace.to_owned(),
                 "CLAUDE_SESSION_ID" => self.places.session.to_owned(),
-                "CLAUDE_SKILL_DIR" => format!("{}/{}", self.places.workspace, self.command.folder()?),
+                "CLAUDE_SKILL_DIR" => self.command.place(self.places.workspace)?,
                 _ => return None,
             };
             return Some((value, name.len() + 2, false));

@@ -72,6 +72,40 @@ impl Library {
         (library, remarks)
     }
 
+    /// The same, with what a person keeps for all of their work in `base`, which stands as `.claude` in the paths.
+    /// What the repository has of the same name counts more.
+    #[must_use]
+    pub fn read_with_own(
+        own: &[(String, Vec<u8>)],
+        base: &str,
+        files: &[(String, Vec<u8>)],
+    ) -> (Self, Vec<String>) {
+        let (mut library, mut remarks) = Self::read(own);
+        for command in library.commands.values_mut() {
+            if let Kind::Skill(folder) = &mut command.kind {
+                *folder = folder.replacen(".claude", base, 1);
+            }
+        }
+        let (theirs, told) = Self::read(files);
+        remarks.extend(told);
+        library.commands.extend(theirs.commands);
+        library.subagents.extend(theirs.subagents);
+        (library, remarks)
+    }
+
+    /// Adds kinds of agents that the person names for this run, `{name: {description, prompt, …}}`; what cannot be
+    /// used is said, a sentence each.
+    pub fn add_agents(&mut self, value: &serde_json::Value) -> Vec<String> {
+        let mut remarks = Vec::new();
+        for (name, agent) in value.as_object().into_iter().flatten() {
+            match Subagent::given(name, agent) {
+                Ok(agent) => drop(self.subagents.insert(name.clone(), agent)),
+                Err(why) => remarks.push(format!("the agent `{name}` is left out: {why}")),
+            }
+        }
+        remarks
+    }
+
     fn add(&mut self, path: &str, bytes: &[u8]) -> Result<(), &'static str> {
         let Some(place) = place(path) else { return Ok(()) };
         let text = std::str::from_utf8(bytes).map_err(|_| "it is no text")?;

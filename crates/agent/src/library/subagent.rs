@@ -62,6 +62,27 @@ impl Subagent {
         })
     }
 
+    /// One that the person names for this run, as `{description, prompt, tools, disallowedTools, maxTurns}`.
+    pub(super) fn given(name: &str, value: &serde_json::Value) -> Result<Self, &'static str> {
+        let text = |field: &str| value[field].as_str().map(str::to_owned);
+        let list = |field: &str| {
+            let all = value[field].as_array()?;
+            Some(all.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect::<Vec<_>>())
+        };
+        let mode = text("permissionMode").and_then(|mode| Mode::parse(&mode));
+        Ok(Self {
+            name: name.to_owned(),
+            description: text("description").ok_or("it has no description")?,
+            tools: list("tools").filter(|tools| !tools.is_empty() && !tools.iter().any(|tool| tool == "*")),
+            without: list("disallowedTools").unwrap_or_default(),
+            mode: mode.filter(|mode| matches!(mode, Mode::Plan | Mode::DontAsk)),
+            max_turns: value["maxTurns"]
+                .as_u64()
+                .map(|turns| u32::try_from(turns).unwrap_or(MAX_TURNS).clamp(1, MAX_TURNS)),
+            prompt: text("prompt").ok_or("it has no prompt")?,
+        })
+    }
+
     /// Those that there always are; a repository's own of the same name stands in their place.
     pub(super) fn ours() -> [Self; 3] {
         let looking = Some(LOOKING.iter().map(|tool| (*tool).to_owned()).collect::<Vec<_>>());

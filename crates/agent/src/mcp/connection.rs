@@ -34,6 +34,7 @@ use super::declared::Way;
 use super::error::{ServerError, in_words, of_start, of_transport};
 use super::handler::Handler;
 use super::http;
+use super::servers::DriverServers;
 use super::wire::{Pump, Wire};
 use crate::tools::{lock, new_exec};
 
@@ -58,9 +59,10 @@ pub(crate) struct Place {
     pub(crate) workspace: String,
     /// Variables of commands in the sandbox.
     pub(crate) env: Vec<(String, String)>,
-    pub(crate) guest_program: String,
+    pub(crate) guest_program: Vec<String>,
     /// Certificates, PEM, that are trusted besides the machine's.
     pub(crate) authorities: Vec<String>,
+    pub(crate) driver: Option<Arc<dyn DriverServers>>,
 }
 
 /// What a server has.
@@ -85,18 +87,26 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Starts a server and asks what it has; `way` has its variables filled in.
-    pub(crate) async fn open(way: &Way, place: &Place) -> Result<Self, String> {
+    pub(crate) async fn open(name: &str, way: &Way, place: &Place) -> Result<Self, String> {
         let [both, older] = modes();
-        match Self::open_with(way, place, both).await {
+        // A driver passes on what it knows, and may not know what came later.
+        if *way == Way::Driver {
+            return Self::open_with((name, way), place, older).await.map_err(|(why, _)| why);
+        }
+        match Self::open_with((name, way), place, both).await {
             // Some end, or say something else than that they do not know it, when they are asked anything before
             // `initialize`.
-            Err((_, true)) => Self::open_with(way, place, older).await.map_err(|(why, _)| why),
+            Err((_, true)) => Self::open_with((name, way), place, older).await.map_err(|(why, _)| why),
             opened => opened.map_err(|(why, _)| why),
         }
     }
 
     /// The error says whether another way of asking may do.
-    async fn open_with(way: &Way, place: &Place, mode: ClientLifecycleMode) -> Result<Self, (String, bool)> {
+    async fn open_with(
+        (name, way): (&str, &Way),
+        place: &Place,
+        mode: ClientLifecycleMode,
+    ) -> Result<Self, (String, bool)> {
         let wire = Wire::new();
         let ends = wire.guard();
         let handler = Handler::new(&place.workspace);
@@ -121,6 +131,14 @@ impl Connection {
             Way::Stdio { command, args, env } => {
                 let pipe = start(command, args, env, place, &wire).await.map_err(plain_failure)?;
                 let (read, write) = tokio::io::split(pipe);
+                let transport = AsyncRwTransport::new_client(read, write).with_max_line_length(MAX_MESSAGE);
+                let service = serve_client_with_lifecycle(handler, transport, mode).await.map_err(failed)?;
+                (service, None)
+            }
+            Way::Driver => {
+                let driver = place.driver.as_ref();
+                let driver = driver.ok_or_else(|| plain_failure("nobody is there who has it".into()))?;
+                let (read, write) = tokio::io::split(driver.open(name));
                 let transport = AsyncRwTransport::new_client(read, write).with_max_line_length(MAX_MESSAGE);
                 let service = serve_client_with_lifecycle(handler, transport, mode).await.map_err(failed)?;
                 (service, None)

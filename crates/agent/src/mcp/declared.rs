@@ -31,6 +31,8 @@ const RESERVED: [&str; 3] = ["workspace", "claude-in-chrome", "computer-use"];
 pub(crate) enum Source {
     Operator,
     Repository,
+    /// The person, for this run.
+    Person,
 }
 
 impl Source {
@@ -39,6 +41,7 @@ impl Source {
         match self {
             Self::Operator => "managed",
             Self::Repository => "project",
+            Self::Person => "dynamic",
         }
     }
 }
@@ -60,6 +63,8 @@ pub(crate) enum Way {
     Stdio { command: String, args: Vec<String>, env: BTreeMap<String, String> },
     /// Streamable HTTP.
     Http { url: String, headers: BTreeMap<String, String> },
+    /// It lives with the agent's driver.
+    Driver,
 }
 
 /// The servers of a session, by name.
@@ -115,6 +120,60 @@ impl Declared {
         Ok((Self { servers: all.into_values().collect() }, remarks))
     }
 
+    /// Adds what a person names for this run, over what there is but the operator's; what is wrong with it is an error.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<(), String> {
+        for (name, read) in servers(bytes, Source::Person)? {
+            self.put(read.map_err(|why| format!("the server `{name}`: {why}"))?)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the person's own, over the repository's of the same name only where they are `stronger`; what is wrong is
+    /// told, server by server.
+    pub fn add_own(&mut self, bytes: &[u8], stronger: bool) -> Vec<String> {
+        let mut remarks = Vec::new();
+        for (name, read) in servers(bytes, Source::Person).unwrap_or_default() {
+            if !stronger && self.servers.iter().any(|other| other.name == name) {
+                continue;
+            }
+            if let Err(why) = read.and_then(|server| self.put(server)) {
+                remarks.push(format!("~/.claude.json: the server `{name}` is left out: {why}"));
+            }
+        }
+        remarks
+    }
+
+    /// Adds one that lives with the agent's driver.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot have its name.
+    pub fn add_of_driver(&mut self, name: &str) -> Result<(), String> {
+        let source = Source::Person;
+        self.put(Server { name: checked(name)?, source, way: Way::Driver, timeout: None })
+    }
+
+    fn put(&mut self, server: Server) -> Result<(), String> {
+        match self.servers.iter().position(|other| other.name == server.name) {
+            Some(at) if self.servers[at].source == Source::Operator => {}
+            Some(at) => self.servers[at] = server,
+            None if self.servers.len() >= MAX_SERVERS => {
+                return Err(format!("there are more than {MAX_SERVERS} servers"));
+            }
+            None => self.servers.push(server),
+        }
+        Ok(())
+    }
+
+    /// Leaves out what a repository names.
+    pub fn without_repository(&mut self) {
+        self.servers.retain(|server| server.source != Source::Repository);
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -134,7 +193,7 @@ fn servers(bytes: &[u8], source: Source) -> Result<Vec<Read>, String> {
     Ok(servers.iter().map(read).collect())
 }
 
-fn server(name: &str, value: &Value, source: Source) -> Result<Server, String> {
+fn checked(name: &str) -> Result<String, String> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_-. ".contains(&byte);
     if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_name) {
         return Err(format!("a name has letters, digits, `-`, `_`, `.` and spaces, at most {MAX_NAME}"));
@@ -142,6 +201,11 @@ fn server(name: &str, value: &Value, source: Source) -> Result<Server, String> {
     if RESERVED.contains(&name) {
         return Err("the name is reserved".into());
     }
+    Ok(name.to_owned())
+}
+
+fn server(name: &str, value: &Value, source: Source) -> Result<Server, String> {
+    let name = checked(name)?;
     let fields = value.as_object().ok_or("it is no object")?;
     let kind = match fields.get("type") {
         None => "stdio",
@@ -151,6 +215,8 @@ fn server(name: &str, value: &Value, source: Source) -> Result<Server, String> {
     let way = match kind {
         "stdio" => stdio(fields)?,
         "http" | "streamable-http" => http(fields)?,
+        // What lives with the driver of an agent is the driver's to name.
+        "sdk" if source == Source::Person => Way::Driver,
         "sse" => return Err("the transport `sse` of the old protocol is not there; use `http`".into()),
         "ws" => return Err("the transport `ws` is not there; use `http`".into()),
         other => return Err(format!("the type `{}` is not known", plain(other, 40))),
@@ -162,7 +228,7 @@ fn server(name: &str, value: &Value, source: Source) -> Result<Server, String> {
             _ => return Err("`timeout` is no number of milliseconds".into()),
         },
     };
-    Ok(Server { name: name.to_owned(), source, way, timeout })
+    Ok(Server { name, source, way, timeout })
 }
 
 fn stdio(fields: &Map<String, Value>) -> Result<Way, String> {

@@ -33,6 +33,7 @@ impl<'a> Variables<'a> {
                 env: self.map(env),
             },
             Way::Http { url, headers } => Way::Http { url: self.text(url), headers: self.map(headers) },
+            Way::Driver => Way::Driver,
         }
     }
 

@@ -56,7 +56,7 @@ pub(super) fn address(text: &str) -> Result<Url, String> {
 /// Opens the way; nothing is dialled yet.
 pub(super) fn open(
     hands: &Arc<dyn Hands>,
-    guest_program: &str,
+    guest_program: &[String],
     url: &Url,
     headers: &BTreeMap<String, String>,
     authorities: &[String],
@@ -71,7 +71,8 @@ pub(super) fn open(
     let folder = tempfile::Builder::new().prefix("patchyard-mcp-").tempdir().map_err(failed)?;
     let path = folder.path().join("http");
     let listener = UnixListener::bind(&path).map_err(failed)?;
-    let dial = vec![guest_program.to_owned(), "dial".into(), format!("{host}:{port}")];
+    let words = ["dial".to_owned(), format!("{host}:{port}")];
+    let dial = guest_program.iter().cloned().chain(words).collect();
     tokio::spawn(accept(listener, Arc::clone(hands), dial, wire.clone()));
     let mut client = reqwest::Client::builder()
         .unix_socket(path)

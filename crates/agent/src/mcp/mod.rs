@@ -25,7 +25,7 @@ mod wire;
 
 pub use declared::Declared;
 pub(crate) use names::PREFIX;
-pub use servers::{Servers, ServersPlace};
+pub use servers::{DriverServers, Servers, ServersPlace};
 pub(crate) use uses::{
     call, describe, is_read_only, list_resources, mentions, notice, prompt, prompts, read_resource,
     server_of, tools,

@@ -97,10 +97,18 @@ pub struct ServersPlace {
     pub home: String,
     /// Variables of the session's commands.
     pub environment: Vec<(String, String)>,
-    /// The program inside that carries connections out.
-    pub guest_program: String,
+    /// The program inside that carries connections out, and what stands before its words.
+    pub guest_program: Vec<String>,
     /// Authorities, PEM, that programs inside trust.
     pub authorities: Vec<String>,
+    /// Servers that live with whoever drives the agent.
+    pub driver: Option<Arc<dyn DriverServers>>,
+}
+
+/// Servers that live with whoever drives the agent.
+pub trait DriverServers: Send + Sync {
+    /// A stream to the server of this name: a message of the protocol a line, both ways.
+    fn open(&self, name: &str) -> tokio::io::DuplexStream;
 }
 
 /// All servers of a session. They end when this is dropped.
@@ -141,6 +149,7 @@ impl Servers {
             env,
             guest_program: place.guest_program,
             authorities: place.authorities,
+            driver: place.driver,
         });
         let ends = CancellationToken::new();
         let one = |server: &Server| {
@@ -238,6 +247,19 @@ impl Servers {
         Connected { lines, wrong: (!failures.is_empty()).then(told) }
     }
 
+    /// Name, state and source of each, in the words of the command line's protocol.
+    #[must_use]
+    pub fn states(&self) -> Vec<(String, &'static str, &'static str)> {
+        let state = |live: &Arc<Live>| match &*live.state.borrow() {
+            State::Off(_) => "disabled",
+            State::Unapproved(_) | State::Starting => "pending",
+            State::Connected(_) => "connected",
+            State::Failed(_) => "failed",
+        };
+        let one = |live: &Arc<Live>| (live.declared.name.clone(), state(live), live.declared.source.name());
+        self.all.iter().map(one).collect()
+    }
+
     /// Those that should work and do not.
     pub(crate) fn failures(&self) -> Vec<String> {
         let failed = |live: &&Arc<Live>| matches!(*live.state.borrow(), State::Failed(_));
@@ -327,8 +349,9 @@ fn may_start(server: &Server, way: &Way, settings: &Settings) -> State {
             }
             Err(why) => return State::Off(why),
         },
+        Way::Driver => Reach::Command(&[]),
     };
-    match settings.servers.decide(server.source == Source::Operator, &server.name, reach) {
+    match settings.servers.decide(server.source != Source::Repository, &server.name, reach) {
         Ok(()) => State::Starting,
         Err(Refusal::Off(why)) => State::Off(why),
         Err(Refusal::Unapproved(why)) => State::Unapproved(why),
@@ -344,7 +367,8 @@ async fn start(live: Arc<Live>) {
 async fn open(live: &Live) -> Result<Arc<Connection>, String> {
     *lock(&live.starts) += 1;
     let limit = live.limits.start;
-    let opening = timeout(limit, Box::pin(Connection::open(&live.declared.way, &live.place)));
+    let opening =
+        timeout(limit, Box::pin(Connection::open(&live.declared.name, &live.declared.way, &live.place)));
     let opened = match live.ends.run_until_cancelled(opening).await {
         None => Err("the session is over".to_owned()),
         Some(Err(_)) => Err(format!("it did not start within {} s", limit.as_secs_f64())),

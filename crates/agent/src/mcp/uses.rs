@@ -165,6 +165,29 @@ pub(crate) async fn call(name: &str, input: &Value, with: Run<'_>) -> Outcome {
     outcome
 }
 
+impl Servers {
+    /// Asks a tool of a server something on behalf of the driver: the text of its answer.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub async fn ask_tool(
+        &self,
+        name: &str,
+        input: Map<String, Value>,
+        stop: &CancellationToken,
+    ) -> Result<String, String> {
+        let tools = |facts: &Facts| facts.tools.iter().map(|tool| tool.name.to_string()).collect();
+        let (live, tool) =
+            find(self, name, tools).ok_or_else(|| format!("there is no tool named `{name}`"))?;
+        let (connection, _) = live.connection().await?;
+        let called = connection.call((&tool, ""), input, live.call_limit(), &|_| {}, stop).await;
+        let result = called.map_err(|error| error.to_string())?;
+        live.worked();
+        Ok(of_result(&result).text)
+    }
+}
+
 async fn connect(live: &Arc<Live>, stop: &CancellationToken) -> Result<(Arc<Connection>, bool), Outcome> {
     match stop.run_until_cancelled(live.connection()).await {
         None => Err(Outcome::failed(ServerError::Stopped.to_string())),

@@ -1,6 +1,7 @@
 //! Files read, and what they say together.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use policy::permissions::{Mode, Permissions, Places, RuleSource};
 use policy::variables::{is_name, is_of_platform};
@@ -8,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::servers::ServerSettings;
 use crate::hooks::{self, Hooks};
+use crate::steering::Held;
 
 /// The most rules of one list that are read.
 const MAX_RULES: usize = 2_000;
@@ -17,10 +19,36 @@ const MAX_RULES: usize = 2_000;
 pub enum Scope {
     /// The operator's.
     Managed,
+    /// What the person says for this run.
+    CommandLine,
     /// `.claude/settings.local.json` of the repository.
     Local,
     /// `.claude/settings.json` of the repository.
     Project,
+    /// The person's own, for all that they do.
+    User,
+}
+
+impl Scope {
+    /// Whether a repository may have brought it.
+    fn is_of_repository(self) -> bool {
+        matches!(self, Self::Local | Self::Project)
+    }
+}
+
+/// Where settings hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Ground {
+    /// In a sandbox, in which a session runs freely.
+    #[default]
+    Sandbox,
+    /// On a person's machine, where they are asked.
+    Machine {
+        /// Whether the person trusts the repository: else nothing of it allows anything.
+        trusted: bool,
+        /// The folder with the person's own settings.
+        user: PathBuf,
+    },
 }
 
 /// One file, not yet read.
@@ -37,6 +65,9 @@ pub struct SettingsFile {
 /// What all files say together.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
+    ground: Ground,
+    /// The model, where a file names one.
+    pub model: Option<String>,
     rules: Vec<RuleSource>,
     mode: Option<Mode>,
     /// Whether no session may run without questions.
@@ -44,6 +75,8 @@ pub struct Settings {
     additional: Vec<String>,
     /// `env` of the repository, weaker than what the session sets.
     env: BTreeMap<String, String>,
+    /// `env` of the person.
+    own_env: BTreeMap<String, String>,
     /// `env` of the operator, stronger.
     managed_env: BTreeMap<String, String>,
     /// Whether only the operator allows.
@@ -72,9 +105,18 @@ impl Settings {
     ///
     /// What is wrong with a file of the operator: what it denies cannot be known.
     pub fn read(files: &[SettingsFile]) -> Result<(Self, Vec<String>), String> {
+        Self::read_on(files, Ground::Sandbox)
+    }
+
+    /// The same where they hold elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a file of the operator.
+    pub fn read_on(files: &[SettingsFile], ground: Ground) -> Result<(Self, Vec<String>), String> {
         let mut files: Vec<&SettingsFile> = files.iter().collect();
         files.sort_by_key(|file| file.scope);
-        let (mut settings, mut remarks) = (Self::default(), Vec::new());
+        let (mut settings, mut remarks) = (Self { ground, ..Self::default() }, Vec::new());
         let mut operator = OfOperator::default();
         for file in files {
             let object = match serde_json::from_slice::<Value>(&file.bytes) {
@@ -155,19 +197,47 @@ impl Settings {
         text
     }
 
+    /// The same as its driver changed it; an agent that was sent may keep the mode of its kind.
+    pub(crate) fn steered(&self, held: &Held, keeps_mode: bool) -> Self {
+        let mut settings = self.clone();
+        if let Some(mode) = held.mode.filter(|_| !keeps_mode) {
+            settings.mode = Some(mode);
+        }
+        let ours = held.rules.iter().map(|source| match self.rules_only {
+            true => RuleSource { allow: Vec::new(), ..source.clone() },
+            false => source.clone(),
+        });
+        settings.rules.extend(ours);
+        settings.additional.extend(held.folders.iter().cloned());
+        settings
+    }
+
+    /// Whether nothing may run without questions, whoever asks for it.
+    #[must_use]
+    pub fn forbids_bypass(&self) -> bool {
+        self.no_bypass
+    }
+
+    /// A variable of `env`, of the person or the operator and never of a repository.
+    #[must_use]
+    pub fn own_variable(&self, name: &str) -> Option<&str> {
+        self.managed_env.get(name).or_else(|| self.own_env.get(name)).map(String::as_str)
+    }
+
     /// The same with a mode that narrows.
     pub(crate) fn narrowed(mut self, mode: Mode) -> Self {
         self.mode = Some(mode);
         self
     }
 
-    /// The mode of a session in a sandbox: freely, unless the operator or the repository says otherwise.
+    /// The mode of a session: in a sandbox freely, on a machine by questions, unless somebody says otherwise.
     #[must_use]
     pub fn session_mode(&self) -> Mode {
         match self.mode {
             Some(Mode::BypassPermissions) | None if self.no_bypass => Mode::Default,
             Some(mode) => mode,
-            None => Mode::BypassPermissions,
+            None if self.ground == Ground::Sandbox => Mode::BypassPermissions,
+            None => Mode::Default,
         }
     }
 
@@ -192,7 +262,9 @@ fn refuse(file: &SettingsFile, why: &str, remarks: &mut Vec<String>) -> Result<(
     let told = format!("{}: {why}; none of it is used", file.name);
     match file.scope {
         Scope::Managed => Err(format!("the operator's settings cannot be used: {told}")),
-        Scope::Local | Scope::Project => {
+        // The person wrote it, and wants to know that it does not hold.
+        Scope::CommandLine => Err(told),
+        Scope::Local | Scope::Project | Scope::User => {
             remarks.push(told);
             Ok(())
         }
@@ -208,6 +280,12 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn of_operator(&self) -> bool {
         self.file.scope == Scope::Managed
+    }
+
+    /// Whether it is of a repository that the person does not trust.
+    fn is_distrusted(&self) -> bool {
+        let distrusted = matches!(self.settings.ground, Ground::Machine { trusted: false, .. });
+        distrusted && self.file.scope.is_of_repository()
     }
 
     fn remark(&mut self, words: &str) {
@@ -234,6 +312,10 @@ impl Reader<'_> {
                     Value::Bool(off) => self.settings.no_skill_commands |= off,
                     _ => self.remark("`disableSkillShellExecution` is neither true nor false; left out"),
                 },
+                "model" => match value {
+                    Value::String(model) => drop(self.settings.model.get_or_insert(model.clone())),
+                    _ => self.remark("`model` is no text; left out"),
+                },
                 "apiKeyHelper" if !self.of_operator() => {
                     self.remark("`apiKeyHelper` is the operator's to say; left out");
                 }
@@ -242,7 +324,8 @@ impl Reader<'_> {
             }
         }
         if let Some(value) = object.get("hooks").filter(|_| !hooks_off) {
-            let told = hooks::read(value, &self.file.name, &mut self.settings.hooks);
+            let ends = self.settings.ground != Ground::Sandbox;
+            let told = hooks::read(value, &self.file.name, ends, &mut self.settings.hooks);
             self.remarks.extend(told);
         }
     }
@@ -255,11 +338,20 @@ impl Reader<'_> {
             // A denial narrows, and stays.
             allow.clear();
         }
-        let base = if self.of_operator() { "/etc/claude-code".into() } else { std::path::PathBuf::new() };
+        let mut folders =
+            self.texts("permissions.additionalDirectories", map.get("additionalDirectories"), false);
+        if self.is_distrusted() && !(allow.is_empty() && folders.is_empty()) {
+            self.remark("this folder is not trusted, so that what it allows is left out");
+            allow.clear();
+            folders.clear();
+        }
+        let base = match (&self.settings.ground, self.file.scope) {
+            (_, Scope::Managed) => "/etc/claude-code".into(),
+            (Ground::Machine { user, .. }, Scope::User) => user.clone(),
+            _ => PathBuf::new(),
+        };
         let source = RuleSource { name: self.file.name.clone(), base, deny, ask, allow };
         self.settings.rules.push(source);
-        let folders =
-            self.texts("permissions.additionalDirectories", map.get("additionalDirectories"), false);
         self.settings.additional.extend(folders);
         match map.get("disableBypassPermissionsMode") {
             None => {}
@@ -279,7 +371,14 @@ impl Reader<'_> {
         let Some(mode) = value.as_str().and_then(Mode::parse) else {
             return self.remark("`permissions.defaultMode` is no mode that there is here; left out");
         };
-        let holds = self.of_operator() || matches!(mode, Mode::Plan | Mode::DontAsk);
+        let narrows = matches!(mode, Mode::Plan | Mode::DontAsk);
+        let holds = match self.settings.ground {
+            Ground::Sandbox => self.of_operator() || narrows,
+            // A repository does not do away with questions.
+            Ground::Machine { trusted, .. } => {
+                narrows || !self.file.scope.is_of_repository() || (trusted && mode != Mode::BypassPermissions)
+            }
+        };
         if holds {
             self.settings.mode.get_or_insert(mode);
         }
@@ -297,11 +396,16 @@ impl Reader<'_> {
             };
             if !is_name(name) || text.contains('\0') {
                 self.remark(&format!("`{}` is no variable; left out", shown(name)));
-            } else if policy::variables::is_ours(name) || (!self.of_operator() && is_of_platform(name)) {
+            } else if policy::variables::is_ours(name)
+                || (self.file.scope.is_of_repository() && is_of_platform(name))
+            {
                 self.remark(&format!("the variable {name} is not a settings file's to set; left out"));
             } else if self.of_operator() {
                 self.settings.managed_env.entry(name.clone()).or_insert(text);
             } else {
+                if !self.file.scope.is_of_repository() {
+                    self.settings.own_env.entry(name.clone()).or_insert_with(|| text.clone());
+                }
                 self.settings.env.entry(name.clone()).or_insert(text);
             }
         }
@@ -340,147 +444,4 @@ fn shown(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use policy::permissions::{ToolUse, Verdict};
-    use serde_json::json;
-
-    use super::*;
-
-    fn file(scope: Scope, value: &Value) -> SettingsFile {
-        let name = match scope {
-            Scope::Managed => "managed-settings.json",
-            Scope::Local => ".claude/settings.local.json",
-            Scope::Project => ".claude/settings.json",
-        };
-        SettingsFile { name: name.into(), scope, bytes: value.to_string().into_bytes() }
-    }
-
-    fn read(files: &[(Scope, Value)]) -> (Settings, Vec<String>) {
-        let files: Vec<SettingsFile> = files.iter().map(|(scope, value)| file(*scope, value)).collect();
-        Settings::read(&files).unwrap()
-    }
-
-    fn decide(settings: &Settings, command: &str) -> Verdict {
-        let (permissions, _) = settings.permissions("/w", "/root", &[]);
-        let input = json!({ "command": command });
-        let cwd = std::path::Path::new("/w");
-        permissions.decide(&ToolUse { tool: "Bash", input: &input, cwd, paths: &[], read_only: false })
-    }
-
-    /// Section 2, "Precedence": lists join, of single values the strongest counts.
-    #[test]
-    fn files_join_and_the_strongest_value_counts() {
-        let (settings, remarks) = read(&[
-            (
-                Scope::Project,
-                json!({ "env": { "A": "project", "B": "project", "T": 5 },
-                "permissions": { "deny": ["Bash(rm *)"], "defaultMode": "plan" } }),
-            ),
-            (
-                Scope::Managed,
-                json!({ "env": { "C": "managed" }, "permissions": { "deny": ["Bash(curl *)"],
-                "defaultMode": "bypassPermissions" } }),
-            ),
-            (Scope::Local, json!({ "env": { "A": "local" }, "permissions": { "allow": ["Bash(rm *)"] } })),
-        ]);
-        assert_eq!(remarks, Vec::<String>::new());
-        assert_eq!(settings.session_mode(), Mode::BypassPermissions, "the operator's word");
-        let session = [("B".to_owned(), "session".to_owned()), ("C".to_owned(), "session".to_owned())];
-        let pairs = settings.environment(&session);
-        let pairs: Vec<(&str, &str)> =
-            pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(pairs, [("A", "local"), ("B", "session"), ("C", "managed"), ("T", "5")]);
-        let Verdict::Deny(reason) = decide(&settings, "rm x") else { panic!() };
-        assert_eq!(reason.to_string(), "the rule `Bash(rm *)` of .claude/settings.json denies it");
-        let Verdict::Deny(reason) = decide(&settings, "curl x") else { panic!() };
-        assert!(reason.to_string().ends_with("of managed-settings.json denies it"), "{reason}");
-        assert_eq!(decide(&settings, "ls"), Verdict::Allow);
-    }
-
-    /// Section 2: a bad entry is skipped alone, a bad file of the repository is skipped.
-    #[test]
-    fn what_is_wrong_is_told_one_by_one_and_left_out() {
-        let (settings, remarks) = read(&[(
-            Scope::Project,
-            json!({
-                "permissions": { "deny": ["Bash(rm *)", 5], "ask": "Bash(git push *)", "allow": "Bash(x)",
-                    "defaultMode": "auto", "disableBypassPermissionsMode": true },
-                "env": { "A": [], "1": "x", "B": "fine" },
-                "disableAllHooks": "no",
-                "unknown": { "is": "fine" },
-            }),
-        )]);
-        assert_eq!(remarks.len(), 8, "{remarks:#?}");
-        assert!(remarks.iter().all(|remark| remark.starts_with(".claude/settings.json: ")));
-        assert!(matches!(decide(&settings, "rm x"), Verdict::Deny(_)));
-        assert!(matches!(decide(&settings, "git push x"), Verdict::Ask(_)), "a slip must not open");
-        assert_eq!(settings.environment(&[]).len(), 1);
-        for text in ["{", "[]", "7"] {
-            let bad = |scope| SettingsFile { bytes: text.into(), ..file(scope, &json!({})) };
-            let (settings, remarks) = Settings::read(&[bad(Scope::Project)]).unwrap();
-            assert_eq!((settings.rules, remarks.len()), (Vec::new(), 1), "{text}");
-            let refused = Settings::read(&[bad(Scope::Managed)]).unwrap_err();
-            assert!(refused.contains("operator's settings cannot be used"), "{refused}");
-        }
-    }
-
-    /// Section 2: proxies, base URLs, CA variables and keys are not a repository's to set.
-    #[test]
-    fn a_repository_cannot_point_programs_elsewhere() {
-        let names = [
-            "HTTPS_PROXY",
-            "no_proxy",
-            "ANTHROPIC_BASE_URL",
-            "ANTHROPIC_API_KEY",
-            "ANTHROPIC_AUTH_TOKEN",
-            "NODE_EXTRA_CA_CERTS",
-            "SSL_CERT_FILE",
-            "CLAUDE_CODE_REMOTE",
-            "CLAUDE_CODE_REMOTE_SESSION_ID",
-            "PATCHYARD_SESSION_ID",
-            "CLAUDE_PROJECT_DIR",
-        ];
-        let env: Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), "x".into())).collect();
-        let all = json!({ "env": env, "apiKeyHelper": "x" });
-        let (settings, remarks) = read(&[(Scope::Project, all.clone()), (Scope::Local, all.clone())]);
-        assert_eq!(remarks.len(), 2 * (names.len() + 1), "{remarks:#?}");
-        assert_eq!(settings.environment(&[]), []);
-        let (settings, remarks) = read(&[(Scope::Managed, all)]);
-        assert_eq!(
-            (settings.environment(&[]).len(), remarks.len()),
-            (7, 4),
-            "the operator may, but for ours"
-        );
-    }
-
-    /// Section 3: `disableBypassPermissionsMode` turns the mode into `default`, without an error.
-    #[test]
-    fn a_repository_narrows_the_mode_and_never_widens_it() {
-        let mode = |files: &[(Scope, Value)]| read(files).0.session_mode();
-        let of = |mode: &str| json!({ "permissions": { "defaultMode": mode } });
-        assert_eq!(mode(&[]), Mode::BypassPermissions);
-        assert_eq!(mode(&[(Scope::Project, of("acceptEdits"))]), Mode::BypassPermissions);
-        assert_eq!(mode(&[(Scope::Project, of("plan"))]), Mode::Plan);
-        assert_eq!(
-            mode(&[(Scope::Managed, of("default")), (Scope::Project, of("bypassPermissions"))]),
-            Mode::Default
-        );
-        let disabled = json!({ "permissions": { "disableBypassPermissionsMode": "disable" } });
-        assert_eq!(mode(&[(Scope::Project, disabled)]), Mode::Default);
-    }
-
-    #[test]
-    fn the_operator_may_be_the_only_one_who_allows() {
-        let (settings, _) = read(&[
-            (
-                Scope::Managed,
-                json!({ "allowManagedPermissionRulesOnly": true, "permissions": { "defaultMode": "default",
-                "allow": ["Bash(make)"] } }),
-            ),
-            (Scope::Project, json!({ "permissions": { "allow": ["Bash(npm *)"], "deny": ["Bash(rm *)"] } })),
-        ]);
-        assert_eq!(decide(&settings, "make"), Verdict::Allow);
-        assert!(matches!(decide(&settings, "npm x"), Verdict::Ask(_)));
-        assert!(matches!(decide(&settings, "rm x"), Verdict::Deny(_)));
-    }
-}
+mod tests;

@@ -63,7 +63,10 @@ pub(super) fn answer(agent: &PatchyardAgent, name: &str) -> Option<String> {
         "context" => context(agent),
         "cost" | "usage" => cost(&agent.history.usage),
         "status" => status(agent),
-        "permissions" => agent.config.settings.describe_permissions(),
+        "permissions" => {
+            let held = agent.config.steering.now();
+            agent.config.settings.steered(&held, false).describe_permissions()
+        }
         "help" | "skills" => help(agent),
         "mcp" => mcp::describe(&agent.config.servers),
         "clear" | "reset" | "new" => "A conversation of this session stays as it is. Start a new session from the \
@@ -72,7 +75,7 @@ pub(super) fn answer(agent: &PatchyardAgent, name: &str) -> Option<String> {
         "model" => format!(
             "This session works with `{}`. The model is picked in the server's configuration (`[model]`), and holds \
              for sessions that begin after that.",
-            agent.config.model.config().model
+            agent.config.model_now().config().model
         ),
         "config" | "settings" => "Settings of a repository are in `.claude/settings.json`, those of an environment in \
              the environment's own dialog, and those of the server in its configuration file. They hold for sessions \
@@ -151,7 +154,7 @@ fn status(agent: &PatchyardAgent) -> String {
          |\n| Permission mode | {} |\n| Instructions | {files} |\n| Skills and commands | {} |\n| Background tasks | {} |",
         env!("CARGO_PKG_VERSION"),
         config.session,
-        config.model.config().model,
+        config.model_now().config().model,
         config.workspace,
         config.environment.branch,
         config.settings.session_mode().name(),

@@ -28,8 +28,8 @@ pub(crate) async fn expand(
     gate.grant(command);
     let workspace = moment.bench.workspace.as_str();
     let mut text = String::new();
-    if let Some(folder) = command.folder() {
-        text.push_str(&format!("Base directory for this skill: {workspace}/{folder}\n\n"));
+    if let Some(folder) = command.place(workspace) {
+        text.push_str(&format!("Base directory for this skill: {folder}\n\n"));
     }
     for piece in command.fill(words, Places { workspace, session: gate.session() }) {
         match piece {
@@ -47,7 +47,7 @@ async fn said(script: &str, gate: &Gate, moment: Moment<'_>) -> Result<String, P
         return Ok("[not run: settings say that commands inside of skills and commands do not run]".into());
     }
     let input = json!({ "command": script });
-    let wish = Wish { tool: "Bash", title: script, input: &input, read_only: false };
+    let wish = Wish { call: "", tool: "Bash", title: script, input: &input, read_only: false };
     Ok(match gate.pass(wish, None, moment).await? {
         Ok(_) => capped(&say(script, moment.bench, moment.stop).await, MAX_PIECE, "").text,
         Err(outcome) => format!("[{}]", outcome.content),
@@ -64,7 +64,7 @@ async fn content(path: &str, gate: &Gate, moment: Moment<'_>) -> Result<String, 
     let full = bench.absolute(&full);
     let input = json!({ "file_path": full });
     let title = bench.shown(&full);
-    let wish = Wish { tool: "Read", title, input: &input, read_only: true };
+    let wish = Wish { call: "", tool: "Read", title, input: &input, read_only: true };
     if !gate.is_inside(&full, bench).await {
         return Ok(String::new());
     }

@@ -28,7 +28,7 @@ pub(crate) struct Workbench {
     pub(crate) hands: Arc<dyn Hands>,
     pub(crate) workspace: String,
     pub(super) scratch: String,
-    pub(super) guest_program: String,
+    pub(super) guest_program: Vec<String>,
     tool_env: Vec<(String, String)>,
     /// What searches leave out, as globs over absolute paths.
     pub(super) hidden: Vec<String>,

@@ -77,7 +77,8 @@ async fn ask(tool: &str, mut request: Value, with: Run<'_>) -> Result<Value, Out
     if !with.bench.hidden.is_empty() {
         request["exclude"] = with.bench.hidden.clone().into();
     }
-    let argv = vec![with.bench.guest_program.clone(), tool.to_owned(), request.to_string()];
+    let words = [tool.to_owned(), request.to_string()];
+    let argv = with.bench.guest_program.iter().cloned().chain(words).collect();
     let mut spec = with.bench.spec(argv);
     // The search needs no folder of its own, and must work when the shell's was deleted.
     spec.cwd.clone_from(&with.bench.workspace);

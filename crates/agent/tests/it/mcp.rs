@@ -26,6 +26,7 @@ async fn stage(script: Script) -> Stage {
             home: config.home.clone(),
             environment: Vec::new(),
             guest_program: config.guest_program.clone(),
+            driver: None,
             authorities: Vec::new(),
         };
         config.servers = Servers::start(&declared, &config.settings, place).into();

@@ -13,7 +13,8 @@ use protocol::sandbox_spec::Limits;
 /// What the kernel counts for one sandbox.
 #[derive(Debug)]
 pub(super) struct Counters {
-    limits: Limits,
+    /// None: nothing has a limit of ours.
+    limits: Option<Limits>,
     /// Kills for memory.
     kills: Option<PathBuf>,
     /// Processes that could not be started.
@@ -35,7 +36,7 @@ impl Counters {
             paths.into_iter().find(|path| path.exists())
         };
         Self {
-            limits,
+            limits: Some(limits),
             kills: first([
                 "/sys/fs/cgroup/patchyard/{}/memory.events",
                 "/sys/fs/cgroup/memory/patchyard/{}/memory.oom_control",
@@ -45,6 +46,11 @@ impl Counters {
                 "/sys/fs/cgroup/pids/patchyard/{}/pids.events",
             ]),
         }
+    }
+
+    /// Those of a machine that is no sandbox.
+    pub(super) fn none() -> Self {
+        Self { limits: None, kills: None, refusals: None }
     }
 
     /// The counts so far.
@@ -58,13 +64,13 @@ impl Counters {
 
     /// The limit that was hit since then. `claimed` is what the guest says of it.
     pub(super) fn exceeded(&self, since: Counts, claimed: Option<Exceeded>) -> Option<Exceeded> {
-        let now = self.read();
+        let (now, limits) = (self.read(), self.limits?);
         if now.kills > since.kills {
-            Some(Exceeded::Memory(self.limits.memory_bytes))
+            Some(Exceeded::Memory(limits.memory_bytes))
         } else if matches!(claimed, Some(Exceeded::Disk(_))) {
-            Some(Exceeded::Disk(self.limits.disk_bytes))
+            Some(Exceeded::Disk(limits.disk_bytes))
         } else if now.refusals > since.refusals {
-            Some(Exceeded::Processes(self.limits.pids))
+            Some(Exceeded::Processes(limits.pids))
         } else {
             None
         }

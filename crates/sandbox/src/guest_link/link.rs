@@ -47,6 +47,15 @@ impl GuestLink {
 
     /// Exchanges hellos over a connection to a guest.
     pub async fn over(made: &Made, connection: UnixStream) -> Result<Self, HandsError> {
+        Self::greeted(connection, Counters::of(made.attachment.sandbox, made.limits)).await
+    }
+
+    /// Exchanges hellos with the hands of a local agent, which are no sandbox and have no limits of ours.
+    pub async fn to_machine(connection: UnixStream) -> Result<Self, HandsError> {
+        Self::greeted(connection, Counters::none()).await
+    }
+
+    async fn greeted(connection: UnixStream, counters: Counters) -> Result<Self, HandsError> {
         let greeted = timeout(HELLO_TIMEOUT, greet(connection)).await;
         let (reader, writer) = match greeted {
             Ok(Ok(halves)) => halves,
@@ -56,7 +65,7 @@ impl GuestLink {
                 return Err(HandsError::Gone(format!("it did not say hello within {seconds} s")));
             }
         };
-        let shared = Shared::start(reader, writer, Counters::of(made.attachment.sandbox, made.limits));
+        let shared = Shared::start(reader, writer, counters);
         Ok(Self(Arc::new(Handle(shared))))
     }
 
