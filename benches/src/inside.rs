@@ -152,11 +152,8 @@ async fn visits(links: &[&GuestLink], words: &[&str]) -> Result<Vec<Span>, Failu
     let mut spans = Vec::new();
     for mut execution in running {
         let mut said = Vec::new();
-        loop {
-            match execution.next().await? {
-                ExecEvent::Stdout(bytes) | ExecEvent::Stderr(bytes) => said.extend(bytes),
-                ExecEvent::Exited(_) => break,
-            }
+        while let ExecEvent::Stdout(bytes) | ExecEvent::Stderr(bytes) = execution.next().await? {
+            said.extend(bytes);
         }
         spans.push(span(&said)?);
     }
