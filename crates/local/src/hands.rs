@@ -26,8 +26,9 @@ use tokio::time::timeout;
 /// How long the process may take to kill what it started.
 const ENDING: Duration = Duration::from_secs(6);
 
-/// Variables that no command is given: by these the agent asks the model.
-const KEPT_BACK: [&str; 3] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS"];
+/// Variables that no command is given, nor anything else that a repository names: by these the agent asks the model.
+pub(crate) const KEPT_BACK: [&str; 3] =
+    ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS"];
 
 /// Hands on this machine, begun when they are first needed.
 pub struct LocalHands {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::control::Control;
 use crate::error::LocalError;
-use crate::hands::LocalHands;
+use crate::hands::{KEPT_BACK, LocalHands};
 use crate::home::Home;
 use crate::model::Models;
 use crate::options::Options;
@@ -23,9 +23,6 @@ const HOW: [&str; 4] = [
     "DISABLE_AUTO_COMPACT",
     "DISABLE_COMPACT",
 ];
-
-/// Variables that nothing that a repository names is given: by these the model is asked.
-const KEYS: [&str; 3] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS"];
 
 /// Where hooks leave variables, beside the agent's own files.
 pub(crate) const ENV_FILE: &str = "session-env";
@@ -165,7 +162,7 @@ fn variables(session: &str, workspace: &str) -> Vec<(String, String)> {
 fn whole_environment(ours: &[(String, String)]) -> Vec<(String, String)> {
     let own = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    own.filter(|(name, _)| !KEYS.contains(&name.as_str()) && policy::variables::is_name(name))
+    own.filter(|(name, _)| !KEPT_BACK.contains(&name.as_str()) && policy::variables::is_name(name))
         .chain(ours.iter().cloned())
         .collect()
 }
