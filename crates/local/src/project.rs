@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use agent::mcp::Declared;
-use agent::{Ground, Library, Memory, Scope, Settings, SettingsFile, library, memory};
+use agent::{Ground, Library, Managed, Memory, Scope, Settings, SettingsFile, library, memory};
 use serde_json::Value;
 
 use crate::error::LocalError;
@@ -56,7 +56,10 @@ pub(crate) fn read(home: &Home, folder: &Path, options: &Options) -> Result<Proj
     let reads = |source: &str| {
         options.setting_sources.as_ref().is_none_or(|sources| sources.iter().any(|one| one == source))
     };
-    let files = settings_files(home, folder, options, &reads)?;
+    let operator =
+        Managed::read(Path::new(MANAGED)).map_err(|error| LocalError::Settings(error.to_string()))?;
+    let mut files = operator.settings;
+    files.extend(settings_files(home, folder, options, &reads)?);
     let (settings, mut remarks) = Settings::read_on(&files, ground).map_err(LocalError::Settings)?;
     let workspace = folder.to_string_lossy();
     remarks.extend(settings.permissions(&workspace, &home.home.to_string_lossy(), &[]).1);
@@ -69,7 +72,7 @@ pub(crate) fn read(home: &Home, folder: &Path, options: &Options) -> Result<Proj
     let base = home.config.to_string_lossy();
     let (library, told) = Library::read_with_own(&own_files, &base, &their_files);
     remarks.extend(told);
-    let (servers, told) = servers(&facts, folder, options, &settings)?;
+    let (servers, told) = servers(&facts, folder, options, (&settings, operator.servers))?;
     remarks.extend(told);
     let managed_memory = bytes(&Path::new(MANAGED).join("CLAUDE.md"), MAX_MEMORY_FILE)
         .and_then(|bytes| String::from_utf8(bytes).ok());
@@ -87,18 +90,16 @@ fn is_trusted(facts: &Value, folder: &Path) -> bool {
         .any(|folder| facts["projects"][folder.to_string_lossy().as_ref()]["hasTrustDialogAccepted"] == true)
 }
 
+/// Settings of this run, of the repository and of the person.
 fn settings_files(
     home: &Home,
     folder: &Path,
     options: &Options,
     reads: &impl Fn(&str) -> bool,
 ) -> Result<Vec<SettingsFile>, LocalError> {
-    let mut files = managed()?;
+    let mut files = Vec::new();
     if let Some(given) = &options.settings {
-        let bytes = match given.trim_start().starts_with('{') {
-            true => given.clone().into_bytes(),
-            false => fs::read(given).map_err(|source| LocalError::File { path: given.into(), source })?,
-        };
+        let bytes = said_or_read(given)?;
         files.push(SettingsFile { name: "--settings".into(), scope: Scope::CommandLine, bytes });
     }
     let others = [
@@ -111,34 +112,6 @@ fn settings_files(
             && let Some(bytes) = bytes(&path, MAX_FILE)
         {
             files.push(SettingsFile { name: name.into(), scope, bytes });
-        }
-    }
-    Ok(files)
-}
-
-/// The operator's files, the stronger first. One that cannot be read is an error: what it denies cannot be known.
-fn managed() -> Result<Vec<SettingsFile>, LocalError> {
-    let folder = Path::new(MANAGED);
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder.join("managed-settings.d"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .collect();
-    // The last by name stands above the others.
-    paths.sort();
-    paths.reverse();
-    paths.push(folder.join("managed-settings.json"));
-    let mut files = Vec::new();
-    for path in paths {
-        match fs::read(&path) {
-            Ok(bytes) => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                files.push(SettingsFile { name, scope: Scope::Managed, bytes });
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(LocalError::File { path, source }),
         }
     }
     Ok(files)
@@ -239,11 +212,8 @@ fn walk(root: &Path, name: &str, visit: &mut dyn FnMut(String)) {
 
 fn contents(paths: &BTreeSet<String>, place: impl Fn(&str) -> PathBuf) -> Vec<(String, Vec<u8>)> {
     let wanted = library::wanted(paths.iter().map(String::as_str));
-    wanted
-        .into_iter()
-        .filter_map(|path| Some((bytes(&place(&path), MAX_FILE)?, path)))
-        .map(|(b, p)| (p, b))
-        .collect()
+    let read = |path: String| bytes(&place(&path), MAX_FILE).map(|bytes| (path, bytes));
+    wanted.into_iter().filter_map(read).collect()
 }
 
 /// MCP servers of the operator, the folder, the person, and this run.
@@ -251,9 +221,8 @@ fn servers(
     facts: &Value,
     folder: &Path,
     options: &Options,
-    settings: &Settings,
+    (settings, operator): (&Settings, Option<Vec<u8>>),
 ) -> Result<(Declared, Vec<String>), LocalError> {
-    let operator = bytes(&Path::new(MANAGED).join("managed-mcp.json"), MAX_FILE);
     let repository = bytes(&folder.join(".mcp.json"), MAX_FILE);
     let repository = repository.filter(|_| !options.strict_mcp_config);
     let only = settings.only_operators_servers();
@@ -272,13 +241,18 @@ fn servers(
         }
     }
     for given in &options.mcp_config {
-        let bytes = match given.trim_start().starts_with('{') {
-            true => given.clone().into_bytes(),
-            false => fs::read(given).map_err(|source| LocalError::File { path: given.into(), source })?,
-        };
+        let bytes = said_or_read(given)?;
         servers.add(&bytes).map_err(|why| LocalError::Usage(format!("--mcp-config: {why}")))?;
     }
     Ok((servers, remarks))
+}
+
+/// What an option says itself, or the file does that it names.
+fn said_or_read(given: &str) -> Result<Vec<u8>, LocalError> {
+    if given.trim_start().starts_with('{') {
+        return Ok(given.as_bytes().to_vec());
+    }
+    fs::read(given).map_err(|source| LocalError::File { path: given.into(), source })
 }
 
 /// A text of the folder. A link that leads out of it is none: what it imports is sent to the model.

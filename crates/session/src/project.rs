@@ -8,10 +8,9 @@
 //! From the base commit, so that nothing that the sandbox writes changes what holds in a running session.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use agent::mcp::Declared;
-use agent::{Library, Memory, Scope, Settings, SettingsFile, library, memory};
+use agent::{Library, Managed, Memory, Scope, Settings, SettingsFile, library, memory};
 use protocol::view::SessionView;
 
 use crate::agents::OURS;
@@ -54,7 +53,10 @@ pub(crate) async fn read(shared: &Shared, facts: &SessionView) -> Result<Project
     }
     let paths = shared.repositories.paths(facts.id, &facts.base).await.map_err(|error| error.to_string())?;
     let (memory, told) = read_memory(shared, facts, &paths).await?;
-    let mut files = managed(&shared.config.managed_settings).await?;
+    let folder = shared.config.managed_settings.clone();
+    let managed = tokio::task::spawn_blocking(move || Managed::read(&folder)).await;
+    let managed = managed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let mut files = managed.settings;
     let mut too_large = Vec::new();
     for (name, scope) in FILES {
         let read = shared.repositories.file(facts.id, &facts.base, name, MAX_FILE).await;
@@ -69,7 +71,7 @@ pub(crate) async fn read(shared: &Shared, facts: &SessionView) -> Result<Project
     remarks.extend(told);
     let (library, told) = read_library(shared, facts, &paths).await?;
     remarks.extend(told);
-    let (servers, told) = read_servers(shared, facts, &paths, &settings).await?;
+    let (servers, told) = read_servers(shared, facts, &paths, (&settings, managed.servers)).await?;
     remarks.extend(told);
     let managed_memory =
         tokio::fs::read_to_string(shared.config.managed_settings.join("CLAUDE.md")).await.ok();
@@ -81,20 +83,12 @@ async fn read_servers(
     shared: &Shared,
     facts: &SessionView,
     paths: &[String],
-    settings: &Settings,
+    (settings, operator): (&Settings, Option<Vec<u8>>),
 ) -> Result<(Declared, Vec<String>), String> {
     let name = ".mcp.json";
     let read = shared.repositories.file(facts.id, &facts.base, name, MAX_FILE).await;
     let repository = read.map_err(|error| error.to_string())?;
     let too_large = if repository.is_none() { passed_over(paths, name) } else { None };
-    let path = shared.config.managed_settings.join("managed-mcp.json");
-    let operator = match tokio::fs::read(&path).await {
-        Ok(bytes) => Some(bytes),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => {
-            return Err(format!("the operator's MCP servers {} cannot be read: {error}", path.display()));
-        }
-    };
     let only = settings.only_operators_servers();
     let (servers, mut remarks) = Declared::read(repository.as_deref(), operator.as_deref(), only)?;
     remarks.extend(too_large);
@@ -152,66 +146,4 @@ fn not_read(path: &str) -> String {
 /// A file that is there and is not read must not pass for one that is not there.
 fn passed_over(paths: &[String], name: &str) -> Option<String> {
     paths.iter().any(|path| path == name).then(|| not_read(name))
-}
-
-/// The operator's files, the stronger first. One that cannot be read is an error: what it denies
-/// cannot be known.
-async fn managed(folder: &Path) -> Result<Vec<SettingsFile>, String> {
-    let parts = folder.join("managed-settings.d");
-    let failed = |path: &Path, error: std::io::Error| {
-        format!("the operator's settings {} cannot be read: {error}", path.display())
-    };
-    let mut paths = Vec::new();
-    match tokio::fs::read_dir(&parts).await {
-        Ok(mut entries) => {
-            while let Some(entry) = entries.next_entry().await.map_err(|error| failed(&parts, error))? {
-                paths.push(entry.path());
-            }
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(&parts, error)),
-    }
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    // The last by name stands above the others.
-    paths.sort();
-    paths.reverse();
-    paths.push(folder.join("managed-settings.json"));
-    let mut files = Vec::new();
-    for path in paths {
-        match tokio::fs::read(&path).await {
-            Ok(bytes) => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                files.push(SettingsFile { name, scope: Scope::Managed, bytes });
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(&path, error)),
-        }
-    }
-    Ok(files)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_operators_files_come_strongest_first_and_must_be_readable() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(managed(&folder.path().join("none")).await, Ok(Vec::new()));
-        let parts = folder.path().join("managed-settings.d");
-        std::fs::create_dir(&parts).unwrap();
-        for name in [
-            "managed-settings.json",
-            "managed-settings.d/10-a.json",
-            "managed-settings.d/20-b.json",
-            "managed-settings.d/notes",
-        ] {
-            std::fs::write(folder.path().join(name), "{}").unwrap();
-        }
-        let names: Vec<String> =
-            managed(folder.path()).await.unwrap().into_iter().map(|file| file.name).collect();
-        assert_eq!(names, ["20-b.json", "10-a.json", "managed-settings.json"]);
-        std::fs::create_dir(parts.join("30.json")).unwrap();
-        assert!(managed(folder.path()).await.unwrap_err().contains("30.json cannot be read"));
-    }
 }
