@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::figure::{line, round};
 use crate::host::Host;
-use crate::idle::rss_kib;
+use crate::process::rss_kib;
 use crate::tool_call::run_true;
 use crate::{Bench, Failure};
 

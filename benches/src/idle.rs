@@ -7,6 +7,7 @@ use testkit::harness::{Part, Serve};
 use testkit::model::{Script, ScriptedModel, Turn};
 
 use crate::figure::{line, round};
+use crate::process::rss_kib;
 use crate::{Bench, Failure};
 
 /// How long the CPU time is watched.
@@ -33,12 +34,6 @@ pub(crate) async fn run(bench: &Bench) -> Result<(), Failure> {
         }));
     }
     Ok(())
-}
-
-pub(crate) fn rss_kib(pid: i32) -> Result<f64, Failure> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
-    Ok(line.split_ascii_whitespace().nth(1).ok_or("no size")?.parse()?)
 }
 
 /// User and system time: the 14th and 15th fields, counted behind the name in brackets.

@@ -9,19 +9,11 @@
 //! Ours lets each sandbox begin 200 connections at once and 50 a second after that, so several share them;
 //! srt has no such limit, and one sandbox.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use egress::client::{Egress, Listeners};
-use protocol::attachment::Attachment;
-use protocol::egress::{Budgets, Chain, Ground};
-use protocol::environment::NetworkLevel;
 use protocol::hands::{ExecEvent, ExecSpec, Hands as _};
 use protocol::ids::ExecId;
-use protocol::network::{NetworkRules, Rendering};
 use sandbox::guest_link::GuestLink;
 use serde_json::{Value, json};
 use testkit::internet::{Internet, Names, alone};
@@ -30,6 +22,7 @@ use ulid::Ulid;
 
 use crate::figure::{line, round};
 use crate::host::Host;
+use crate::outlet::{Outlet, Terms};
 use crate::proxies::{BARE, NAMED};
 use crate::tunnels::{BULK, answer};
 use crate::{Bench, Failure};
@@ -65,12 +58,15 @@ async fn measure(bench: &Bench, internet: &Internet) -> Result<(), Failure> {
     names.last(60);
     tokio::spawn(answer(internet.listen(BARE)));
     let host = Host::start(bench)?;
-    let egress = Outlet::start(bench, host.dir.path())?;
+    let outlet = Outlet::start(std::process::Command::new(&bench.patchyard), host.dir.path(), None)?;
     let mut inside = Vec::new();
     for number in 0..SANDBOXES {
         let (attachment, link) = host.create().await?;
         let record = host.dir.path().join(format!("record-{number}"));
-        egress.bind(&host, &attachment, &record).await?;
+        let (doors, sockets) = host.listen(&attachment).await?;
+        let (domains, secrets) = (vec!["*.wild.test:8443".into()], vec![]);
+        let terms = Terms { domains, secrets, doors, sockets, record: &record };
+        outlet.bind((attachment.sandbox, host.session()), terms).await?;
         bring_visitor(&link).await?;
         inside.push((attachment, link));
     }
@@ -177,45 +173,6 @@ async fn bring_visitor(link: &GuestLink) -> Result<(), Failure> {
 async fn visit_here(words: &[&str]) -> Result<Span, Failure> {
     let said = Command::new(std::env::current_exe()?).arg("visit").args(words).output().await?;
     span(&said.stdout)
-}
-
-/// The process that sandboxes reach the network through.
-struct Outlet {
-    child: Child,
-    egress: Egress,
-}
-
-impl Drop for Outlet {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Outlet {
-    fn start(bench: &Bench, folder: &Path) -> Result<Self, Failure> {
-        let socket = folder.join("egress.sock");
-        let listener = OwnedFd::from(UnixListener::bind(&socket)?);
-        let child = std::process::Command::new(&bench.patchyard)
-            .args(["internal", "egress", "--server-uid", "0", "--uid", "61879", "--gid", "61879"])
-            .args(["--name-server", "93.184.216.53:53"])
-            .stdin(Stdio::from(listener))
-            .spawn()?;
-        Ok(Self { child, egress: Egress::connect(&socket) })
-    }
-
-    async fn bind(&self, host: &Host, attachment: &Attachment, record: &Path) -> Result<(), Failure> {
-        let (doors, sockets) = host.listen(attachment).await?;
-        let segment = std::fs::File::options().append(true).create(true).open(record)?.into();
-        let listeners = Listeners { doors, sockets, segment, chain: Chain::default() };
-        let domains = vec!["*.wild.test:8443".into()];
-        let level = NetworkLevel::Custom { domains, include_default: false };
-        let rules = NetworkRules::of(level, Rendering::default());
-        let ground = Ground { rules, secrets: vec![], canaries: vec![], budgets: Budgets::UNLIMITED };
-        let authority = egress::make_authority(host.session())?;
-        self.egress.bind(attachment.sandbox, host.session(), (ground, authority), listeners).await?;
-        Ok(())
-    }
 }
 
 /// srt with a list of the one host, in a mount namespace where that has an address.

@@ -17,7 +17,7 @@ use ulid::Ulid;
 
 use crate::append::new_session;
 use crate::figure::{Samples, line, round};
-use crate::idle::rss_kib;
+use crate::process::{children_of, rss_kib};
 use crate::{Bench, Failure};
 
 const SESSIONS: usize = 10_000;
@@ -54,17 +54,11 @@ pub(crate) async fn run(bench: &Bench) -> Result<(), Failure> {
         "started_ms": round(started.as_secs_f64() * 1000.0),
         "server_rss_mib": round(rss_kib(server.pid(Part::Server))? / 1024.0),
         "sandboxes": server.sandboxes().len(),
-        "processes_of_sandbox_host": children(server.pid(Part::SandboxHost)),
-        "processes_of_server": children(server.pid(Part::Server)),
+        "processes_of_sandbox_host": children_of(server.pid(Part::SandboxHost)).len(),
+        "processes_of_server": children_of(server.pid(Part::Server)).len(),
         "budget": "at most 50 ms at p95, no process",
     }));
     Ok(())
-}
-
-/// How many processes a process started.
-fn children(pid: i32) -> usize {
-    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    listed.split_ascii_whitespace().count()
 }
 
 /// Writes the logs of sessions that were put away.

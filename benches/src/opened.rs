@@ -27,14 +27,14 @@ pub(crate) async fn measure(proxy: &Proxy, openings: &[Opening]) -> Result<(), F
     let mut cost = Vec::new();
     // The first round makes the certificates.
     for round in 0..=ROUNDS {
-        let before = proxy.cpu();
+        let before = proxy.process.cpu();
         for _ in 0..IN_A_ROUND {
             for (opening, client) in openings.iter().zip(&clients) {
                 request(opening, client).await?;
             }
         }
         #[expect(clippy::cast_precision_loss)]
-        let us = (proxy.cpu() - before) / (IN_A_ROUND * openings.len()) as f64 * 1e6;
+        let us = (proxy.process.cpu() - before) / (IN_A_ROUND * openings.len()) as f64 * 1e6;
         if round > 0 {
             cost.push(us);
         }

@@ -171,7 +171,8 @@ impl Drop for Docker {
     }
 }
 
-fn is_installed(program: &str) -> bool {
+/// Whether a program is in the path.
+pub(crate) fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -12,25 +12,21 @@
 use std::fmt::Write as _;
 use std::fs::Permissions;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
-use egress::client::{Egress, Listeners};
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
-use protocol::egress::{Budgets, Chain, Door, Ground};
-use protocol::environment::NetworkLevel;
+use protocol::egress::Door;
 use protocol::ids::{SandboxId, SessionId};
-use protocol::network::{NetworkRules, Rendering};
 use protocol::secret::{SecretBinding, SecretSource, SecretUse};
 use ulid::Ulid;
 
 use crate::Failure;
+use crate::outlet::{Outlet, Terms};
+use crate::peers::is_installed;
+use crate::process::Process;
 
 /// The origin, by name for ours, by address for peers.
 pub(crate) const NAMED: &str = "echo.wild.test:8443";
@@ -48,7 +44,7 @@ const OPENING: usize = 8;
 /// A proxy that runs, and where its clients find it.
 pub(crate) struct Proxy {
     pub(crate) name: String,
-    child: Child,
+    pub(crate) process: Process,
     pub(crate) doors: Vec<SocketAddr>,
     /// What it lets through.
     pub(crate) target: &'static str,
@@ -56,24 +52,7 @@ pub(crate) struct Proxy {
     pub(crate) refused: Option<&'static str>,
 }
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 impl Proxy {
-    /// Seconds of CPU that it used.
-    pub(crate) fn cpu(&self) -> f64 {
-        cpu_of(self.child.id())
-    }
-
-    /// What it has in memory, in kB.
-    pub(crate) fn memory(&self) -> f64 {
-        memory_of(self.child.id())
-    }
-
     /// Peers that are installed: each with the same work, and with none.
     pub(crate) fn peers(folder: &Path) -> Result<Vec<Self>, Failure> {
         let mut list: String = (0..499).fold(String::new(), |mut list, number| {
@@ -155,7 +134,8 @@ impl Proxy {
     fn peer(name: &str, mut command: Command, door: &str, refuses: bool) -> Option<Self> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
         let refused = refuses.then_some("93.184.216.35:8443");
-        Some(Self { name: name.to_owned(), child, doors: vec![door.parse().ok()?], target: BARE, refused })
+        let (process, doors) = (child.into(), vec![door.parse().ok()?]);
+        Some(Self { name: name.to_owned(), process, doors, target: BARE, refused })
     }
 }
 
@@ -166,26 +146,19 @@ pub(crate) async fn ours(
     folder: &Path,
     authorities: &str,
 ) -> Result<(Proxy, Vec<Opening>), Failure> {
-    let socket = folder.join("egress.sock");
-    let listener = OwnedFd::from(UnixListener::bind(&socket)?);
     let trusted = folder.join("origins.pem");
     std::fs::write(&trusted, authorities)?;
-    let child = pinned(&patchyard.display().to_string())
-        .args(["internal", "egress", "--server-uid", "0", "--uid", "61879", "--gid", "61879"])
-        .args(["--name-server", "93.184.216.53:53", "--authorities"])
-        .arg(&trusted)
-        .stdin(Stdio::from(listener))
-        .spawn()?;
-    let egress = Egress::connect(&socket);
+    let outlet = Outlet::start(pinned(&patchyard.display().to_string()), folder, Some(&trusted))?;
     let (mut doors, mut openings) = (Vec::new(), Vec::new());
     for number in 0..SANDBOXES {
-        doors.push(bind(&egress, &folder.join(number.to_string()), vec![]).await?.door);
+        doors.push(bind(&outlet, &folder.join(number.to_string()), vec![]).await?.door);
     }
     for number in 0..OPENING {
-        openings.push(bind(&egress, &folder.join(format!("opening-{number}")), vec![secret()]).await?);
+        openings.push(bind(&outlet, &folder.join(format!("opening-{number}")), vec![secret()]).await?);
     }
     let refused = Some("evil.test:8443");
-    Ok((Proxy { name: "ours".into(), child, doors, target: NAMED, refused }, openings))
+    let process = outlet.process;
+    Ok((Proxy { name: "ours".into(), process, doors, target: NAMED, refused }, openings))
 }
 
 /// One whose use needs connections to be opened.
@@ -209,26 +182,15 @@ pub(crate) struct Opening {
     pub(crate) authority: String,
 }
 
-async fn bind(egress: &Egress, record: &Path, secrets: Vec<SecretUse>) -> Result<Opening, Failure> {
+async fn bind(outlet: &Outlet, record: &Path, secrets: Vec<SecretUse>) -> Result<Opening, Failure> {
     let mut domains: Vec<String> = (0..498).map(|number| format!("host-{number}.example.org")).collect();
     domains.extend(["*.wild.test:8443".into(), OPENED.into()]);
-    let level = NetworkLevel::Custom { domains, include_default: false };
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     let door = listener.local_addr()?;
-    let segment = std::fs::File::options().append(true).create(true).open(record)?;
-    let listeners = Listeners {
-        doors: vec![Door::Proxy],
-        sockets: vec![listener.into()],
-        segment: segment.into(),
-        chain: Chain::default(),
-    };
-    let (sandbox, session) = (SandboxId::from(Ulid::generate()), SessionId::from(Ulid::generate()));
-    let authority = egress::make_authority(session)?;
-    let signed = authority.certificate.clone();
-    let rules = NetworkRules::of(level, Rendering::default());
-    let ground = Ground { rules, secrets, canaries: vec![], budgets: Budgets::UNLIMITED };
-    egress.bind(sandbox, session, (ground, authority), listeners).await?;
-    Ok(Opening { door, authority: signed })
+    let (doors, sockets) = (vec![Door::Proxy], vec![listener.into()]);
+    let who = (SandboxId::from(Ulid::generate()), SessionId::from(Ulid::generate()));
+    let authority = outlet.bind(who, Terms { domains, secrets, doors, sockets, record }).await?;
+    Ok(Opening { door, authority })
 }
 
 /// A program that runs on the last core alone.
@@ -247,29 +209,4 @@ pub(crate) fn stay_apart() -> Result<(), Failure> {
     let mut first = CpuSet::new();
     first.set(0)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &first)?)
-}
-
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-}
-
-/// Seconds of CPU that a process and its children used, threads that have ended included.
-fn cpu_of(pid: u32) -> f64 {
-    let clock = clock_getcpuclockid(Pid::from_raw(pid.cast_signed()));
-    let own = clock.and_then(ClockId::now).map_or(0.0, |used| Duration::from(used).as_secs_f64());
-    own + children_of(pid).into_iter().map(cpu_of).sum::<f64>()
-}
-
-/// Resident memory of a process and its children, in kB.
-fn memory_of(pid: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let own =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
-    own.unwrap_or(0.0) + children_of(pid).into_iter().map(memory_of).sum::<f64>()
-}
-
-fn children_of(pid: u32) -> Vec<u32> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }

@@ -91,11 +91,11 @@ async fn new_tunnels(proxies: &[Proxy]) -> Result<(), Failure> {
     let mut cost = vec![(Vec::new(), Duration::ZERO); proxies.len()];
     for round in 0..WARM_UPS + ROUNDS {
         for (proxy, (cpu, wall)) in proxies.iter().zip(&mut cost) {
-            let (before, since) = (proxy.cpu(), Instant::now());
+            let (before, since) = (proxy.process.cpu(), Instant::now());
             tunnels(proxy, IN_A_ROUND, proxy.target).await?;
             if round >= WARM_UPS {
                 *wall += since.elapsed();
-                cpu.push(each(proxy.cpu() - before));
+                cpu.push(each(proxy.process.cpu() - before));
             }
             // The buckets of ours fill up again.
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -124,9 +124,9 @@ async fn denials(proxies: &[Proxy]) -> Result<(), Failure> {
     for proxy in proxies {
         let Some(refused) = proxy.refused else { continue };
         tunnels(proxy, CLIENTS, refused).await?;
-        let before = proxy.cpu();
+        let before = proxy.process.cpu();
         tunnels(proxy, IN_A_ROUND, refused).await?;
-        let us = round(each(proxy.cpu() - before));
+        let us = round(each(proxy.process.cpu() - before));
         line(&json!({ "figure": "CPU of a denial", "proxy": proxy.name, "us": us, "budget": "≤ 40 us" }));
     }
     tokio::time::sleep(Duration::from_secs(4)).await;
@@ -136,7 +136,7 @@ async fn denials(proxies: &[Proxy]) -> Result<(), Failure> {
 /// CPU and speed of much in one direction.
 async fn bulk(proxies: &[Proxy]) -> Result<(), Failure> {
     for proxy in proxies {
-        let (before, since) = (proxy.cpu(), Instant::now());
+        let (before, since) = (proxy.process.cpu(), Instant::now());
         let mut fetches = JoinSet::new();
         for number in 0..BULKS {
             let (door, target) = (proxy.doors[number % proxy.doors.len()], proxy.target);
@@ -153,7 +153,7 @@ async fn bulk(proxies: &[Proxy]) -> Result<(), Failure> {
         line(&json!({
             "figure": "4 tunnels of 64 MiB", "proxy": proxy.name,
             "mb_per_s": round(bytes / 1e6 / since.elapsed().as_secs_f64()),
-            "cpu_s_per_gb": round((proxy.cpu() - before) / bytes * 1e9),
+            "cpu_s_per_gb": round((proxy.process.cpu() - before) / bytes * 1e9),
         }));
     }
     Ok(())
@@ -210,13 +210,13 @@ async fn steadily(doors: &[SocketAddr], target: Option<&'static str>) -> Result<
 
 async fn idle(proxy: &Proxy) -> Result<(), Failure> {
     tokio::time::sleep(Duration::from_secs(4)).await;
-    let before = proxy.memory();
+    let before = proxy.process.memory();
     let mut opened = Vec::new();
     for number in 0..IDLE {
         opened.push(tunnel(proxy.doors[number % proxy.doors.len()], proxy.target).await?);
     }
     #[expect(clippy::cast_precision_loss)]
-    let kb = round((proxy.memory() - before) / IDLE as f64);
+    let kb = round((proxy.process.memory() - before) / IDLE as f64);
     let figure = "memory of an idle tunnel";
     line(
         &json!({ "figure": figure, "proxy": proxy.name, "kb": kb, "open": opened.len(), "budget": "≤ 8 kB" }),
@@ -294,22 +294,21 @@ pub(crate) async fn ask(stream: &mut TcpStream) -> std::io::Result<()> {
 
 /// A tunnel that stands.
 pub(crate) async fn open(door: SocketAddr, target: &str) -> Result<TcpStream, String> {
-    let io = |error: std::io::Error| error.to_string();
-    let mut stream = TcpStream::connect(door).await.map_err(io)?;
-    let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(io)?;
-    stand(&mut stream).await?;
-    Ok(stream)
+    open_with(door, target, "").await
 }
 
-/// Reads the proxy's answer.
-pub(crate) async fn stand(stream: &mut TcpStream) -> Result<(), String> {
+/// One for which the proxy wants to hear these fields besides, each with its line's end.
+pub(crate) async fn open_with(door: SocketAddr, target: &str, fields: &str) -> Result<TcpStream, String> {
+    let io = |error: std::io::Error| error.to_string();
+    let mut stream = TcpStream::connect(door).await.map_err(io)?;
+    let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{fields}\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(io)?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(stream.read_u8().await.map_err(|error| error.to_string())?);
+        answer.push(stream.read_u8().await.map_err(io)?);
     }
     if answer.starts_with(b"HTTP/1.1 200") || answer.starts_with(b"HTTP/1.0 200") {
-        return Ok(());
+        return Ok(stream);
     }
     Err(String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned())
 }

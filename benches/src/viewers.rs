@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::figure::{Samples, line, round};
-use crate::idle::rss_kib;
+use crate::process::rss_kib;
 use crate::{Bench, Failure};
 
 const IDLE: usize = 10_000;

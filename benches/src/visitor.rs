@@ -14,13 +14,12 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::Failure;
 use crate::figure::line;
-use crate::tunnels::{ask, fetch, stand};
+use crate::tunnels::{ask, fetch, open_with};
 
 /// How long a proxy may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -105,13 +104,7 @@ async fn reach(visit: &Visit) -> Result<TcpStream, String> {
         let address = visit.address.ok_or("the host has no address")?;
         return TcpStream::connect(address).await.map_err(|error| error.to_string());
     };
-    let io = |error: std::io::Error| error.to_string();
-    let mut stream = TcpStream::connect(door.address).await.map_err(io)?;
-    let host = &visit.host;
-    let head = format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n{}\r\n", door.authorization);
-    stream.write_all(head.as_bytes()).await.map_err(io)?;
-    stand(&mut stream).await?;
-    Ok(stream)
+    open_with(door.address, &visit.host, &door.authorization).await
 }
 
 fn door(address: &str) -> Result<Door, Failure> {
