@@ -57,4 +57,5 @@ pub use managed::{Managed, ManagedError};
 pub use memory::{Memory, MemoryFile};
 pub use response::tool_response;
 pub use settings::{Ground, Scope, Settings, SettingsFile};
+pub use slash::OWN as OWN_COMMANDS;
 pub use steering::Steering;

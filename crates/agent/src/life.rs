@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::PatchyardAgent;
 use crate::gate::Moment;
 use crate::hooks::Event;
+use crate::slash::OWN;
 use crate::turn::append;
 use protocol::agent_port::Agent as _;
 
@@ -78,13 +79,12 @@ impl PatchyardAgent {
         let library = &self.config.library;
         let commands = library.commands().filter(|command| command.by_person);
         let skills = library.commands().filter(|command| command.folder().is_some());
-        let own = ["compact", "context", "cost", "init", "mcp", "permissions", "review", "status"];
         let servers = crate::mcp::prompts(&self.config.servers).into_iter().map(|(name, _)| name);
         Offer {
             tools: self.tools.iter().map(|tool| tool.name.clone()).collect(),
             commands: commands
                 .map(|command| command.name.clone())
-                .chain(own.map(str::to_owned))
+                .chain(OWN.map(|(name, _)| name.to_owned()))
                 .chain(servers)
                 .collect(),
             skills: skills.map(|command| command.name.clone()).collect(),

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use agent::OWN_COMMANDS;
 use policy::permissions::Mode;
 use serde_json::{Value, json};
 
@@ -138,7 +139,7 @@ impl Desk {
     }
 
     fn take_prompt(&mut self, prompt: Prompt, urgency: Urgency) {
-        prompt.states(&self.port, &["queued"]);
+        prompt.stands(&self.port, "queued");
         match urgency {
             Urgency::Next if self.runs => self.port.deliver(prompt),
             Urgency::Now if self.runs => {
@@ -155,7 +156,7 @@ impl Desk {
             Some("initialize") => {
                 self.introduction = Introduction(request.clone());
                 Ok(json!({
-                    "commands": self.commands(),
+                    "commands": commands(),
                     "agents": [],
                     "models": [],
                     "output_style": "default",
@@ -187,19 +188,6 @@ impl Desk {
         }
     }
 
-    fn commands(&self) -> Value {
-        let own = [
-            ("compact", "Sum the conversation up, to make room"),
-            ("context", "What fills the model's window"),
-            ("cost", "What was used so far"),
-            ("init", "Write instructions for agents"),
-            ("review", "Review what changed"),
-        ];
-        own.iter()
-            .map(|(name, about)| json!({ "name": name, "description": about, "argumentHint": "" }))
-            .collect()
-    }
-
     fn set_mode(&self, request: &Value) -> Result<Value, (String, &'static str)> {
         let name = request["mode"].as_str().unwrap_or_default();
         let mode = Mode::parse(name).ok_or_else(|| {
@@ -217,4 +205,10 @@ impl Desk {
         }));
         Ok(json!({ "mode": mode.name() }))
     }
+}
+
+/// Our own commands, as drivers are told of them; those of the repository are not read yet.
+fn commands() -> Value {
+    let one = |(name, about)| json!({ "name": name, "description": about, "argumentHint": "" });
+    OWN_COMMANDS.into_iter().map(one).collect()
 }

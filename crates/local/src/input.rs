@@ -33,9 +33,8 @@ impl Prompt {
     }
 
     /// Tells a driver that named it how it stands.
-    pub(crate) fn states(&self, port: &LocalPort, states: &[&str]) {
-        let Some(uuid) = &self.uuid else { return };
-        for state in states {
+    pub(crate) fn stands(&self, port: &LocalPort, state: &str) {
+        if let Some(uuid) = &self.uuid {
             port.tell(json!({ "type": "command_lifecycle", "command_uuid": uuid, "state": state }));
         }
     }

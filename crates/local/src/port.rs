@@ -328,7 +328,7 @@ impl AgentPort for LocalPort {
         let prompts = std::mem::take(&mut *self.waiting());
         for prompt in &prompts {
             self.kept().transcript.prompt(&prompt.id.to_string(), &prompt.text, true).map_err(store)?;
-            prompt.states(self, &["started"]);
+            prompt.stands(self, "started");
         }
         let told = prompts.iter().map(|prompt| (prompt.id, prompt.text.clone())).collect();
         self.delivered.lock().unwrap_or_else(PoisonError::into_inner).extend(prompts);

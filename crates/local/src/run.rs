@@ -200,7 +200,7 @@ impl Run<'_> {
             stop.cancel();
         }
         self.init(at_work, &model);
-        prompt.states(&self.port, &["started"]);
+        prompt.stands(&self.port, "started");
         if self.options.replay_prompts {
             self.port.tell(json!({
                 "type": "user", "message": { "role": "user", "content": prompt.text }, "isReplay": true,
@@ -221,8 +221,8 @@ impl Run<'_> {
         let left: VecDeque<Prompt> = self.port.left();
         self.desk.put_back(left);
         let report = self.port.end(&end, self.desk.queued())?;
-        prompt.states(&self.port, &["completed"]);
-        self.port.taken().iter().for_each(|prompt| prompt.states(&self.port, &["completed"]));
+        prompt.stands(&self.port, "completed");
+        self.port.taken().iter().for_each(|prompt| prompt.stands(&self.port, "completed"));
         self.last = Some(report);
         Ok(())
     }

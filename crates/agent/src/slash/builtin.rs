@@ -13,6 +13,18 @@ use protocol::usage::Usage;
 use crate::agent::PatchyardAgent;
 use crate::mcp;
 
+/// Those that are told of, without the slash, each with what it is for.
+pub const OWN: [(&str, &str); 8] = [
+    ("compact", "Sum the conversation up, to make room"),
+    ("context", "What fills the model's window"),
+    ("cost", "What was used so far"),
+    ("init", "Write instructions for agents"),
+    ("mcp", "How MCP servers stand"),
+    ("permissions", "What may run without a question"),
+    ("review", "Review what changed"),
+    ("status", "What this session works with"),
+];
+
 /// Commands that there are only at a terminal.
 const ELSEWHERE: &[&str] = &[
     "add-dir",
@@ -157,16 +169,14 @@ fn status(agent: &PatchyardAgent) -> String {
         config.model_now().config().model,
         config.workspace,
         config.environment.branch,
-        config.settings.session_mode().name(),
+        agent.mode(),
         config.library.commands().count(),
         agent.bench.tasks.running(),
     )
 }
 
 fn help(agent: &PatchyardAgent) -> String {
-    let mut text =
-        "Commands: `/compact`, `/context`, `/cost`, `/init`, `/mcp`, `/permissions`, `/review`, `/status`"
-            .to_owned();
+    let mut text = format!("Commands: {}", OWN.map(|(name, _)| format!("`/{name}`")).join(", "));
     let own: Vec<_> = agent.config.library.commands().filter(|command| command.by_person).collect();
     if !own.is_empty() {
         text.push_str("\n\nOf this repository:\n");

@@ -16,6 +16,7 @@ mod expand;
 mod parse;
 mod run;
 
+pub use builtin::OWN;
 pub(crate) use expand::expand;
 pub(crate) use parse::{COMPACT, is_command, parse};
 pub(crate) use run::{Ran, replace, run};

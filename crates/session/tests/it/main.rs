@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../shared/config.rs"]
+mod config;
 mod deadlines;
 mod endings;
 mod far_side;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use egress::client::Egress;
 use forge::Forges;
-use git_proxy::{FetchRules, GitGateway, Repositories};
+use git_proxy::{GitGateway, Repositories};
 use jiff::{SignedDuration, Timestamp};
 use model_gateway::front::{Allowed, ModelGateway};
 use protocol::environment::{EnvironmentSettings, NetworkLevel};
@@ -24,8 +26,7 @@ use protocol::event::{Event, EventBody};
 use protocol::ids::SessionId;
 use sandbox::client::SandboxHost;
 use session::{
-    AgentSpec, Agents, CacheLimits, Deadlines, ModelSource, NewRepository, NewSession, OperatorNetwork,
-    SessionConfig, Sessions,
+    AgentSpec, Agents, Deadlines, ModelSource, NewRepository, NewSession, SessionConfig, Sessions,
 };
 use store::{Clock, Notice, Store};
 
@@ -79,27 +80,7 @@ impl World {
         let repositories = Repositories::open(&dir.path().join("data")).await.unwrap();
         let host = SandboxHost::connect(&far_side.host_socket());
         let agent = AgentSpec { name: "other".into(), command: vec!["agent".into()] };
-        let config = SessionConfig {
-            scratch: dir.path().to_owned(),
-            audit: dir.path().join("audit"),
-            audit_days: 90,
-            fetch: FetchRules::default(),
-            lfs: session::LfsLimits::default(),
-            personal_tokens: true,
-            push_branches: true,
-            forges: Vec::new(),
-            network: OperatorNetwork::default(),
-            secrets: session::OperatorSecrets::new(),
-            authorities: session::TrustedAuthorities::default(),
-            caches: CacheLimits::default(),
-            warm_sandboxes: 0,
-            idle: None,
-            checkpoint_every: NEVER,
-            managed_settings: dir.path().join("claude-code"),
-            environment: Vec::new(),
-            caps: session::Caps::default(),
-            deadlines,
-        };
+        let config = SessionConfig { deadlines, ..config::alone(dir.path()) };
         // Nobody listens there: nothing may need it at level none.
         let egress = Egress::connect(&dir.path().join("egress.sock"));
         let agents = Agents::new(ModelSource::Missing, vec![agent]);

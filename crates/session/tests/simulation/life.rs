@@ -20,13 +20,14 @@ use protocol::environment::{EnvironmentSettings, NetworkLevel};
 use protocol::status::{SandboxPhase, TurnPhase};
 use protocol::view::SessionView;
 use sandbox::client::SandboxHost;
-use session::{Agents, CacheLimits, Deadlines, ModelSource, OperatorNetwork, SessionConfig, Sessions};
+use session::{Agents, Deadlines, ModelSource, SessionConfig, Sessions};
 use store::{Clock, Fate, Notice, Steps, Store, Subscription};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::check::{self, When};
 use crate::clients::Client;
+use crate::config;
 use crate::far_side::FarSide;
 use crate::kernel;
 use crate::model;
@@ -172,25 +173,11 @@ async fn servers(store: &Store, far_side: &FarSide, dir: &Path, model: &str) -> 
 
 fn config_of(dir: &Path) -> SessionConfig {
     SessionConfig {
-        scratch: dir.to_owned(),
-        audit: dir.join("audit"),
-        audit_days: 90,
-        fetch: FetchRules::default(),
-        lfs: session::LfsLimits::default(),
-        personal_tokens: true,
-        push_branches: true,
-        forges: Vec::new(),
-        network: OperatorNetwork::default(),
-        secrets: session::OperatorSecrets::new(),
-        authorities: session::TrustedAuthorities::default(),
-        caches: CacheLimits::default(),
-        warm_sandboxes: 0,
         idle: Some(Duration::from_secs(60)),
         checkpoint_every: Duration::from_secs(20),
-        managed_settings: dir.join("claude-code"),
-        environment: Vec::new(),
         caps: session::Caps { finish_check: false, ..session::Caps::default() },
         deadlines: Deadlines { question: Duration::from_secs(60), ..Deadlines::default() },
+        ..config::alone(dir)
     }
 }
 

@@ -26,6 +26,8 @@
 
 mod check;
 mod clients;
+#[path = "../shared/config.rs"]
+mod config;
 mod far_side;
 mod git;
 mod kernel;
